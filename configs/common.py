@@ -1,0 +1,44 @@
+"""What every experiment shares: each model's config file starts from here and changes single lines."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """The defaults of all keys outside `model`."""
+  config = ConfigDict()
+  config.seed = 0  # initialisation, order of images, binarisation of batches, noise
+
+  config.data = ConfigDict()
+  config.data.name = "mnist"  # mnist_digits (no download), or any TFDS set of images
+  config.data.binarization = "dynamic"  # dynamic | static | none
+
+  config.model = ConfigDict()
+
+  config.train = ConfigDict()
+  config.train.batch_size = 128
+  config.train.epochs = 60
+  config.train.learning_rate = 1e-3
+  config.train.schedule = "cosine"  # constant | linear | cosine, from decay_start to decay_end
+  config.train.decay_start = 0  # epoch at which the learning rate starts to fall
+  config.train.decay_end = 0  # epoch at which it reaches 0; 0 stands for `epochs`
+  config.train.adam_b1 = 0.9
+  config.train.clip_norm = 10.0  # global gradient norm; 0 is off
+  config.train.ema_decay = 0.999  # moving average of weights for evaluation; 0 is off
+  config.train.beta = 1.0  # weight of the KL after warm-up
+  config.train.kl_warmup_epochs = 0.0  # epochs over which that weight rises from 0
+  config.train.free_bits = 0.0  # nats per latent group that cost nothing extra; 0 is off
+  config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
+  config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
+
+  config.eval = ConfigDict()
+  config.eval.batch_size = 500
+  config.eval.nll_samples = 100  # importance samples K of the test log-likelihood
+
+  config.sample = ConfigDict()
+  config.sample.num_images = 64
+  return config
+
+
+def unknown_variant(variant: str, choices: list[str]) -> ValueError:
+  """The error for a name after the colon that a config file does not have."""
+  return ValueError(f"unknown variant {variant!r}: choose one of {', '.join(choices)}")

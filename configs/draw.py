@@ -1,0 +1,62 @@
+"""DRAW (Gregor et al. 2015): a canvas refined over T steps, with or without filterbank attention.
+
+python main.py --config=configs/draw.py:VARIANT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = "demo") -> ConfigDict:
+  """A variant by name: demo, base, filterbank or paper."""
+  variants = {"demo": demo, "base": base, "filterbank": filterbank, "paper": paper}
+  if variant not in variants:
+    raise common.unknown_variant(variant, list(variants))
+  return variants[variant]()
+
+
+def filterbank() -> ConfigDict:
+  """h 256, z 32, T 10, N 12 on full MNIST."""
+  config = common.get_config()
+  config.model.name = "draw"
+  config.model.attention = "filterbank"  # none | filterbank
+  config.model.num_steps = 10
+  config.model.read_size = 12
+  config.model.write_size = 12
+  config.model.hidden_dim = 256
+  config.model.latent_dim = 32
+  config.model.layer_norm = False
+  config.model.init_scale = 0.05  # standard deviation of initial weights
+  config.model.variance_bias = 0.0  # initial log variance of both windows, log pixels^2
+  config.model.stride_bias = 0.0  # initial log stride of both windows; 0 spans the image
+  config.train.learning_rate = 2e-3
+  return config
+
+
+def base() -> ConfigDict:
+  """The same without attention."""
+  config = filterbank()
+  config.model.attention = "none"
+  return config
+
+
+def paper() -> ConfigDict:
+  """The paper's MNIST settings on the static set."""
+  config = filterbank()
+  config.data.name = "binarized_mnist"
+  config.data.binarization = "static"
+  config.model.num_steps = 64
+  config.model.latent_dim = 100
+  config.model.read_size = 2
+  config.model.write_size = 5
+  config.train.epochs = 200
+  return config
+
+
+def demo() -> ConfigDict:
+  """Three minutes on two CPU cores, on digits that need no download."""
+  config = filterbank()
+  config.data.name = "mnist_digits"
+  config.train.epochs = 30
+  return config

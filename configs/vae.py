@@ -1,0 +1,37 @@
+"""The variational autoencoder with one layer of latents.
+
+python main.py --config=configs/vae.py:VARIANT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = "demo") -> ConfigDict:
+  """A variant by name: demo or default."""
+  variants = {"demo": demo, "default": default}
+  if variant not in variants:
+    raise common.unknown_variant(variant, list(variants))
+  return variants[variant]()
+
+
+def default() -> ConfigDict:
+  """Two hidden layers on full MNIST."""
+  config = common.get_config()
+  config.model.name = "vae"
+  config.model.hidden_dims = (512, 512)
+  config.model.latent_dim = 64
+  config.model.encoder_activation = "relu"  # relu | tanh
+  config.model.decoder_activation = "relu"  # relu | tanh
+  config.train.epochs = 200
+  config.eval.nll_samples = 500
+  return config
+
+
+def demo() -> ConfigDict:
+  """Half a minute on two CPU cores, on digits that need no download."""
+  config = default()
+  config.data.name = "mnist_digits"
+  config.train.epochs = 100
+  return config

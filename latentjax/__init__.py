@@ -1,0 +1,1 @@
+"""latentjax: deep latent-variable models of images, in space and in time."""

@@ -1,0 +1,129 @@
+"""What a config may say, how it is kept as JSON, and what makes two of them different experiments."""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from latentjax.errors import RunError, UsageError
+
+# Keys and sections that say how long to train and what to evaluate or draw, not which experiment it is.
+FREE = ("train.epochs", "train.steps_per_call", "eval", "sample")
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def one_of(*choices: str) -> Rule:
+  return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
+POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
+FINITE: Rule = ("a finite number", math.isfinite)
+FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+WIDTHS: Rule = (
+  "one or more whole numbers, each at least 1, such as '(512, 256)'",
+  lambda value: len(value) > 0 and all(isinstance(width, int) and width >= 1 for width in value),
+)
+
+RULES: dict[str, Rule] = {
+  "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
+  "data.binarization": one_of("dynamic", "static", "none"),
+  "model.name": one_of("draw", "vae"),
+  "model.attention": one_of("none", "filterbank"),
+  "model.num_steps": AT_LEAST_ONE,
+  "model.read_size": AT_LEAST_ONE,
+  "model.write_size": AT_LEAST_ONE,
+  "model.hidden_dim": AT_LEAST_ONE,
+  "model.latent_dim": AT_LEAST_ONE,
+  "model.init_scale": POSITIVE,
+  "model.variance_bias": FINITE,
+  "model.stride_bias": FINITE,
+  "model.hidden_dims": WIDTHS,
+  "model.encoder_activation": one_of("relu", "tanh"),
+  "model.decoder_activation": one_of("relu", "tanh"),
+  "train.batch_size": AT_LEAST_ONE,
+  "train.epochs": AT_LEAST_ONE,
+  "train.learning_rate": POSITIVE,
+  "train.schedule": one_of("constant", "linear", "cosine"),
+  "train.decay_start": NOT_NEGATIVE,
+  "train.decay_end": NOT_NEGATIVE,
+  "train.adam_b1": FRACTION,
+  "train.clip_norm": NOT_NEGATIVE,
+  "train.ema_decay": FRACTION,
+  "train.beta": NOT_NEGATIVE,
+  "train.kl_warmup_epochs": NOT_NEGATIVE,
+  "train.free_bits": NOT_NEGATIVE,
+  "train.importance_samples": AT_LEAST_ONE,
+  "train.steps_per_call": AT_LEAST_ONE,
+  "eval.batch_size": AT_LEAST_ONE,
+  "eval.nll_samples": AT_LEAST_ONE,
+  "sample.num_images": AT_LEAST_ONE,
+}
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UsageError for the first value that is impossible whatever the data."""
+  for key, value in flatten(config.to_dict()).items():
+    if key in RULES:
+      expected, holds = RULES[key]
+      if not holds(value):
+        raise UsageError(f"{key} must be {expected}, not {value!r}")
+
+
+def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
+  """A line about the first of `keys` that the config does not have, naming the nearest that it has."""
+  known = list(flatten(config.to_dict()))
+  sections = {key.rpartition(".")[0] for key in known}
+  for key in keys:
+    if key not in known and key not in sections:
+      same_leaf = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
+      near = same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+      return f"unknown config key {key!r}: the nearest is {near[0]!r}; --mode=show prints all of them"
+  return None
+
+
+def differences(saved: ConfigDict, asked: ConfigDict) -> list[str]:
+  """Lines 'key: saved -> asked' for everything that makes the two different experiments."""
+  before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
+  keys = [key for key in {**before, **after} if not key.startswith(FREE)]
+  return [
+    f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
+    for key in keys
+    if before.get(key) != after.get(key)
+  ]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"train": {"epochs": 1}} becomes {"train.epochs": 1}."""
+  leaves = {}
+  for name, value in tree.items():
+    leaves |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+  return leaves
+
+
+def to_json(config: ConfigDict) -> str:
+  return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def read(path: Path) -> ConfigDict:
+  """The config that `to_json` wrote; lists come back as the tuples they were.
+
+  Raises:
+    RunError: the file cannot be read or is no config.
+  """
+
+  def with_tuples(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
+
+  try:
+    config = ConfigDict(json.loads(path.read_text(), object_hook=with_tuples))
+    check(config)
+    return config
+  except (OSError, ValueError, TypeError, UsageError) as error:
+    raise RunError(f"{path} is damaged ({error}): restore it, or choose another workdir") from None

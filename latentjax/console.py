@@ -1,0 +1,46 @@
+"""What a person sees while a run goes on: a progress bar, a line per epoch, a table at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def progress() -> Progress:
+  """A bar that `update(task, advance=..., note=...)` moves; silent where the output is no terminal."""
+  return Progress(
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("{task.fields[note]}"),
+    TimeElapsedColumn(),
+    TextColumn("<"),
+    TimeRemainingColumn(),
+    console=console,
+    transient=True,
+    disable=not console.is_terminal,
+  )
+
+
+def results_table(title: str, results: Mapping[str, Any]) -> Table:
+  """ELBO, KL, reconstruction and NLL of every split, in nats."""
+  splits = [split for split in ("train", "validation", "test") if split in results]
+  table = Table("", "ELBO", "KL", "reconstruction", "NLL", title=title, caption="nats per image", title_justify="left")
+  for column in table.columns[1:]:
+    column.justify = "right"
+  for split in splits:
+    numbers = results[split]
+    nll = "-"
+    if "nll" in numbers:
+      nll = f"{numbers['nll']:.2f} ± {numbers['nll_stderr']:.2f} (K = {numbers['nll_samples']})"
+    table.add_row(split, *(f"{numbers[name]:.2f}" for name in ("elbo", "kl", "reconstruction")), nll)
+  return table
+
+
+def files(paths: Sequence[Any]) -> str:
+  """Paths one per line, indented."""
+  return "\n".join(f"  {path}" for path in paths)

@@ -1,0 +1,27 @@
+"""Batches on the device: shuffle, gather and binarise, all inside jit.
+
+Shapes: M images in the set, B batch, H W C image.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array, num_images: int) -> jax.Array:
+  """[M] the order in which an epoch sees the images."""
+  return jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
+
+
+def gather(images: jax.Array, order: jax.Array, index: jax.Array, batch_size: int) -> jax.Array:
+  """[B, H, W, C] uint8: batch number `index` of an epoch."""
+  return images[jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)]
+
+
+def to_pixels(images: jax.Array) -> jax.Array:
+  """Floats in [0, 1] of uint8 images."""
+  return images.astype(jnp.float32) / 255
+
+
+def binarize(key: jax.Array, images: jax.Array) -> jax.Array:
+  """Floats 0 and 1: each pixel of the uint8 images is white with probability value / 255."""
+  return jax.random.bernoulli(key, to_pixels(images)).astype(jnp.float32)

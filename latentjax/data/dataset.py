@@ -1,0 +1,76 @@
+"""The three splits of a set, as every run sees them.
+
+Shapes: M images in a split, H W C image.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from latentjax.data.sources import Splits, read_splits
+
+HELD_OUT = 10_000  # images of train that become a split which a set lacks
+PROTOCOL_SEED = 0  # of splits and of fixed binarisation: the same for every run, so that their numbers compare
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """uint8 images [M, H, W, C] of each split, from 0 to 255.
+
+  Attributes:
+    train: grey if binarization is "dynamic": every batch is drawn anew.
+    validation, test: black and white unless binarization is "none".
+    binarization: "dynamic", "static" or "none".
+  """
+
+  train: np.ndarray
+  validation: np.ndarray
+  test: np.ndarray
+  binarization: str
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.train.shape[1:]
+
+
+def load(name: str, binarization: str) -> Dataset:
+  """A set by name, split and binarised.
+
+  Validation and test are binarised once, with a fixed seed; "static" does the same to train.
+
+  Args:
+    name: as `read_splits` takes it.
+    binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
+
+  Raises:
+    UsageError, RunError: as `read_splits` does.
+  """
+  splits = hold_out(read_splits(name))
+  fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
+  for split in fixed[binarization]:
+    splits[split] = binarize_once(splits[split], split)
+  return Dataset(**splits, binarization=binarization)
+
+
+def hold_out(splits: Splits) -> Splits:
+  """Completes a set without validation or test: each is the last 10,000 of what a seeded permutation leaves of train.
+
+  From a set of fewer than 50,000 images each takes a fifth instead.
+  """
+  train = splits["train"]
+  order = np.random.default_rng(PROTOCOL_SEED).permutation(len(train))
+  count = min(HELD_OUT, len(train) // 5)
+  completed = {}
+  for split in ("validation", "test"):
+    if split in splits:
+      completed[split] = splits[split]
+    else:
+      order, last = order[:-count], order[-count:]
+      completed[split] = train[last]
+  return {"train": train if len(order) == len(train) else train[order], **completed}
+
+
+def binarize_once(images: np.ndarray, split: str) -> np.ndarray:
+  """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call."""
+  generator = np.random.default_rng([PROTOCOL_SEED, *split.encode()])
+  return np.where(generator.random(images.shape, dtype=np.float32) * 255 < images, np.uint8(255), np.uint8(0))

@@ -1,0 +1,30 @@
+"""Models by name: a config makes a model."""
+
+from ml_collections import ConfigDict
+
+from latentjax.errors import UsageError
+from latentjax.models.draw import DRAW
+from latentjax.models.terms import Terms
+from latentjax.models.vae import VAE
+
+__all__ = ["MODELS", "Terms", "create"]
+
+MODELS = {"draw": DRAW, "vae": VAE}
+
+
+def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> DRAW | VAE:
+  """The model that `config.model` describes, for images of shape (H, W, C).
+
+  Args:
+    config: `name`, and a value for every field of that model.
+
+  Raises:
+    UsageError: a glimpse is larger than the image.
+  """
+  fields = config.to_dict()
+  name = fields.pop("name")
+  for key in ("read_size", "write_size"):
+    if fields.get("attention") == "filterbank" and fields[key] > min(image_shape[:2]):
+      height, width, _ = image_shape
+      raise UsageError(f"model.{key} = {fields[key]} is larger than the image ({height} x {width} pixels)")
+  return MODELS[name](image_shape=image_shape, **fields)

@@ -1,0 +1,89 @@
+"""Gaussian filterbank attention (Gregor et al. 2015, arXiv:1502.04623, section 3.2).
+
+Every function takes ONE example; callers `vmap`. Pixels are counted from 0: the paper's centre g
+(counted from 1) is g - 1 here. Shapes: N filters per axis, H W C image.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Window:
+  """Where and how an N x N grid of Gaussian filters lies on an image.
+
+  Attributes:
+    center_x, center_y: pixels, 0 is the first pixel's middle.
+    stride: distance between neighbouring filters, pixels.
+    variance: of every filter, pixels^2.
+    intensity: the paper's gamma, a factor on what is read.
+  """
+
+  center_x: jax.Array
+  center_y: jax.Array
+  stride: jax.Array
+  variance: jax.Array
+  intensity: jax.Array
+
+
+def window(parameters: jax.Array, size: int, height: int, width: int) -> Window:
+  """The window that five unconstrained numbers stand for.
+
+      gX = (W + 1)/2 (g~X + 1) - 1,  gY = (H + 1)/2 (g~Y + 1) - 1,
+      stride = (max(H, W) - 1)/(N - 1) exp(log stride~)
+
+  so that zeros give a window over the whole image. A single filter (N = 1) has no neighbour: its stride
+  has no effect and is reported as if N were 2.
+
+  Args:
+    parameters: [5] g~X, g~Y, log variance, log stride~, log intensity.
+    size: number of filters N per axis.
+  """
+  g_x, g_y, log_variance, log_stride, log_intensity = parameters
+  return Window(
+    center_x=0.5 * (width + 1) * (g_x + 1) - 1,
+    center_y=0.5 * (height + 1) * (g_y + 1) - 1,
+    stride=(max(height, width) - 1) / max(size - 1, 1) * jnp.exp(log_stride),
+    variance=jnp.exp(log_variance),
+    intensity=jnp.exp(log_intensity),
+  )
+
+
+def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: int, extent: int) -> jax.Array:
+  """Gaussian filters along one image axis.
+
+      mu_i = center + (i - (N - 1)/2) stride,   F[i, a] = exp(-(a - mu_i)^2 / (2 variance)) / Z_i
+
+  Written as a softmax over pixels: the same numbers, and no 0/0 when a filter lies off the image.
+
+  Args:
+    center, stride, variance: scalars; pixels, pixels, pixels^2.
+    size: number of filters N.
+    extent: number of pixels A on the axis.
+
+  Returns:
+    [N, A] weights, each row summing to 1, also when the window lies off the image.
+  """
+  means = center + (jnp.arange(size) - 0.5 * (size - 1)) * stride  # [N]
+  distance = jnp.arange(extent)[None, :] - means[:, None]  # [N, A]
+  return jax.nn.softmax(-0.5 * jnp.square(distance) / variance, axis=-1)
+
+
+def filters(where: Window, size: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+  """The filterbanks of both axes: vertical [N, H] and horizontal [N, W]."""
+  vertical = filterbank(where.center_y, where.stride, where.variance, size, height)
+  horizontal = filterbank(where.center_x, where.stride, where.variance, size, width)
+  return vertical, horizontal
+
+
+def read(image: jax.Array, where: Window, size: int) -> jax.Array:
+  """[N, N, C] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
+  vertical, horizontal = filters(where, size, *image.shape[:2])
+  return where.intensity * jnp.einsum("nh,hwc,mw->nmc", vertical, image, horizontal)
+
+
+def write(patch: jax.Array, where: Window, height: int, width: int) -> jax.Array:
+  """[H, W, C] image of a patch [N, N, C]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
+  vertical, horizontal = filters(where, patch.shape[0], height, width)
+  return jnp.einsum("nh,nmc,mw->hwc", vertical, patch, horizontal) / where.intensity

@@ -1,0 +1,50 @@
+"""The two distributions of the project: a diagonal Gaussian for latents, a Bernoulli for pixels."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Gaussian:
+  """Diagonal Gaussian over the last axis.
+
+  Attributes:
+    mean: [..., Z].
+    log_std: [..., Z] logarithm of the standard deviation; any real number is valid.
+  """
+
+  mean: jax.Array
+  log_std: jax.Array
+
+  def sample(self, noise: jax.Array) -> jax.Array:
+    """[..., Z] mean + std * noise, for standard normal noise [..., Z]."""
+    return self.mean + jnp.exp(self.log_std) * noise
+
+  def log_prob(self, value: jax.Array) -> jax.Array:
+    """[...] log density in nats of value [..., Z]."""
+    standardised = (value - self.mean) * jnp.exp(-self.log_std)
+    return (-0.5 * jnp.square(standardised) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+  def kl_to_standard(self) -> jax.Array:
+    """[...] KL(self || N(0, I)) in nats, 1/2 sum(mean^2 + var - log var - 1)."""
+    variance = jnp.exp(2 * self.log_std)
+    return 0.5 * (jnp.square(self.mean) + variance - 2 * self.log_std - 1).sum(-1)
+
+
+def standard_normal_log_prob(value: jax.Array) -> jax.Array:
+  """[...] log density in nats of value [..., Z] under N(0, I)."""
+  return (-0.5 * jnp.square(value) - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def bernoulli_log_prob(logits: jax.Array, images: jax.Array) -> jax.Array:
+  """[B] sum over pixels of x log p + (1 - x) log(1 - p) in nats, p = sigmoid(logits).
+
+  Args:
+    logits, images: [B, H, W, C]; images in [0, 1]. For grey values strictly between 0 and 1 this is the
+      usual cross-entropy, which is not a normalised likelihood.
+  """
+  per_pixel = images * logits - jax.nn.softplus(logits)
+  return per_pixel.sum(axis=(-3, -2, -1))

@@ -1,0 +1,243 @@
+"""DRAW: a recurrent encoder and decoder that refine a canvas over T steps (Gregor et al. 2015, arXiv:1502.04623).
+
+Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from latentjax.models import attention
+from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.lstm import LSTMState, init_lstm, lstm
+from latentjax.models.recurrence import scan
+from latentjax.models.terms import Terms
+
+Weights = dict[str, Any]
+
+
+@struct.dataclass
+class State:
+  """What one step hands to the next: the canvas [B, H, W, C] of logits and both LSTMs."""
+
+  canvas: jax.Array
+  encoder: LSTMState
+  decoder: LSTMState
+
+
+@struct.dataclass
+class Drawing:
+  """A drawing step by step, for pictures.
+
+  Attributes:
+    canvases: [T, B, H, W, C] pixel probabilities after each step.
+    read, write: windows with fields [T, B]; None without attention, and `read` None when nothing was read.
+  """
+
+  canvases: jax.Array
+  read: attention.Window | None
+  write: attention.Window | None
+
+
+@dataclasses.dataclass(frozen=True)
+class NoAttention:
+  """read = [x, x_hat], write = W(h_dec): the whole image at every step."""
+
+  image_shape: tuple[int, int, int]
+
+  @property
+  def num_read(self) -> int:
+    height, width, channels = self.image_shape
+    return 2 * height * width * channels
+
+  def init(self, key: jax.Array, init_dense, units: int) -> Weights:
+    height, width, channels = self.image_shape
+    return {"write": init_dense(key, units, height * width * channels)}
+
+  def read(self, weights: Weights, images: jax.Array, error: jax.Array, h_dec: jax.Array) -> tuple[jax.Array, None]:
+    del weights, h_dec
+    flat = partial(jnp.reshape, shape=(len(images), -1))
+    return jnp.concatenate([flat(images), flat(error)], axis=-1), None
+
+  def write(self, weights: Weights, h_dec: jax.Array) -> tuple[jax.Array, None]:
+    return dense(weights["write"], h_dec).reshape(-1, *self.image_shape), None
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterbankAttention:
+  """Reads and writes through an N x N grid of Gaussian filters; two heads choose the two windows."""
+
+  image_shape: tuple[int, int, int]
+  read_size: int
+  write_size: int
+  variance_bias: float
+  stride_bias: float
+
+  @property
+  def num_read(self) -> int:
+    return 2 * self.read_size**2 * self.image_shape[-1]
+
+  def init(self, key: jax.Array, init_dense, units: int) -> Weights:
+    read_key, write_key, patch_key = jax.random.split(key, 3)
+    start = jnp.array([0.0, 0.0, self.variance_bias, self.stride_bias, 0.0])
+    return {
+      "read_window": init_dense(read_key, units, 5) | {"bias": start},
+      "write_window": init_dense(write_key, units, 5) | {"bias": start},
+      "write": init_dense(patch_key, units, self.write_size**2 * self.image_shape[-1]),
+    }
+
+  def window(self, weights: Weights, h_dec: jax.Array, size: int) -> attention.Window:
+    height, width, _ = self.image_shape
+    return jax.vmap(partial(attention.window, size=size, height=height, width=width))(dense(weights, h_dec))
+
+  def read(
+    self, weights: Weights, images: jax.Array, error: jax.Array, h_dec: jax.Array
+  ) -> tuple[jax.Array, attention.Window]:
+    where = self.window(weights["read_window"], h_dec, self.read_size)
+    both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C], one window for both
+    glimpse = jax.vmap(partial(attention.read, size=self.read_size))(both, where)  # [B, N, N, 2C]
+    return glimpse.reshape(len(images), -1), where
+
+  def write(self, weights: Weights, h_dec: jax.Array) -> tuple[jax.Array, attention.Window]:
+    height, width, channels = self.image_shape
+    where = self.window(weights["write_window"], h_dec, self.write_size)
+    patch = dense(weights["write"], h_dec).reshape(-1, self.write_size, self.write_size, channels)
+    return jax.vmap(partial(attention.write, height=height, width=width))(patch, where), where
+
+
+class DRAW(nn.Module):
+  """Hierarchy in time: T latents, each conditioned on what the canvas still lacks.
+
+  Attributes:
+    image_shape: (H, W, C).
+    attention: "none" or "filterbank".
+    num_steps: T. hidden_dim: U of both LSTMs. latent_dim: Z of every step.
+    read_size, write_size: N of the two windows (filterbank only).
+    layer_norm: normalise the LSTMs.
+    init_scale: standard deviation of the initial weights.
+    variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
+      unit variance and a grid over the whole image.
+  """
+
+  image_shape: tuple[int, int, int]
+  attention: str = "filterbank"
+  num_steps: int = 10
+  hidden_dim: int = 256
+  latent_dim: int = 32
+  read_size: int = 12
+  write_size: int = 12
+  layer_norm: bool = False
+  init_scale: float = 0.01
+  variance_bias: float = 0.0
+  stride_bias: float = 0.0
+
+  def setup(self):
+    self.weights = self.param("weights", self.init_weights)
+
+  def make_attention(self) -> NoAttention | FilterbankAttention:
+    if self.attention == "none":
+      return NoAttention(self.image_shape)
+    return FilterbankAttention(self.image_shape, self.read_size, self.write_size, self.variance_bias, self.stride_bias)
+
+  def init_weights(self, key: jax.Array) -> Weights:
+    """All weights of the recurrence as one pytree, initial states among them."""
+    units, latents, attend = self.hidden_dim, self.latent_dim, self.make_attention()
+    attention_key, encoder_key, posterior_key, decoder_key = jax.random.split(key, 4)
+    kernel_init = nn.initializers.normal(self.init_scale)
+
+    def init_dense(key, inputs, outputs):
+      return {"kernel": kernel_init(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
+
+    initial_lstm = LSTMState(hidden=jnp.zeros(units), cell=jnp.zeros(units))
+    return {
+      "attention": attend.init(attention_key, init_dense, units),
+      "encoder": init_lstm(encoder_key, kernel_init, attend.num_read + units, units, self.layer_norm),
+      "posterior": init_dense(posterior_key, units, 2 * latents),
+      "decoder": init_lstm(decoder_key, kernel_init, latents, units, self.layer_norm),
+      "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),
+    }
+
+  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+    """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
+    noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
+    step = partial(infer_step, self.make_attention(), images)
+    state, (q, z, _) = scan(step, self.weights, self.initial_state(len(images)), noise)
+    return Terms(
+      logits=state.canvas,
+      log_px=bernoulli_log_prob(state.canvas, images),
+      kl=q.kl_to_standard().T,  # [B, T]
+      log_pz=standard_normal_log_prob(z).T,
+      log_qz=q.log_prob(z).T,
+    )
+
+  def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
+    """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior, a new one at every step."""
+    return self.dream(key, num_samples).canvases[-1]
+
+  def dream(self, key: jax.Array, num_samples: int) -> Drawing:
+    """A drawing from the prior, every canvas and write window of it."""
+    z = jax.random.normal(key, (self.num_steps, num_samples, self.latent_dim))
+    step = partial(generate_step, self.make_attention())
+    _, (canvases, write) = scan(step, self.weights, self.initial_state(num_samples), z)
+    return Drawing(nn.sigmoid(canvases), None, write)
+
+  def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
+    """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""
+    noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
+    infer = partial(infer_step, self.make_attention(), images)
+
+    def step(weights, state, noise):
+      state, (_, _, windows) = infer(weights, state, noise)
+      return state, (state.canvas, *windows)
+
+    _, (canvases, read, write) = scan(step, self.weights, self.initial_state(len(images)), noise)
+    return Drawing(nn.sigmoid(canvases), read, write)
+
+  def initial_state(self, batch: int) -> State:
+    """The learned state before the first step, for every example."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), self.weights["initial"])
+
+
+def infer_step(attend, images: jax.Array, weights: Weights, state: State, noise: jax.Array):
+  """One step of inference and generation (Gregor et al. 2015, section 2).
+
+      x_hat = x - sigmoid(c),  r = read(x, x_hat, h_dec),  h_enc' = LSTM(h_enc, [r, h_dec])
+      q = N(W h_enc', exp(W h_enc')),  z ~ q,  h_dec' = LSTM(h_dec, z),  c' = c + write(h_dec')
+
+  Args:
+    attend: NoAttention or FilterbankAttention.
+    images: [B, H, W, C]. noise: [B, Z] standard normal.
+
+  Returns:
+    The new state, and (q, z, (read window, write window)).
+  """
+  h_dec = state.decoder.hidden
+  error = images - jax.nn.sigmoid(state.canvas)
+  glimpse, read_window = attend.read(weights["attention"], images, error, h_dec)
+  encoder = lstm(weights["encoder"], state.encoder, [glimpse, h_dec])
+  q = Gaussian(*jnp.split(dense(weights["posterior"], encoder.hidden), 2, axis=-1))
+  z = q.sample(noise)
+  state, (_, write_window) = generate_step(attend, weights, state.replace(encoder=encoder), z)
+  return state, (q, z, (read_window, write_window))
+
+
+def generate_step(attend, weights: Weights, state: State, z: jax.Array):
+  """The generative half of a step: h_dec' = LSTM(h_dec, z), c' = c + write(h_dec').
+
+  Returns:
+    The new state (its encoder untouched), and (canvas, write window).
+  """
+  decoder = lstm(weights["decoder"], state.decoder, [z])
+  addition, write_window = attend.write(weights["attention"], decoder.hidden)
+  state = state.replace(canvas=state.canvas + addition, decoder=decoder)
+  return state, (state.canvas, write_window)
+
+
+def dense(weights: Weights, x: jax.Array) -> jax.Array:
+  """x W + b."""
+  return x @ weights["kernel"] + weights["bias"]

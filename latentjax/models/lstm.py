@@ -1,0 +1,63 @@
+"""A long short-term memory cell as a pure function of its weights.
+
+Shapes: B batch, U hidden units, I all inputs side by side.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+Weights = dict[str, jax.Array]
+
+
+@struct.dataclass
+class LSTMState:
+  """hidden: [B, U] the cell's output; cell: [B, U] its memory."""
+
+  hidden: jax.Array
+  cell: jax.Array
+
+
+def init_lstm(key: jax.Array, kernel_init, inputs: int, units: int, layer_norm: bool) -> Weights:
+  """Weights of a cell; the forget gate starts open (bias 1).
+
+  Args:
+    kernel_init: (key, shape) -> array, for the one kernel of all inputs, the hidden state and all gates.
+    inputs: I. units: U.
+    layer_norm: add gains and biases for the four gates and the cell.
+  """
+  bias = jnp.zeros((4, units)).at[1].set(1.0).reshape(-1)
+  weights = {"kernel": kernel_init(key, (inputs + units, 4 * units)), "bias": bias}
+  if layer_norm:
+    weights |= {"gate_scale": jnp.ones((4, units)), "cell_scale": jnp.ones(units), "cell_bias": jnp.zeros(units)}
+  return weights
+
+
+def lstm(weights: Weights, state: LSTMState, inputs: Sequence[jax.Array]) -> LSTMState:
+  """One step (Hochreiter & Schmidhuber 1997, with forget gate and without peepholes).
+
+      i, f, g, o = [inputs, h] W + b,  c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
+
+  With layer-norm weights each gate's pre-activation and the cell seen by the output are normalised over
+  units (Ba et al. 2016, arXiv:1607.06450), the input and recurrent contributions together.
+
+  Args:
+    inputs: arrays [B, ...], put side by side.
+  """
+  joined = jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"]  # [B, 4 U]
+  normalised = "gate_scale" in weights
+  if normalised:
+    gates = joined.reshape(*joined.shape[:-1], 4, -1)  # [B, 4, U]
+    joined = (standardise(gates) * weights["gate_scale"]).reshape(joined.shape)
+  i, f, g, o = jnp.split(joined + weights["bias"], 4, axis=-1)
+  cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+  seen = standardise(cell) * weights["cell_scale"] + weights["cell_bias"] if normalised else cell
+  return LSTMState(hidden=jax.nn.sigmoid(o) * jnp.tanh(seen), cell=cell)
+
+
+def standardise(x: jax.Array) -> jax.Array:
+  """Zero mean and unit variance over the last axis."""
+  centred = x - x.mean(-1, keepdims=True)
+  return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)

@@ -1,0 +1,25 @@
+"""How a recurrence is scanned fast, kept apart from its equations.
+
+A recurrent model hands over a pure `step(weights, carry, inputs) -> (carry, outputs)`. Whatever makes the
+scan cheaper belongs here, where it can change without touching an equation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def scan(step: Callable, weights: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+  """Runs `step` over the leading (time) axis of `inputs`.
+
+  Args:
+    step: pure function (weights, carry, inputs at one time) -> (carry, outputs at that time).
+    weights: pytree, the same at every step.
+    carry: pytree, the state before the first step.
+    inputs: pytree with leading axis T.
+
+  Returns:
+    The last carry, and the outputs stacked along a leading axis T.
+  """
+  return jax.lax.scan(lambda carry, x: step(weights, carry, x), carry, inputs)

@@ -1,0 +1,74 @@
+"""The variational autoencoder with one layer of latents (Kingma & Welling 2014, arXiv:1312.6114).
+
+Shapes: B batch, H W C image, Z latent.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.terms import Terms
+
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
+
+
+class VAE(nn.Module):
+  """p(z) = N(0, I), p(x|z) Bernoulli, q(z|x) diagonal Gaussian; both networks are MLPs.
+
+  Attributes:
+    image_shape: (H, W, C).
+    hidden_dims: widths of the encoder from image to latent; the decoder mirrors them.
+    latent_dim: Z.
+    encoder_activation, decoder_activation: "relu" or "tanh".
+  """
+
+  image_shape: tuple[int, int, int]
+  hidden_dims: Sequence[int] = (512, 512)
+  latent_dim: int = 64
+  encoder_activation: str = "relu"
+  decoder_activation: str = "relu"
+
+  def setup(self):
+    height, width, channels = self.image_shape
+    self.encoder = MLP(self.hidden_dims, ACTIVATIONS[self.encoder_activation])
+    self.posterior = nn.Dense(2 * self.latent_dim)
+    self.decoder = MLP(self.hidden_dims[::-1], ACTIVATIONS[self.decoder_activation])
+    self.pixels = nn.Dense(height * width * channels)
+
+  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+    """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
+    features = self.encoder(images.reshape(len(images), -1))
+    q = Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
+    z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
+    logits = self.decode(z)
+    return Terms(
+      logits=logits,
+      log_px=bernoulli_log_prob(logits, images),
+      kl=q.kl_to_standard()[:, None],
+      log_pz=standard_normal_log_prob(z)[:, None],
+      log_qz=q.log_prob(z)[:, None],
+    )
+
+  def decode(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, C] logits for latents z [B, Z]."""
+    return self.pixels(self.decoder(z)).reshape(-1, *self.image_shape)
+
+  def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
+    """[num_samples, H, W, C] pixel probabilities for z drawn from the prior."""
+    return nn.sigmoid(self.decode(jax.random.normal(key, (num_samples, self.latent_dim))))
+
+
+class MLP(nn.Module):
+  """Dense layers, each followed by the activation."""
+
+  widths: Sequence[int]
+  activation: Callable[[jax.Array], jax.Array]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    for width in self.widths:
+      x = self.activation(nn.Dense(width)(x))
+    return x

@@ -1,0 +1,1 @@
+"""How a model learns: pure functions of a state."""

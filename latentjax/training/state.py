@@ -1,0 +1,77 @@
+"""What training carries from step to step, and the optimiser that changes it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+Params = dict[str, Any]
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that a checkpoint holds.
+
+  Attributes:
+    step: optimiser steps done, int32 scalar.
+    params: the model's weights.
+    average: exponential moving average of params, or None where it is off.
+    opt_state: Optax's state.
+  """
+
+  step: jax.Array
+  params: Params
+  average: Params | None
+  opt_state: optax.OptState
+
+  @property
+  def eval_params(self) -> Params:
+    """The weights to evaluate with: the average if there is one."""
+    return self.params if self.average is None else self.average
+
+
+def create_state(model, optimizer: optax.GradientTransformation, ema_decay: float, key: jax.Array) -> TrainState:
+  """The state before the first step, with weights drawn from `key`."""
+  init_key, sample_key = jax.random.split(key)
+  params = model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)["params"]
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    average=jax.tree.map(jnp.copy, params) if ema_decay > 0 else None,  # a copy: both are donated
+    opt_state=optimizer.init(params),
+  )
+
+
+def update_average(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
+  """Moving average with decay min(decay, (1 + step)/(10 + step)), so that early weights are forgotten soon."""
+  current = jnp.minimum(decay, (1 + step) / (10 + step))
+  return optax.incremental_update(params, average, 1 - current)
+
+
+def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+  """Constant up to `decay_start` epochs, then down to 0 at `decay_end` by `config.schedule`.
+
+  Args:
+    config: `config.train`; a `decay_end` of 0 means `epochs`.
+  """
+  start = config.decay_start * steps_per_epoch
+  length = max((config.decay_end or config.epochs) * steps_per_epoch - start, 1)
+  decays = {
+    "constant": optax.constant_schedule(config.learning_rate),
+    "linear": optax.linear_schedule(config.learning_rate, 0.0, length),
+    "cosine": optax.cosine_decay_schedule(config.learning_rate, length),
+  }
+  return optax.join_schedules([optax.constant_schedule(config.learning_rate), decays[config.schedule]], [start])
+
+
+def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+  """Adam after clipping the gradient's global norm; `clip_norm` 0 turns clipping off.
+
+  Args:
+    config: `config.train`.
+  """
+  clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
+  return optax.chain(clip, optax.adam(schedule, b1=config.adam_b1))

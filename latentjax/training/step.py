@@ -1,0 +1,161 @@
+"""The compiled functions of a run: train, evaluate, weigh. Everything that is jitted is jitted here.
+
+Shapes: M images in a set, B batch, H W C image, L latent groups, K importance samples.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from latentjax.data.batches import binarize, epoch_order, gather, to_pixels
+from latentjax.models import Terms
+from latentjax.training import objectives
+from latentjax.training.state import (
+  TrainState,
+  create_optimizer,
+  create_state,
+  learning_rate_schedule,
+  update_average,
+)
+
+NEVER = jnp.iinfo(jnp.int32).max
+
+
+@struct.dataclass
+class Metrics:
+  """Sums over training steps of batch means, in nats; `mean` divides.
+
+  Attributes:
+    loss: what was minimised: annealed, with free bits, or importance-weighted.
+    elbo, kl, reconstruction: of the true bound (beta 1, no free bits); elbo = -(kl + reconstruction).
+    steps: how many steps were summed.
+    diverged_at: the first step whose loss or gradient was not finite, or NEVER.
+  """
+
+  loss: jax.Array
+  elbo: jax.Array
+  kl: jax.Array
+  reconstruction: jax.Array
+  steps: jax.Array
+  diverged_at: jax.Array
+
+  @classmethod
+  def zero(cls) -> "Metrics":
+    zero = jnp.zeros(())
+    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.array(NEVER))
+
+  def __add__(self, other: "Metrics") -> "Metrics":
+    total = jax.tree.map(jnp.add, self, other)
+    return total.replace(diverged_at=jnp.minimum(self.diverged_at, other.diverged_at))
+
+  def mean(self) -> dict[str, float]:
+    """Means over the summed steps, on the host."""
+    sums = jax.device_get(self)
+    return {name: float(getattr(sums, name) / sums.steps) for name in ("loss", "elbo", "kl", "reconstruction")}
+
+
+class Steps(NamedTuple):
+  """The compiled functions of a run.
+
+  Attributes:
+    init: (key) -> TrainState.
+    order: (key, epoch) -> [M], the epoch's order of the training images.
+    train: (state, images, order, key, count) -> (state, Metrics): `count` optimiser steps in one call; the state
+      is donated. The step number decides batch and randomness, so the same state always goes on the same way.
+    evaluate: (params, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
+    weigh: (params, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
+    sample: (params, key, count) -> [count, H, W, C] pixel probabilities from the prior.
+    learning_rate, beta: (step) -> scalar.
+  """
+
+  init: Callable
+  order: Callable
+  train: Callable
+  evaluate: Callable
+  weigh: Callable
+  sample: Callable
+  learning_rate: Callable
+  beta: Callable
+
+
+def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
+  """Builds and jits the functions of a run.
+
+  Args:
+    config: the whole config.
+    model: as `models.create` returns it.
+    num_images: M of the training split.
+  """
+  batch_size = config.train.batch_size
+  steps_per_epoch = num_images // batch_size
+  warmup_steps = round(config.train.kl_warmup_epochs * steps_per_epoch)
+  schedule = learning_rate_schedule(config.train, steps_per_epoch)
+  optimizer = create_optimizer(config.train, schedule)
+  dynamic = config.data.binarization == "dynamic"
+
+  def apply(params, images, key) -> Terms:
+    return model.apply({"params": params}, images, key)
+
+  def beta(step):
+    return objectives.warmed_up(config.train.beta, step, warmup_steps)
+
+  def loss(params, images, key, step):
+    if config.train.importance_samples == 1:
+      terms = apply(params, images, key)
+      return objectives.negative_elbo(terms, beta(step), config.train.free_bits), terms
+    keys = jax.random.split(key, config.train.importance_samples)
+    terms = jax.vmap(apply, (None, None, 0))(params, images, keys)
+    return objectives.negative_importance_bound(terms, beta(step)), terms
+
+  def train_step(state: TrainState, images: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
+    binarize_key, model_key = jax.random.split(jax.random.fold_in(key, state.step))
+    pixels = binarize(binarize_key, images) if dynamic else to_pixels(images)
+    (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, pixels, model_key, state.step)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+      average = update_average(average, params, state.step, config.train.ema_decay)
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    metrics = Metrics(
+      loss=value,
+      elbo=terms.elbo.mean(),
+      kl=terms.kl.sum(-1).mean(),
+      reconstruction=-terms.log_px.mean(),
+      steps=jnp.ones((), jnp.int32),
+      diverged_at=jnp.where(finite, NEVER, state.step),
+    )
+    return TrainState(state.step + 1, params, average, opt_state), metrics
+
+  def train(state, images, order, key, count):
+    def body(_, carry):
+      state, total = carry
+      batch = gather(images, order, state.step % steps_per_epoch, batch_size)
+      state, metrics = train_step(state, batch, key)
+      return state, total + metrics
+
+    return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
+
+  def weigh(params, images, keys):
+    pixels = to_pixels(images)
+    return jax.lax.map(lambda key: apply(params, pixels, key).log_weight, keys)
+
+  def sample(params, key, count):
+    return model.apply({"params": params}, key, count, method="sample")
+
+  return Steps(
+    init=jax.jit(partial(create_state, model, optimizer, config.train.ema_decay)),
+    order=jax.jit(partial(epoch_order, num_images=num_images)),
+    train=jax.jit(train, donate_argnums=0),
+    evaluate=jax.jit(lambda params, images, key: apply(params, to_pixels(images), key)),
+    weigh=jax.jit(weigh),
+    sample=jax.jit(sample, static_argnums=2),
+    learning_rate=schedule,
+    beta=beta,
+  )

@@ -1,0 +1,121 @@
+"""Pictures of a run: numpy in, PNG and GIF out.
+
+Shapes: M images, T steps, H W C image. Pixels in [0, 1].
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw
+
+matplotlib.use("Agg")  # draws into files, also where there is no screen
+from matplotlib import pyplot as plt  # noqa: E402
+
+TILE = 112  # pixels on the screen that one image aims at
+READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too
+
+
+def save_loss(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+  """ELBO, KL and reconstruction over epochs, training and validation in one panel each.
+
+  Args:
+    lines: of metrics.jsonl, at least one.
+  """
+  epochs = [line["epoch"] for line in lines]
+  figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+  for axis, name, title in zip(axes, ("elbo", "kl", "reconstruction"), ("ELBO", "KL", "reconstruction"), strict=True):
+    for split in ("train", "validation"):
+      axis.plot(epochs, [line[split][name] for line in lines], label=split, marker="." if len(epochs) < 3 else None)
+    axis.set(title=title, xlabel="epoch", ylabel="nats per image")
+    axis.grid(alpha=0.3)
+    settled = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
+    margin = 0.05 * (max(settled) - min(settled)) or 1.0
+    axis.set_ylim(min(settled) - margin, max(settled) + margin)  # the first epochs would hide the rest
+  axes[0].legend()
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def save_grid(path: Path, images: np.ndarray, columns: int) -> None:
+  """Images [M, H, W, C] row by row on one sheet."""
+  tiles = to_tiles(images)
+  rows = [sheet_row(tiles[start : start + columns], columns) for start in range(0, len(tiles), columns)]
+  Image.fromarray(np.concatenate(rows, axis=0)).save(path)
+
+
+def save_reconstructions(path: Path, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
+  """Every row of images [M, H, W, C] with its reconstructions right below."""
+  blank = -len(images) % columns
+  pairs = [np.pad(x, [(0, blank), (0, 0), (0, 0), (0, 0)]) for x in (images, reconstructions)]
+  rows = [x.reshape(-1, columns, *x.shape[1:]) for x in pairs]
+  save_grid(path, np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), columns)
+
+
+def save_drawing(
+  path: Path,
+  canvases: np.ndarray,
+  write: Any | None,
+  images: np.ndarray | None = None,
+  read: Any | None = None,
+  write_size: int = 1,
+  read_size: int = 1,
+) -> None:
+  """An animation of a drawing: canvases below, the images they are drawn from above.
+
+  Args:
+    canvases: [T, M, H, W, C].
+    images: [M, H, W, C] what is read, or None for a drawing from the prior.
+    read, write: windows with fields [T, M] in pixels of the image, or None where there is no attention. A
+      window's frame spans the outermost filters' centres; its line is one standard deviation wide.
+    read_size, write_size: N of the windows.
+  """
+  frames = []
+  for time, canvas in enumerate(canvases):
+    below = frame_row(canvas, write, time, write_size, WRITE)
+    above = [] if images is None else [frame_row(images, read, time, read_size, READ)]
+    frames.append(Image.fromarray(np.concatenate([*above, below], axis=0)))
+  pause = [max(60, 2000 // len(frames))] * (len(frames) - 1) + [1500]
+  frames[0].save(path, save_all=True, append_images=frames[1:], duration=pause, loop=0)
+
+
+def frame_row(
+  images: np.ndarray, windows: Any | None, time: int, size: int, colour: tuple[int, int, int]
+) -> np.ndarray:
+  """One row of images [M, H, W, C] with their windows of one time drawn in."""
+  tiles = to_tiles(images)
+  if windows is None:
+    return sheet_row(tiles, len(tiles))
+  scale = zoom(images)
+  framed = []
+  for index, tile in enumerate(tiles):
+    picture = Image.fromarray(tile)
+    reach = 0.5 * (size - 1) * windows.stride[time, index]
+    centre = np.array([windows.center_x[time, index], windows.center_y[time, index]])
+    far = 4 * tile.shape[0]  # a window may lie anywhere; a drawing far off the tile is invisible either way
+    corners = np.clip(np.stack([centre - reach, centre + reach]) * scale + scale / 2, -far, far)
+    line = int(np.clip(round(scale * float(np.sqrt(windows.variance[time, index]))), 1, 2 * scale))
+    ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=colour, width=line)
+    framed.append(np.asarray(picture))
+  return sheet_row(framed, len(framed))
+
+
+def to_tiles(images: np.ndarray) -> list[np.ndarray]:
+  """RGB uint8 tiles of images [M, H, W, C], enlarged by whole pixels."""
+  colour = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
+  scale = zoom(images)
+  pixels = np.rint(255 * np.clip(colour, 0, 1)).astype(np.uint8)
+  return list(pixels.repeat(scale, axis=1).repeat(scale, axis=2))
+
+
+def zoom(images: np.ndarray) -> int:
+  return max(1, TILE // images.shape[-3])
+
+
+def sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+  """Tiles side by side with a grey line between, filled up with grey to `columns`."""
+  framed = [np.pad(tile, [(1, 1), (1, 1), (0, 0)], constant_values=128) for tile in tiles]
+  framed += [np.full_like(framed[0], 128)] * (columns - len(framed))
+  return np.concatenate(framed, axis=1)

@@ -1,0 +1,115 @@
+"""The written record of a run: config.json, metrics.jsonl with its TensorBoard twin, results.json."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from latentjax import config as configs
+from latentjax.errors import RunError, UsageError
+
+Line = dict[str, Any]
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+  """Makes `workdir` the home of this experiment: creates it, or checks that it is one of the same config.
+
+  Raises:
+    UsageError: it holds a different experiment; nothing is changed.
+    RunError: it cannot be written.
+  """
+  path = workdir / "config.json"
+  if path.exists():
+    changed = configs.differences(configs.read(path), config)
+    if changed:
+      raise UsageError(
+        f"{workdir} holds a different experiment ({'; '.join(changed)}): choose another --workdir, or drop those changes"
+      )
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_whole(path, configs.to_json(config))
+  except OSError as error:
+    raise RunError(f"cannot write to {workdir} ({error.strerror}): choose another --workdir") from None
+
+
+def read_config(workdir: Path) -> ConfigDict:
+  """The config of a workdir that a run has claimed.
+
+  Raises:
+    UsageError: there is none.
+  """
+  path = workdir / "config.json"
+  if not path.exists():
+    raise UsageError(f"{workdir} has no config.json: give the --workdir of a run that --mode=train has started")
+  return configs.read(path)
+
+
+def no_checkpoint(workdir: Path) -> UsageError:
+  return UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
+
+
+def write_results(workdir: Path, results: Line) -> None:
+  write_whole(workdir / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def read_lines(workdir: Path) -> list[Line]:
+  """All lines of metrics.jsonl, in the order of their epochs.
+
+  Raises:
+    RunError: a line other than the last is no JSON; half a last line is what a killed run leaves, and is dropped.
+  """
+  path = workdir / "metrics.jsonl"
+  texts = path.read_text().splitlines() if path.exists() else []
+  lines = []
+  for number, text in enumerate(texts, start=1):
+    try:
+      lines.append(json.loads(text))
+    except ValueError:
+      if number < len(texts):
+        raise RunError(f"{path}:{number} is damaged: delete that line, or choose another workdir") from None
+  return lines
+
+
+class MetricsLog:
+  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager.
+
+  Args:
+    workdir: claimed.
+    epoch: of the checkpoint that the run goes on from; what was logged after it is forgotten.
+  """
+
+  def __init__(self, workdir: Path, epoch: int):
+    self._path = workdir / "metrics.jsonl"
+    self.lines = [line for line in read_lines(workdir) if line["epoch"] <= epoch]
+    write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
+    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
+    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step, write_to_disk=True)
+
+  def __enter__(self) -> "MetricsLog":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._events.close()
+
+  def append(self, line: Line) -> None:
+    """Adds a line; its nested numbers become TensorBoard scalars such as validation/elbo."""
+    self.lines.append(line)
+    with self._path.open("a") as file:
+      file.write(json.dumps(line) + "\n")
+    for name, value in configs.flatten(line).items():
+      if name not in ("step", "epoch"):
+        self._events.add_scalar(name.replace(".", "/"), value, line["step"])
+    self._events.flush()
+
+
+def write_whole(path: Path, text: str) -> None:
+  """Writes a file whole or not at all."""
+  unfinished = path.with_suffix(path.suffix + ".tmp")
+  with unfinished.open("w") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  unfinished.replace(path)
