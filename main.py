@@ -1,8 +1,10 @@
-"""Trains, evaluates and shows deep latent-variable models of images. Without arguments: the demo.
+"""Trains, evaluates and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-python main.py [--mode=train|evaluate|sample|show] [--config=configs/FILE.py:VARIANT] [--config.KEY=VALUE ...] [--workdir=DIR]
+Usage: python main.py [--mode=train|evaluate|sample|show] [--config=configs/FILE.py:VARIANT]
+                      [--config.KEY=VALUE ...] [--workdir=DIR]
 """
 
+import datetime
 import importlib
 import sys
 from pathlib import Path
@@ -12,53 +14,78 @@ from ml_collections import ConfigDict, config_flags
 
 from latentjax import config as configs
 from latentjax.errors import RunError, UsageError
+from latentjax.workdir import record
 
 ROOT = Path(__file__).resolve().parent
-MODES = ("train", "evaluate", "sample", "show")
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the resolved config and stops.")
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample", "show"], "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
-config_flags.DEFINE_config_file("config", DEFAULT, "Config file and variant, as in configs/draw.py:paper.")
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Parses the command line; what absl and ml_collections raise becomes one line about the mistake."""
+  """Parses the command line; whatever absl and ml_collections raise becomes one line about the mistake."""
   try:
+    config_flags.DEFINE_config_file("config", DEFAULT, "Config file and variant, such as configs/draw.py:paper.")
     rest = FLAGS(argv)
-  except AttributeError:
+    FLAGS.config.lock()  # a config file that could not be loaded says so when it is first used
+  except (AttributeError, KeyError):  # how ml_collections meets an unknown key
     chosen = next((arg.split("=", 1)[1] for arg in argv if arg.startswith("--config=")), DEFAULT)
-    config = config_flags.ConfigFileFlagParser("config").parse(chosen)
+    config = config_flags.DEFINE_config_file("config", chosen, flag_values=flags.FlagValues(), sys_argv=[]).value
     keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if arg.startswith("--config.")]
-    raise UsageError(configs.unknown_key(config, keys)) from None
+    unknown = configs.unknown_key(config, keys)
+    if unknown is None:
+      raise
+    raise UsageError(unknown) from None
   except (flags.Error, ValueError, TypeError, OSError) as error:
-    raise UsageError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
+    raise UsageError(str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")) from None
   if len(rest) > 1:
-    raise UsageError(f"{rest[1]!r} is no flag: flags start with -- and take their value after =")
+    raise UsageError(f"{rest[1]!r} is no flag: flags start with -- and carry their value after =")
   return rest
 
 
-def resolve(config_flag: flags.Flag, workdir: Path | None, mode: str) -> ConfigDict:
-  """The config asked for; without --config, that of the workdir, with the overrides of the command line."""
-  if config_flag.present or workdir is None or not (workdir / "config.json").exists():
-    return config_flag.value
+def resolve(workdir: Path | None) -> ConfigDict:
+  """The config asked for: without --config it is that of the workdir, with the overrides of the command line."""
+  flag = FLAGS["config"]
+  if flag.present or workdir is None or not (workdir / "config.json").exists():
+    return flag.value
   config = record.read_config(workdir)
-  config.update_from_flattened_dict(config_flag.override_values)
+  try:
+    config.update_from_flattened_dict(flag.override_values)
+  except (KeyError, TypeError) as error:
+    raise UsageError(f"{workdir} holds a {config.model.name}, whose config has no such value: {error}") from None
   return config
+
+
+def new_workdir() -> Path:
+  """A directory under runs/ named after the config and the time, such as runs/draw-demo-20261231-235959."""
+  file, _, variant = FLAGS["config"].config_filename.partition(":")
+  return Path("runs", f"{Path(file).stem}-{variant or 'demo'}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
 
 def main(argv: list[str]) -> None:
   del argv
-  config = FLAGS.config
-  workdir = Path(FLAGS.workdir)
+  workdir = Path(FLAGS.workdir) if FLAGS.workdir else None
+  config = resolve(workdir)
+  configs.check(config)
+  if FLAGS.mode == "show":
+    print(configs.to_json(config), end="")
+    return
+  if workdir is None:
+    if FLAGS.mode != "train":
+      raise UsageError(f"--mode={FLAGS.mode} needs the --workdir of a run")
+    workdir = new_workdir()
   importlib.import_module(f"latentjax.modes.{FLAGS.mode}").run(config, workdir)
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS say much that is no news to a person
   try:
     app.run(main, flags_parser=parse)
   except (UsageError, RunError) as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
+  except KeyboardInterrupt:
+    print("\nstopped: the same command with the same --workdir goes on after the last checkpoint", file=sys.stderr)
+    sys.exit(130)

@@ -88,10 +88,10 @@ def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
   return None
 
 
-def differences(saved: ConfigDict, asked: ConfigDict) -> list[str]:
-  """Lines 'key: saved -> asked' for everything that makes the two different experiments."""
+def differences(saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = ()) -> list[str]:
+  """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from the keys to ignore."""
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
-  keys = [key for key in {**before, **after} if not key.startswith(FREE)]
+  keys = [key for key in {**before, **after} if not key.startswith((*FREE, *ignore))]
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
     for key in keys

@@ -84,8 +84,11 @@ def read_tfds(name: str) -> Splits:
     ) from None
   try:
     builder = tfds.builder(name)
-  except tfds.core.DatasetNotFoundError:
-    raise UsageError(unknown_set(name, [DIGITS, *tfds.list_builders()])) from None
+  except (tfds.core.DatasetNotFoundError, ModuleNotFoundError) as error:
+    known = tfds.list_builders(with_community_datasets=False)
+    if name.split("/")[0].split(":")[0] in known:  # the set exists, but a package that prepares it does not
+      raise RunError(f"data.name = {name!r}: {error}") from None
+    raise UsageError(unknown_set(name, [DIGITS, *known])) from None
   except (ValueError, AssertionError) as error:  # a version or config that the set does not have
     raise UsageError(f"data.name = {name!r}: {str(error).splitlines()[0]}") from None
   feature = dict(builder.info.features.items()).get("image")
@@ -102,7 +105,8 @@ def prepare(builder) -> None:
   """Lets TFDS download and prepare a set, and says so first: it may take minutes and needs the network."""
   print(
     f"{builder.name} is not prepared in {builder.data_dir}: TFDS now downloads and prepares it"
-    f" ({builder.info.download_size} of downloads).\nTo use a directory that already has it, stop and set TFDS_DATA_DIR.",
+    f" ({builder.info.download_size} of downloads).\n"
+    "To use a directory that already has it, stop and set TFDS_DATA_DIR.",
     flush=True,
   )
   try:

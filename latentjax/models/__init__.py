@@ -1,5 +1,7 @@
 """Models by name: a config makes a model."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from latentjax.errors import UsageError
@@ -19,10 +21,13 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> DRAW | VAE:
     config: `name`, and a value for every field of that model.
 
   Raises:
-    UsageError: a glimpse is larger than the image.
+    UsageError: a value is none of this model's, or a glimpse is larger than the image.
   """
   fields = config.to_dict()
   name = fields.pop("name")
+  foreign = fields.keys() - {field.name for field in dataclasses.fields(MODELS[name])}
+  if foreign:
+    raise UsageError(f"{name} has no model.{min(foreign)}: start from --config=configs/{name}.py")
   for key in ("read_size", "write_size"):
     if fields.get("attention") == "filterbank" and fields[key] > min(image_shape[:2]):
       height, width, _ = image_shape

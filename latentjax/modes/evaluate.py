@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import binarize_once
+from latentjax.errors import UsageError
 from latentjax.experiment import Experiment
 from latentjax.training import evaluation
 from latentjax.training.state import TrainState
@@ -23,17 +24,30 @@ def run(config: ConfigDict, workdir: Path) -> None:
     UsageError: there is none.
     RunError: it cannot be read.
   """
-  experiment = experiments.create(config)
+  experiment = reopen(config, workdir)
   finish(experiment, restore_best(experiment, workdir), workdir)
 
 
+def reopen(config: ConfigDict, workdir: Path) -> Experiment:
+  """The experiment that a workdir holds; only its seed may differ, which then decides the noise drawn here."""
+  record.require_same(workdir, config, ignore=("seed",))
+  return experiments.create(config)
+
+
 def restore_best(experiment: Experiment, workdir: Path) -> TrainState:
-  """The state with the highest validation ELBO that a workdir holds."""
+  """The state with the highest validation ELBO that a workdir holds.
+
+  Raises:
+    UsageError: it holds none.
+    RunError: it cannot be read.
+  """
   like = experiment.steps.init(experiment.keys.init)
-  with Checkpoints(workdir / "checkpoints") as checkpoints:
-    if checkpoints.best is None:
-      raise record.no_checkpoint(workdir)
-    return checkpoints.restore(checkpoints.best, like)
+  directory = workdir / "checkpoints"
+  if directory.is_dir():
+    with Checkpoints(directory) as checkpoints:
+      if checkpoints.best is not None:
+        return checkpoints.restore(checkpoints.best, like)
+  raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
 
 
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
@@ -44,6 +58,7 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   results |= {
     "step": int(state.step),
     "epoch": int(state.step) // experiment.steps_per_epoch,
+    "epochs_trained": lines[-1]["epoch"] if lines else None,
     "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
     "evaluate_minutes": (time.perf_counter() - began) / 60,

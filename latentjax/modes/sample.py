@@ -6,11 +6,10 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import experiment as experiments
 from latentjax.console import console
 from latentjax.experiment import Experiment
 from latentjax.models import DRAW
-from latentjax.modes.evaluate import restore_best
+from latentjax.modes.evaluate import reopen, restore_best
 from latentjax.training.state import TrainState
 from latentjax.workdir import plots
 
@@ -24,7 +23,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     UsageError: there is none.
     RunError: it cannot be read.
   """
-  experiment = experiments.create(config)
+  experiment = reopen(config, workdir)
   finish(experiment, restore_best(experiment, workdir), workdir)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 matplotlib.use("Agg")  # draws into files, also where there is no screen
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 TILE = 112  # pixels on the screen that one image aims at
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too

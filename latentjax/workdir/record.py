@@ -15,24 +15,29 @@ Line = dict[str, Any]
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-  """Makes `workdir` the home of this experiment: creates it, or checks that it is one of the same config.
+  """Makes `workdir` the home of this experiment: creates it, or goes on in it if its config is the same.
 
   Raises:
     UsageError: it holds a different experiment; nothing is changed.
     RunError: it cannot be written.
   """
-  path = workdir / "config.json"
-  if path.exists():
-    changed = configs.differences(configs.read(path), config)
-    if changed:
-      raise UsageError(
-        f"{workdir} holds a different experiment ({'; '.join(changed)}): choose another --workdir, or drop those changes"
-      )
+  if (workdir / "config.json").exists():
+    require_same(workdir, config)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(path, configs.to_json(config))
   except OSError as error:
-    raise RunError(f"cannot write to {workdir} ({error.strerror}): choose another --workdir") from None
+    raise RunError(f"cannot create {workdir} ({error.strerror}): choose another --workdir") from None
+  write_whole(workdir / "config.json", configs.to_json(config))
+
+
+def require_same(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
+  """Raises UsageError if a workdir holds another experiment than `config`, apart from the keys to ignore."""
+  changed = configs.differences(read_config(workdir), config, ignore)
+  if changed:
+    shown = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
+    raise UsageError(
+      f"{workdir} holds a different experiment ({shown}): drop these changes, or choose another --workdir"
+    )
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -40,6 +45,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
   Raises:
     UsageError: there is none.
+    RunError: it is damaged.
   """
   path = workdir / "config.json"
   if not path.exists():
@@ -47,19 +53,24 @@ def read_config(workdir: Path) -> ConfigDict:
   return configs.read(path)
 
 
-def no_checkpoint(workdir: Path) -> UsageError:
-  return UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
-
-
 def write_results(workdir: Path, results: Line) -> None:
   write_whole(workdir / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def read_results(workdir: Path) -> Line | None:
+  """What `write_results` wrote, or None if the run has not come so far."""
+  path = workdir / "results.json"
+  try:
+    return json.loads(path.read_text()) if path.exists() else None
+  except ValueError as error:
+    raise RunError(f"{path} is damaged ({error}): delete it, and --mode=evaluate writes it anew") from None
 
 
 def read_lines(workdir: Path) -> list[Line]:
   """All lines of metrics.jsonl, in the order of their epochs.
 
   Raises:
-    RunError: a line other than the last is no JSON; half a last line is what a killed run leaves, and is dropped.
+    RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is dropped.
   """
   path = workdir / "metrics.jsonl"
   texts = path.read_text().splitlines() if path.exists() else []
@@ -69,7 +80,7 @@ def read_lines(workdir: Path) -> list[Line]:
       lines.append(json.loads(text))
     except ValueError:
       if number < len(texts):
-        raise RunError(f"{path}:{number} is damaged: delete that line, or choose another workdir") from None
+        raise RunError(f"line {number} of {path} is damaged: delete it, or choose another workdir") from None
   return lines
 
 
@@ -86,7 +97,7 @@ class MetricsLog:
     self.lines = [line for line in read_lines(workdir) if line["epoch"] <= epoch]
     write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
     first_step = self.lines[-1]["step"] + 1 if self.lines else 0
-    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step, write_to_disk=True)
+    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
 
   def __enter__(self) -> "MetricsLog":
     return self
@@ -95,10 +106,17 @@ class MetricsLog:
     self._events.close()
 
   def append(self, line: Line) -> None:
-    """Adds a line; its nested numbers become TensorBoard scalars such as validation/elbo."""
+    """Adds a line; its numbers become TensorBoard scalars such as validation/elbo.
+
+    Raises:
+      RunError: the disk refuses.
+    """
     self.lines.append(line)
-    with self._path.open("a") as file:
-      file.write(json.dumps(line) + "\n")
+    try:
+      with self._path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    except OSError as error:
+      raise RunError(f"cannot write to {self._path} ({error.strerror})") from None
     for name, value in configs.flatten(line).items():
       if name not in ("step", "epoch"):
         self._events.add_scalar(name.replace(".", "/"), value, line["step"])
@@ -106,10 +124,17 @@ class MetricsLog:
 
 
 def write_whole(path: Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  unfinished = path.with_suffix(path.suffix + ".tmp")
-  with unfinished.open("w") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  unfinished.replace(path)
+  """Writes a file whole or not at all.
+
+  Raises:
+    RunError: the disk refuses.
+  """
+  unfinished = path.with_name(path.name + ".tmp")
+  try:
+    with unfinished.open("w") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    unfinished.replace(path)
+  except OSError as error:
+    raise RunError(f"cannot write {path} ({error.strerror})") from None
