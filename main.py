@@ -32,7 +32,7 @@ def parse(argv: list[str]) -> list[str]:
     FLAGS.config.lock()  # a config file that could not be loaded says so when it is first used
   except (AttributeError, KeyError):  # how ml_collections meets an unknown key
     chosen = next((arg.split("=", 1)[1] for arg in argv if arg.startswith("--config=")), DEFAULT)
-    config = config_flags.DEFINE_config_file("config", chosen, flag_values=flags.FlagValues(), sys_argv=[]).value
+    config = config_flags.DEFINE_config_file("config", chosen, flag_values=flags.FlagValues(), sys_argv=[]).default
     keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if arg.startswith("--config.")]
     unknown = configs.unknown_key(config, keys)
     if unknown is None:
