@@ -24,7 +24,7 @@ def default() -> ConfigDict:
   config.model.latent_dim = 64
   config.model.encoder_activation = "relu"  # relu | tanh
   config.model.decoder_activation = "relu"  # relu | tanh
-  config.train.epochs = 200
+  config.train.epochs = 150
   config.eval.nll_samples = 500
   return config
 

@@ -125,5 +125,5 @@ def read(path: Path) -> ConfigDict:
     config = ConfigDict(json.loads(path.read_text(), object_hook=with_tuples))
     check(config)
     return config
-  except (OSError, ValueError, TypeError, UsageError) as error:
+  except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
     raise RunError(f"{path} is damaged ({error}): restore it, or choose another workdir") from None

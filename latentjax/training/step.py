@@ -122,7 +122,7 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
     average = state.average
     if average is not None:
       average = update_average(average, params, state.step, config.train.ema_decay)
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     metrics = Metrics(
       loss=value,
       elbo=terms.elbo.mean(),

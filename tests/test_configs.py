@@ -1,0 +1,139 @@
+"""Every config and variant: resolves, is checked, survives JSON, and trains a tiny step."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latentjax import config as configs
+from latentjax import models
+from latentjax.errors import RunError, UsageError
+from latentjax.training.step import create_steps
+
+VARIANTS = [
+  ("draw", "demo"),
+  ("draw", "base"),
+  ("draw", "filterbank"),
+  ("draw", "paper"),
+  ("vae", "demo"),
+  ("vae", "default"),
+]
+
+
+def get_config(file: str, variant: str):
+  return importlib.import_module(f"configs.{file}").get_config(variant)
+
+
+def shrunk(file: str, variant: str):
+  """The same experiment with every size made tiny, for compile time."""
+  config = get_config(file, variant)
+  small = {"num_steps": 2, "hidden_dim": 6, "hidden_dims": (6, 5), "latent_dim": 3, "read_size": 2, "write_size": 3}
+  config.model.update({key: value for key, value in small.items() if key in config.model})
+  config.train.batch_size = 4
+  return config
+
+
+@pytest.mark.parametrize(("file", "variant"), VARIANTS)
+def test_every_variant_trains_a_step(file, variant):
+  config = shrunk(file, variant)
+  configs.check(config)
+  model = models.create(config.model, (7, 6, 1))
+  steps = create_steps(config, model, num_images=8)
+  images = np.random.default_rng(0).integers(0, 256, (8, 7, 6, 1), np.uint8)
+  state = steps.init(jax.random.key(0))
+  before = jax.device_get(state.params)
+  state, metrics = steps.train(state, images, steps.order(jax.random.key(1), 0), jax.random.key(2), jnp.int32(2))
+  assert int(state.step) == int(metrics.steps) == 2
+  assert all(np.isfinite(value) for value in metrics.mean().values())
+  moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, jax.device_get(state.params))
+  assert all(distance > 0 for distance in jax.tree.leaves(moved)), moved
+
+
+@pytest.mark.parametrize(("file", "variant"), VARIANTS)
+def test_every_variant_survives_json(file, variant, tmp_path):
+  config = get_config(file, variant)
+  path = tmp_path / "config.json"
+  path.write_text(configs.to_json(config))
+  assert configs.read(path).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(("file", "variant"), VARIANTS)
+def test_every_key_is_checked(file, variant):
+  """A key without a rule would let an impossible value through; booleans and names have none to break."""
+  flat = configs.flatten(get_config(file, variant).to_dict())
+  unchecked = [key for key, value in flat.items() if key not in configs.RULES and not isinstance(value, bool)]
+  assert unchecked == ["data.name"]
+
+
+def test_paper_settings():
+  """The table of Gregor et al. 2015 for MNIST generation."""
+  model = get_config("draw", "paper").model
+  assert (model.num_steps, model.hidden_dim, model.latent_dim, model.read_size, model.write_size) == (64, 256, 100, 2, 5)
+  assert get_config("draw", "paper").data.to_dict() == {"name": "binarized_mnist", "binarization": "static"}
+
+
+def test_unknown_variant_lists_the_choices():
+  with pytest.raises(ValueError, match="demo, base, filterbank, paper"):
+    get_config("draw", "nope")
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("model.num_steps", 0),
+    ("train.batch_size", 0),
+    ("train.epochs", 0),
+    ("train.learning_rate", -1.0),
+    ("train.learning_rate", float("nan")),
+    ("train.learning_rate", float("inf")),
+    ("train.ema_decay", 1.0),
+    ("train.kl_warmup_epochs", -1.0),
+    ("model.attention", "gauss"),
+    ("data.binarization", "sometimes"),
+    ("model.stride_bias", float("nan")),
+    ("seed", -1),
+  ],
+)
+def test_impossible_values_are_refused(key, value):
+  config = get_config("draw", "demo")
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UsageError, match=key):
+    configs.check(config)
+
+
+def test_hidden_dims_must_be_widths():
+  config = get_config("vae", "demo")
+  for widths in ((), (0,), (1.5,)):
+    config.model.hidden_dims = widths
+    with pytest.raises(UsageError, match="hidden_dims"):
+      configs.check(config)
+
+
+def test_unknown_key_names_the_nearest():
+  config = get_config("draw", "demo")
+  assert "'train.epochs'" in configs.unknown_key(config, ["trian.epochs"])
+  assert "'train.learning_rate'" in configs.unknown_key(config, ["seed", "learning_rate"])
+  assert configs.unknown_key(config, ["train.epochs", "train"]) is None
+
+
+def test_only_how_long_and_what_to_show_may_differ():
+  saved = get_config("draw", "demo")
+  asked = saved.copy_and_resolve_references()
+  asked.train.epochs += 1
+  asked.eval.nll_samples += 1
+  asked.sample.num_images += 1
+  assert configs.differences(saved, asked) == []
+  asked.model.hidden_dim = 7
+  asked.seed = 3
+  assert configs.differences(saved, asked) == ["model.hidden_dim: 256 -> 7", "seed: 0 -> 3"]
+  assert configs.differences(saved, asked, ignore=("seed",)) == ["model.hidden_dim: 256 -> 7"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"train": {"epochs": "many"}}', '{"train": {"epochs": -3}}'])
+def test_damaged_config_is_one_line(tmp_path, text):
+  path = tmp_path / "config.json"
+  path.write_text(text)
+  with pytest.raises(RunError, match="is damaged"):
+    configs.read(path)

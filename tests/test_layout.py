@@ -1,0 +1,56 @@
+"""The house has floors: imports point down, so that each wing can be read without those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console")
+MAY_IMPORT = {
+  "latentjax/errors.py": (),
+  "latentjax/config.py": ("latentjax.errors",),
+  "latentjax/console.py": (),
+  "latentjax/data": ("latentjax.data", *GROUND),
+  "latentjax/workdir": ("latentjax.workdir", *GROUND),
+  "latentjax/models": ("latentjax.models", *GROUND),
+  "latentjax/training": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
+  "latentjax/experiment.py": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
+  "latentjax/modes": ("latentjax",),
+  "configs": ("configs",),
+}
+SOURCES = [*(ROOT / "latentjax").rglob("*.py"), *(ROOT / "configs").glob("*.py")]
+
+
+def imports(path: Path) -> set[str]:
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      names |= {f"{node.module}.{alias.name}" for alias in node.names}
+  return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+  place = str(path.relative_to(ROOT))
+  allowed = next((below for wing, below in MAY_IMPORT.items() if place.startswith(wing)), ())
+  own = {name for name in imports(path) if name.startswith(("latentjax", "configs"))}
+  assert {name for name in own if not name.startswith(allowed)} == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_wing_keeps_its_tools(path):
+  place = str(path.relative_to(ROOT))
+  used = imports(path)
+  top_level = {
+    alias.name
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.Import | ast.ImportFrom)
+    for alias in node.names
+  }
+  assert place.startswith("latentjax/models") or not any(name.startswith("flax.linen") for name in used)
+  assert not any(name.split(".")[0] in ("pickle", "tensorflow") for name in used)
+  assert not any(name.startswith(("tensorflow_datasets", "mlxtend")) for name in top_level)
+  assert not any(name.startswith("absl") for name in used)

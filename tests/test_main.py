@@ -1,0 +1,224 @@
+"""main.py as scripts use it: a subprocess, its exit code, its one line on stderr, and the files it leaves."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+  "--config.data.name=tiny --config.train.batch_size=16 --config.train.schedule=constant --config.model.num_steps=3"
+  " --config.model.hidden_dim=8 --config.model.latent_dim=2 --config.model.read_size=2 --config.model.write_size=3"
+  " --config.eval.nll_samples=3 --config.eval.batch_size=16 --config.sample.num_images=3"
+).split()
+TINY_VAE = [
+  "--config=configs/vae.py",
+  "--config.train.batch_size=16",
+  "--config.model.hidden_dims=(8,)",
+  "--config.eval.nll_samples=3",
+  "--config.sample.num_images=3",
+]
+
+
+def run(cache: Path, *args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+  return subprocess.run(
+    [sys.executable, str(ROOT / "main.py"), *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+  )
+
+
+def ok(cache: Path, *args: str, cwd: Path = ROOT) -> str:
+  done = run(cache, *args, cwd=cwd)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def metrics(workdir: Path) -> list[dict]:
+  """The lines of metrics.jsonl without their timings."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return [{key: line[key] for key in line if key not in ("images_per_second", "seconds")} for line in lines]
+
+
+def numbers(workdir: Path) -> dict:
+  results = json.loads((workdir / "results.json").read_text())
+  return {split: results[split] for split in ("train", "validation", "test")}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_cache, tmp_path_factory) -> Path:
+  """A finished two-epoch run; tests that change it copy it first."""
+  workdir = tmp_path_factory.mktemp("runs") / "trained"
+  ok(tiny_cache, f"--workdir={workdir}", "--config.train.epochs=2", *TINY)
+  return workdir
+
+
+def test_train_leaves_everything_that_was_promised(trained):
+  lines = metrics(trained)
+  assert [line["epoch"] for line in lines] == [1, 2]
+  assert lines[0].keys() == {"step", "epoch", "train", "validation", "beta", "learning_rate"}
+  for split in ("train", "validation"):
+    assert lines[0][split].keys() == {"loss", "elbo", "kl", "reconstruction"}
+
+  results = json.loads((trained / "results.json").read_text())
+  assert {"train", "validation", "test", "step", "parameters"} <= results.keys()
+  test = results["test"]
+  assert test["elbo"] == pytest.approx(-(test["kl"] + test["reconstruction"]))
+  assert test["kl"] == pytest.approx(sum(test["kl_per_group"]))
+  assert len(test["kl_per_group"]) == 3
+  assert test["nll"] > 0 > test["elbo"]
+  assert test["nll_samples"] == 3
+
+  for name in ("samples.png", "reconstructions.png", "loss.png"):
+    assert np.asarray(Image.open(trained / name)).std() > 0
+  assert Image.open(trained / "drawing.gif").n_frames == 3  # one per step
+  assert list((trained / "tensorboard").glob("events.*"))
+  assert len(list((trained / "checkpoints").iterdir())) <= 2  # the newest and the best
+
+
+def test_going_on_equals_never_having_stopped(trained, tiny_cache, tmp_path):
+  workdir = tmp_path / "stopped"
+  ok(tiny_cache, f"--workdir={workdir}", "--config.train.epochs=1", *TINY)
+  assert "going on after epoch 1" in ok(tiny_cache, f"--workdir={workdir}", "--config.train.epochs=2", *TINY)
+  assert metrics(workdir) == metrics(trained)
+  assert numbers(workdir) == numbers(trained)
+
+
+def test_a_killed_run_repeats_only_what_it_had_not_kept(trained, tiny_cache, tmp_path):
+  """What SIGKILL leaves between the log and the checkpoint: a line too many, and half a line."""
+  workdir = tmp_path / "killed"
+  ok(tiny_cache, f"--workdir={workdir}", "--config.train.epochs=1", *TINY)
+  log = workdir / "metrics.jsonl"
+  line = json.loads(log.read_text())
+  log.write_text(log.read_text() + json.dumps(line | {"epoch": 2, "step": 0}) + '\n{"step": 1')
+  ok(tiny_cache, f"--workdir={workdir}", "--config.train.epochs=2", *TINY)
+  assert metrics(workdir) == metrics(trained)
+
+
+def test_a_finished_run_is_left_alone(trained, tiny_cache):
+  before = (trained / "results.json").read_text()
+  assert "nothing left to train" in ok(tiny_cache, f"--workdir={trained}")
+  assert (trained / "results.json").read_text() == before
+
+
+def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / "copy")
+  for name in ("results.json", "samples.png", "reconstructions.png", "drawing.gif"):
+    (workdir / name).unlink()
+  ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", cwd=tmp_path)
+  assert numbers(workdir) == numbers(trained)
+  ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", "--config.eval.nll_samples=5")
+  assert numbers(workdir)["test"]["nll_samples"] == 5
+  ok(tiny_cache, "--mode=sample", f"--workdir={workdir}")
+  assert (workdir / "samples.png").read_bytes() == (trained / "samples.png").read_bytes()
+  ok(tiny_cache, "--mode=sample", f"--workdir={workdir}", "--config.seed=1", "--config.sample.num_images=5")
+  assert (workdir / "samples.png").read_bytes() != (trained / "samples.png").read_bytes()
+
+
+def test_colour_images_of_another_size(tmp_path):
+  generator = np.random.default_rng(0)
+  splits = {"train": 40, "test": 10}
+  np.savez(tmp_path / "colour.npz", **{k: generator.integers(0, 256, (n, 9, 7, 3), np.uint8) for k, n in splits.items()})
+  none = ["--config.data.name=colour", "--config.data.binarization=none", "--config.train.epochs=1"]
+  ok(tmp_path, f"--workdir={tmp_path / 'draw'}", *TINY, *none)
+  assert json.loads((tmp_path / "draw" / "results.json").read_text())["test"]["elbo"] < 0
+  assert np.asarray(Image.open(tmp_path / "draw" / "samples.png")).shape[-1] == 3
+
+
+@pytest.mark.parametrize(
+  "extra",
+  [
+    ["--config.train.importance_samples=3"],
+    ["--config.train.free_bits=0.5", "--config.train.beta=4.0", "--config.train.kl_warmup_epochs=2"],
+  ],
+)
+def test_objectives_by_config(tiny_cache, tmp_path, extra):
+  ok(tiny_cache, f"--workdir={tmp_path}", *TINY_VAE, "--config.data.name=tiny", "--config.train.epochs=1", *extra)
+  line = metrics(tmp_path)[0]
+  assert line["train"]["elbo"] == pytest.approx(-(line["train"]["kl"] + line["train"]["reconstruction"]), rel=1e-5)
+  assert line["train"]["loss"] != pytest.approx(-line["train"]["elbo"], rel=1e-5)
+
+
+def test_diverging_names_the_step_and_keeps_the_checkpoint(trained, tiny_cache, tmp_path):
+  workdir = tmp_path / "diverged"
+  done = run(tiny_cache, f"--workdir={workdir}", *TINY, "--config.train.epochs=2", "--config.train.learning_rate=1e30")
+  assert done.returncode == 1
+  assert "at step 1;" in done.stderr
+  assert "Traceback" not in done.stderr
+
+  broken = shutil.copytree(trained, tmp_path / "broken")
+  config = json.loads((broken / "config.json").read_text())
+  config["train"]["learning_rate"] = 1e30
+  (broken / "config.json").write_text(json.dumps(config))
+  kept = sorted(path.name for path in (broken / "checkpoints").iterdir())
+  done = run(tiny_cache, f"--workdir={broken}", "--config.train.epochs=3")
+  assert done.returncode == 1
+  assert f"the checkpoint of step {metrics(trained)[-1]['step']} is kept" in done.stderr
+  assert sorted(path.name for path in (broken / "checkpoints").iterdir()) == kept
+
+
+def test_a_damaged_checkpoint_is_one_line(trained, tiny_cache, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / "damaged")
+  for file in (workdir / "checkpoints").rglob("*"):
+    if file.is_file() and "metrics" not in str(file):
+      file.write_bytes(b"")
+  done = run(tiny_cache, "--mode=evaluate", f"--workdir={workdir}")
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: ")
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_show_prints_the_resolved_config(tiny_cache):
+  shown = json.loads(ok(tiny_cache, "--mode=show", "--config=configs/draw.py:paper", "--config.train.epochs=7"))
+  assert shown["train"]["epochs"] == 7
+  assert shown["model"]["num_steps"] == 64
+
+
+BAD = {
+  "--config.trian.epochs=3": "'train.epochs'",
+  "--config.train.epochs=many": "invalid literal for int",
+  "--config=configs/draw.py:nope": "choose one of demo, base, filterbank, paper",
+  "--config=configs/nothing.py": "No such file",
+  "--mode=dance": "train|evaluate|sample|show",
+  "--colour=red": "Unknown command line flag",
+  "train": "is no flag",
+  "--config.model.name=vae": "configs/vae.py",
+  "--config.model.read_size=29": "larger than the image (28 x 28 pixels)",
+  "--config.model.num_steps=0": "model.num_steps must be at least 1",
+  "--config.train.batch_size=1000": "larger than the 48 training images",
+  "--config.train.learning_rate=-1": "train.learning_rate must be more than 0",
+  "--config.data.name=mnits": "did you mean mnist",
+  "--mode=evaluate": "needs the --workdir",
+  "--mode=evaluate --workdir=EMPTY": "has no config.json",
+  "--mode=sample --workdir=EMPTY": "has no config.json",
+  "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
+  "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, tmp_path):
+  before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+  args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
+  fresh = [] if "--workdir" in line or "evaluate" in line else [f"--workdir={tmp_path / 'new'}"]
+  tiny = [] if any(name in line for name in ("data.name", "nothing", "nope")) else ["--config.data.name=tiny"]
+  done = run(tiny_cache, *args, *fresh, *tiny)
+  assert (done.returncode, done.stdout) == (2, ""), done.stdout
+  assert BAD[line] in done.stderr
+  assert done.stderr.startswith("error: ")
+  assert len(done.stderr.splitlines()) == 1
+  assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workdir_that_cannot_be_written_is_exit_code_1(tiny_cache, tmp_path):
+  (tmp_path / "file").touch()
+  done = run(tiny_cache, f"--workdir={tmp_path / 'file' / 'run'}", *TINY)
+  assert done.returncode == 1
+  assert "cannot create" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
