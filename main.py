@@ -80,7 +80,9 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS say much that is no news to a person
+  logging.set_verbosity(
+    logging.FATAL
+  )  # what Orbax and TFDS log is either no news to a person or said below in one line
   try:
     app.run(main, flags_parser=parse)
   except (UsageError, RunError) as error:

@@ -1,0 +1,28 @@
+"""What every test runs under: strict JAX, exact matrix products, and no data but what a test makes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_default_matmul_precision", "highest")  # oracles are float64: no TF32 or bfloat16 on accelerators
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+  """The cache of decoded sets for all tests and their subprocesses: it holds `data.name=tiny`, 48 / 20 / 20 grey images.
+
+  Autouse, so that no test ever reads or writes the cache of the person who runs it.
+  """
+  directory = tmp_path_factory.mktemp("cache").resolve()
+  generator = np.random.default_rng(0)
+  sizes = {"train": 48, "validation": 20, "test": 20}
+  splits = {split: generator.integers(0, 256, (size, 28, 28, 1), np.uint8) for split, size in sizes.items()}
+  np.savez(directory / "tiny.npz", **splits)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("LATENTJAX_CACHE_DIR", str(directory))
+    yield directory
