@@ -12,11 +12,19 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = (
-  "--config.data.name=tiny --config.train.batch_size=16 --config.train.schedule=constant --config.model.num_steps=3"
-  " --config.model.hidden_dim=8 --config.model.latent_dim=2 --config.model.read_size=2 --config.model.write_size=3"
-  " --config.eval.nll_samples=3 --config.eval.batch_size=16 --config.sample.num_images=3"
-).split()
+TINY = [
+  "--config.data.name=tiny",
+  "--config.train.batch_size=16",
+  "--config.train.schedule=constant",
+  "--config.model.num_steps=3",
+  "--config.model.hidden_dim=8",
+  "--config.model.latent_dim=2",
+  "--config.model.read_size=2",
+  "--config.model.write_size=3",
+  "--config.eval.nll_samples=3",
+  "--config.eval.batch_size=16",
+  "--config.sample.num_images=3",
+]
 TINY_VAE = [
   "--config=configs/vae.py",
   "--config.train.batch_size=16",

@@ -3,22 +3,19 @@
 Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps.
 """
 
-import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from latentjax.models import attention
+from latentjax.models.attention import Window
 from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.heads import FilterbankAttention, NoAttention, Weights, dense
 from latentjax.models.lstm import LSTMState, init_lstm, lstm
 from latentjax.models.recurrence import scan
 from latentjax.models.terms import Terms
-
-Weights = dict[str, Any]
 
 
 @struct.dataclass
@@ -40,74 +37,8 @@ class Drawing:
   """
 
   canvases: jax.Array
-  read: attention.Window | None
-  write: attention.Window | None
-
-
-@dataclasses.dataclass(frozen=True)
-class NoAttention:
-  """read = [x, x_hat], write = W(h_dec): the whole image at every step."""
-
-  image_shape: tuple[int, int, int]
-
-  @property
-  def num_read(self) -> int:
-    height, width, channels = self.image_shape
-    return 2 * height * width * channels
-
-  def init(self, key: jax.Array, init_dense, units: int) -> Weights:
-    height, width, channels = self.image_shape
-    return {"write": init_dense(key, units, height * width * channels)}
-
-  def read(self, weights: Weights, images: jax.Array, error: jax.Array, h_dec: jax.Array) -> tuple[jax.Array, None]:
-    del weights, h_dec
-    flat = partial(jnp.reshape, shape=(len(images), -1))
-    return jnp.concatenate([flat(images), flat(error)], axis=-1), None
-
-  def write(self, weights: Weights, h_dec: jax.Array) -> tuple[jax.Array, None]:
-    return dense(weights["write"], h_dec).reshape(-1, *self.image_shape), None
-
-
-@dataclasses.dataclass(frozen=True)
-class FilterbankAttention:
-  """Reads and writes through an N x N grid of Gaussian filters; two heads choose the two windows."""
-
-  image_shape: tuple[int, int, int]
-  read_size: int
-  write_size: int
-  variance_bias: float
-  stride_bias: float
-
-  @property
-  def num_read(self) -> int:
-    return 2 * self.read_size**2 * self.image_shape[-1]
-
-  def init(self, key: jax.Array, init_dense, units: int) -> Weights:
-    read_key, write_key, patch_key = jax.random.split(key, 3)
-    start = jnp.array([0.0, 0.0, self.variance_bias, self.stride_bias, 0.0])
-    return {
-      "read_window": init_dense(read_key, units, 5) | {"bias": start},
-      "write_window": init_dense(write_key, units, 5) | {"bias": start},
-      "write": init_dense(patch_key, units, self.write_size**2 * self.image_shape[-1]),
-    }
-
-  def window(self, weights: Weights, h_dec: jax.Array, size: int) -> attention.Window:
-    height, width, _ = self.image_shape
-    return jax.vmap(partial(attention.window, size=size, height=height, width=width))(dense(weights, h_dec))
-
-  def read(
-    self, weights: Weights, images: jax.Array, error: jax.Array, h_dec: jax.Array
-  ) -> tuple[jax.Array, attention.Window]:
-    where = self.window(weights["read_window"], h_dec, self.read_size)
-    both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C], one window for both
-    glimpse = jax.vmap(partial(attention.read, size=self.read_size))(both, where)  # [B, N, N, 2C]
-    return glimpse.reshape(len(images), -1), where
-
-  def write(self, weights: Weights, h_dec: jax.Array) -> tuple[jax.Array, attention.Window]:
-    height, width, channels = self.image_shape
-    where = self.window(weights["write_window"], h_dec, self.write_size)
-    patch = dense(weights["write"], h_dec).reshape(-1, self.write_size, self.write_size, channels)
-    return jax.vmap(partial(attention.write, height=height, width=width))(patch, where), where
+  read: Window | None
+  write: Window | None
 
 
 class DRAW(nn.Module):
@@ -236,8 +167,3 @@ def generate_step(attend, weights: Weights, state: State, z: jax.Array):
   addition, write_window = attend.write(weights["attention"], decoder.hidden)
   state = state.replace(canvas=state.canvas + addition, decoder=decoder)
   return state, (state.canvas, write_window)
-
-
-def dense(weights: Weights, x: jax.Array) -> jax.Array:
-  """x W + b."""
-  return x @ weights["kernel"] + weights["bias"]

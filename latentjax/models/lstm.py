@@ -50,10 +50,10 @@ def lstm(weights: Weights, state: LSTMState, inputs: Sequence[jax.Array]) -> LST
   normalised = "gate_scale" in weights
   if normalised:
     gates = joined.reshape(*joined.shape[:-1], 4, -1)  # [B, 4, U]
-    joined = (standardise(gates) * weights["gate_scale"]).reshape(joined.shape)
-  i, f, g, o = jnp.split(joined + weights["bias"], 4, axis=-1)
+    joined = (standardise(gates) * weights["gate_scale"][None]).reshape(joined.shape)
+  i, f, g, o = jnp.split(joined + weights["bias"][None], 4, axis=-1)
   cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-  seen = standardise(cell) * weights["cell_scale"] + weights["cell_bias"] if normalised else cell
+  seen = standardise(cell) * weights["cell_scale"][None] + weights["cell_bias"][None] if normalised else cell
   return LSTMState(hidden=jax.nn.sigmoid(o) * jnp.tanh(seen), cell=cell)
 
 

@@ -1,0 +1,60 @@
+"""Pictures show what they are said to show: tiles in their places, windows where they look."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentjax.models.attention import Window
+from latentjax.workdir import plots
+
+
+def pixels(path) -> np.ndarray:
+  with Image.open(path) as picture:
+    return np.asarray(picture.convert("RGB"))
+
+
+def tile(sheet: np.ndarray, row: int, column: int, size: int) -> np.ndarray:
+  """One tile without its grey frame of one pixel."""
+  top, left = row * (size + 2) + 1, column * (size + 2) + 1
+  return sheet[top : top + size, left : left + size]
+
+
+def test_grid_goes_row_by_row(tmp_path):
+  shades = np.linspace(0, 1, 5)
+  images = np.broadcast_to(shades[:, None, None, None], (5, 4, 4, 1))
+  plots.save_grid(tmp_path / "grid.png", images, columns=3)
+  sheet = pixels(tmp_path / "grid.png")
+  assert sheet.shape == (2 * (plots.TILE + 2), 3 * (plots.TILE + 2), 3)
+  for index, shade in enumerate(shades):
+    assert (tile(sheet, *divmod(index, 3), plots.TILE) == round(255 * shade)).all()
+
+
+def test_reconstructions_lie_below_their_images(tmp_path):
+  images, reconstructions = np.zeros((3, 4, 4, 1)), np.ones((3, 4, 4, 1))
+  plots.save_reconstructions(tmp_path / "pairs.png", images, reconstructions, columns=2)
+  sheet = pixels(tmp_path / "pairs.png")
+  for row, column in ((0, 0), (0, 1), (2, 0)):
+    assert (tile(sheet, row, column, plots.TILE) == 0).all()
+    assert (tile(sheet, row + 1, column, plots.TILE) == 255).all()
+
+
+def test_colour_stays_colour(tmp_path):
+  red = np.zeros((1, 4, 4, 3))
+  red[..., 0] = 1
+  plots.save_grid(tmp_path / "red.png", red, columns=1)
+  assert (tile(pixels(tmp_path / "red.png"), 0, 0, plots.TILE) == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("center_x", [13.0, 500.0, -1e12])
+def test_window_is_drawn_where_it_lies(tmp_path, center_x):
+  """Filters 2 px apart around (13, 10), N = 3: the frame runs through the middles of x = 11, 15 and y = 8, 12."""
+  fields = {"center_x": center_x, "center_y": 10.0, "stride": 2.0, "variance": 1e-4, "intensity": 1.0}
+  window = Window(**{name: np.full((2, 1), value) for name, value in fields.items()})
+  plots.save_drawing(tmp_path / "drawing.gif", np.zeros((2, 1, 28, 28, 1)), window, write_size=3)
+  shown = tile(pixels(tmp_path / "drawing.gif"), 0, 0, plots.TILE)
+  coloured = np.argwhere((shown != 0).any(-1)) / 4 - 0.5  # four screen pixels to one of the image
+  if center_x != 13.0:
+    assert len(coloured) == 0
+    return
+  assert coloured.min(0) == pytest.approx([8, 11], abs=0.3)
+  assert coloured.max(0) == pytest.approx([12, 15], abs=0.3)
