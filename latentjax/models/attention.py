@@ -66,8 +66,12 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
     [N, A] weights, each row summing to 1, also when the window lies off the image.
   """
   means = center + (jnp.arange(size) - 0.5 * (size - 1)) * stride  # [N]
-  distance = jnp.arange(extent)[None, :] - means[:, None]  # [N, A]
-  return jax.nn.softmax(-0.5 * jnp.square(distance) / variance, axis=-1)
+  pixels = jnp.arange(extent)  # [A]
+  # (a - mu)^2 less that of the pixel nearest to mu, which a softmax does not see: far off the image, where both
+  # are huge, nothing cancels and nothing overflows, forwards or backwards. On the image it is (a - mu)^2 itself.
+  nearest = jax.lax.stop_gradient(jnp.clip(means, 0, extent - 1))
+  excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [N, A]
+  return jax.nn.softmax(-0.5 * excess / variance, axis=-1)
 
 
 def filters(where: Window, size: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
