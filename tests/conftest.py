@@ -14,7 +14,7 @@ jax.config.update("jax_default_matmul_precision", "highest")  # oracles are floa
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-  """The cache of decoded sets for all tests and their subprocesses: it holds `data.name=tiny`, 48 / 20 / 20 grey images.
+  """The cache of decoded sets for all tests and their subprocesses: `tiny` has 48 / 20 / 20 grey images.
 
   Autouse, so that no test ever reads or writes the cache of the person who runs it.
   """

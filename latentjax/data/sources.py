@@ -33,8 +33,8 @@ def read_splits(name: str) -> Splits:
   path = cache_dir() / (name.replace("/", "-").replace(":", "-") + ".npz")
   if path.exists():
     try:
-      with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+      with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
       raise RunError(f"the decoded images in {path} are damaged ({error}): delete that file and run again") from None
   splits = read_digits() if name == DIGITS else read_tfds(name)

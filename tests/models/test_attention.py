@@ -96,7 +96,8 @@ def test_write_is_the_adjoint_of_read(shape, size):
 
 
 def test_a_batch_equals_its_examples_one_by_one():
-  numbers, pictures, patches = jnp.array(parameters(5, 4)), jnp.array(image((4, 5, 7, 3))), jnp.array(image((4, 3, 3, 3)))
+  numbers = jnp.array(parameters(5, 4))
+  pictures, patches = jnp.array(image((4, 5, 7, 3))), jnp.array(image((4, 3, 3, 3)))
   one_read, one_write = partial(read, size=3), partial(write, height=5, width=7)
   chex.assert_trees_all_close(
     jax.vmap(one_read)(pictures, numbers),

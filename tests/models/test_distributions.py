@@ -15,7 +15,8 @@ LOG_STD = np.array([[0.0, -1.5, 0.7], [-3.0, 0.2, 1.1]])
 def test_log_prob():
   value = np.array([[0.1, -1.0, 4.0], [0.05, 0.4, -2.0]])
   expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD)).sum(-1)
-  np.testing.assert_allclose(Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)).log_prob(jnp.array(value)), expected, rtol=1e-5)
+  log_prob = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)).log_prob(jnp.array(value))
+  np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
   np.testing.assert_allclose(
     standard_normal_log_prob(jnp.array(value)), jax.scipy.stats.norm.logpdf(value).sum(-1), rtol=1e-5
   )

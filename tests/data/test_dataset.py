@@ -1,0 +1,104 @@
+"""Splits, fixed binarisation, and the cache that stands in for TFDS."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentjax.data import sources
+from latentjax.data.dataset import binarize_once, hold_out, load
+from latentjax.errors import RunError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def numbered(count: int, start: int = 0) -> np.ndarray:
+  """Images whose two pixels spell their number."""
+  numbers = np.arange(start, start + count)
+  return np.stack([numbers // 256, numbers % 256], axis=-1).astype(np.uint8).reshape(count, 1, 2, 1)
+
+
+def spelled(images: np.ndarray) -> list[int]:
+  return (images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 1, 0]).tolist()
+
+
+def test_validation_is_the_last_ten_thousand_of_a_permutation():
+  splits = hold_out({"train": numbered(60_000), "test": numbered(3)})
+  assert [len(splits[split]) for split in ("train", "validation", "test")] == [50_000, 10_000, 3]
+  assert sorted(spelled(splits["train"]) + spelled(splits["validation"])) == list(range(60_000))
+  expected = np.random.default_rng(0).permutation(60_000)
+  assert spelled(splits["validation"]) == expected[-10_000:].tolist()
+  assert spelled(splits["train"]) == expected[:-10_000].tolist()
+  assert spelled(splits["test"]) == [0, 1, 2]
+
+
+def test_a_set_of_train_alone_gives_up_two_splits():
+  splits = hold_out({"train": numbered(100)})
+  assert [len(splits[split]) for split in ("train", "validation", "test")] == [60, 20, 20]
+  assert sorted(spelled(np.concatenate(list(splits.values())))) == list(range(100))
+
+
+def test_published_splits_stay_as_they_are():
+  given = {"train": numbered(9), "validation": numbered(4, 50), "test": numbered(2, 90)}
+  for split, images in hold_out(given).items():
+    np.testing.assert_array_equal(images, given[split])
+
+
+def test_fixed_binarisation_is_black_and_white_and_always_the_same():
+  grey = np.full((4000, 2, 2, 1), 64, np.uint8)
+  drawn = binarize_once(grey, "test")
+  assert set(np.unique(drawn)) == {0, 255}
+  assert drawn.mean() == pytest.approx(64, abs=2)
+  np.testing.assert_array_equal(drawn, binarize_once(grey, "test"))
+  assert (drawn != binarize_once(grey, "validation")).any()
+  extremes = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
+  np.testing.assert_array_equal(binarize_once(extremes, "test"), extremes)
+
+
+@pytest.mark.parametrize(
+  ("binarization", "fixed"),
+  [("dynamic", {"validation", "test"}), ("static", {"train", "validation", "test"}), ("none", set())],
+)
+def test_which_splits_are_binarised(binarization, fixed):
+  data = load("tiny", binarization)
+  again = load("tiny", binarization)
+  for split in ("train", "validation", "test"):
+    images = getattr(data, split)
+    np.testing.assert_array_equal(images, getattr(again, split))
+    assert set(np.unique(images)).issubset({0, 255}) == (split in fixed)
+
+
+def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  (tmp_path / "tiny.npz").write_bytes(b"PK\x03\x04 half a file")
+  with pytest.raises(RunError, match=r"tiny.npz are damaged"):
+    sources.read_splits("tiny")
+
+
+def test_a_pickle_in_the_cache_is_not_executed(tmp_path, monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  np.savez(tmp_path / "tiny.npz", train=np.array([{"an": "object"}], dtype=object))
+  with pytest.raises(RunError, match="damaged"):
+    sources.read_splits("tiny")
+
+
+def test_a_cached_set_needs_neither_tfds_nor_tensorflow():
+  code = (
+    "import sys; sys.modules.update(dict.fromkeys(['tensorflow_datasets', 'tensorflow', 'mlxtend']));"
+    "from latentjax.data.dataset import load; print(load('tiny', 'dynamic').train.shape)"
+  )
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == "(48, 28, 28, 1)"
+
+
+def test_digits_come_with_a_package(tmp_path, monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  data = load("mnist_digits", "none")
+  assert [len(images) for images in (data.train, data.validation, data.test)] == [4000, 500, 500]
+  assert data.image_shape == (28, 28, 1)
+  assert 25 < data.test.mean() < 45  # digits are mostly black
+  whole = [images.reshape(len(images), -1) for images in (data.train, data.validation, data.test)]
+  assert len(np.unique(np.concatenate(whole), axis=0)) == 5000  # no image is in two splits
+  assert (tmp_path / "mnist_digits.npz").exists()

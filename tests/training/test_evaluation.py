@@ -1,0 +1,65 @@
+"""Numbers of a split, on a model whose log-likelihood is known: all weights zero but the pixels' biases."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latentjax import models
+from latentjax.training import evaluation
+from latentjax.training.step import create_steps
+
+IMAGES = np.where(np.random.default_rng(0).random((7, 3, 2, 1)) < 0.4, np.uint8(255), np.uint8(0))
+BIASES = np.linspace(-1, 1, 6)
+
+
+@pytest.fixture(scope="module")
+def independent():
+  """(steps, params) of a VAE that ignores its latent, whose posterior is not its prior."""
+  config = importlib.import_module("configs.vae").get_config()
+  config.model.update({"hidden_dims": (4,), "latent_dim": 2})
+  steps = create_steps(config, models.create(config.model, IMAGES.shape[1:]), 200)
+  params = jax.tree.map(jnp.zeros_like, steps.init(jax.random.key(0)).params)
+  params["pixels"]["bias"] = jnp.array(BIASES, jnp.float32)
+  params["posterior"]["bias"] = jnp.array([0.3, -0.2, -0.1, 0.1])  # means, log standard deviations
+  return steps, params
+
+
+def log_likelihoods() -> np.ndarray:
+  p = 1 / (1 + np.exp(-BIASES))
+  pixels = IMAGES.reshape(7, 6) / 255
+  return (pixels * np.log(p) + (1 - pixels) * np.log(1 - p)).sum(-1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+def test_bound_counts_every_image_once(independent, batch_size):
+  """7 images in batches of 3: the filled-up last batch must not weigh more."""
+  numbers = evaluation.bound(*independent, IMAGES, jax.random.key(0), batch_size)
+  means, log_stds = np.array([0.3, -0.2]), np.array([-0.1, 0.1])
+  kl = 0.5 * (means**2 + np.exp(2 * log_stds) - 2 * log_stds - 1).sum()
+  assert numbers["reconstruction"] == pytest.approx(-log_likelihoods().mean(), rel=1e-5)
+  assert numbers["kl"] == pytest.approx(kl, rel=1e-4)
+  assert numbers["kl_per_group"] == pytest.approx([kl], rel=1e-4)
+  assert numbers["elbo"] == -(numbers["kl"] + numbers["reconstruction"])
+
+
+def test_nll_approaches_the_likelihood_and_reports_every_image(independent):
+  done = []
+  steps, params = independent
+  numbers = evaluation.negative_log_likelihood(steps, params, IMAGES, jax.random.key(0), 3, 4000, done.append)
+  assert sum(done) == 7
+  assert numbers["nll_samples"] == 4000
+  assert numbers["nll"] == pytest.approx(-log_likelihoods().mean(), abs=0.02)
+  assert numbers["nll_stderr"] == pytest.approx(log_likelihoods().std(ddof=1) / np.sqrt(7), rel=0.1)
+
+
+def test_one_importance_sample_is_looser_than_many(independent):
+  steps, params = independent
+  many = np.tile(IMAGES, (40, 1, 1, 1))
+  nll = {
+    count: evaluation.negative_log_likelihood(steps, params, many, jax.random.key(1), 280, count, lambda _: None)["nll"]
+    for count in (1, 20)
+  }
+  assert nll[1] > nll[20] + 0.02
