@@ -25,24 +25,35 @@ flags.DEFINE_string("workdir", None, "Where the run lives; by default a new dire
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Parses the command line; whatever absl and ml_collections raise becomes one line about the mistake."""
+  """Parses the command line; whatever absl, ml_collections or a config file raise becomes one line."""
+  overrides = [arg.lstrip("-").split("=")[0].removeprefix("config.") for arg in argv if arg.startswith("--config.")]
+  try:
+    chosen = flags.FlagValues()
+    flags.DEFINE_string("config", DEFAULT, "", flag_values=chosen)
+    chosen(argv, known_only=True)
+    alone = config_flags.DEFINE_config_file(
+      "config", chosen.config, flag_values=flags.FlagValues(), sys_argv=[]
+    ).default
+    alone.lock()  # a file that could not be found says so when its config is first used
+  except Exception as error:  # a config file is code of the user's, and may raise anything
+    raise UsageError(f"--config={chosen.config}: {last_line(error)}") from None
+  unknown = configs.unknown_key(alone, overrides)
+  if unknown is not None:
+    raise UsageError(unknown)
   try:
     config_flags.DEFINE_config_file("config", DEFAULT, "Config file and variant, such as configs/draw.py:paper.")
     rest = FLAGS(argv)
-    FLAGS.config.lock()  # a config file that could not be loaded says so when it is first used
-  except (AttributeError, KeyError):  # how ml_collections meets an unknown key
-    chosen = next((arg.split("=", 1)[1] for arg in argv if arg.startswith("--config=")), DEFAULT)
-    config = config_flags.DEFINE_config_file("config", chosen, flag_values=flags.FlagValues(), sys_argv=[]).default
-    keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if arg.startswith("--config.")]
-    unknown = configs.unknown_key(config, keys)
-    if unknown is None:
-      raise
-    raise UsageError(unknown) from None
-  except (flags.Error, ValueError, TypeError, OSError) as error:
-    raise UsageError(str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")) from None
+  except (flags.Error, ValueError, TypeError) as error:
+    raise UsageError(last_line(error)) from None
   if len(rest) > 1:
     raise UsageError(f"{rest[1]!r} is no flag: flags start with -- and carry their value after =")
   return rest
+
+
+def last_line(error: Exception) -> str:
+  """What an error has to say, without the traceback that ml_collections puts before it."""
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[-1].strip().removeprefix("ValueError: ")
 
 
 def resolve(workdir: Path | None) -> ConfigDict:
@@ -88,6 +99,14 @@ if __name__ == "__main__":
   except (UsageError, RunError) as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
+  except OSError as error:  # a disk or a path that refuses
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(RunError.exit_code)
+  except (RuntimeError, MemoryError) as error:
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    print("error: out of memory: lower train.batch_size, eval.batch_size or the model's sizes", file=sys.stderr)
+    sys.exit(RunError.exit_code)
   except KeyboardInterrupt:
-    print("\nstopped: the same command with the same --workdir goes on after the last checkpoint", file=sys.stderr)
+    print("\nstopped; a training goes on after its last checkpoint by the same command and --workdir", file=sys.stderr)
     sys.exit(130)

@@ -48,11 +48,11 @@ RULES: dict[str, Rule] = {
   "model.encoder_activation": one_of("relu", "tanh"),
   "model.decoder_activation": one_of("relu", "tanh"),
   "train.batch_size": AT_LEAST_ONE,
-  "train.epochs": AT_LEAST_ONE,
+  "train.epochs": ("from 1 to 1000000", lambda value: 1 <= value <= 10**6),
   "train.learning_rate": POSITIVE,
   "train.schedule": one_of("constant", "linear", "cosine"),
-  "train.decay_start": NOT_NEGATIVE,
-  "train.decay_end": NOT_NEGATIVE,
+  "train.decay_start": ("from 0 to 1000000", lambda value: 0 <= value <= 10**6),
+  "train.decay_end": ("from 0 to 1000000", lambda value: 0 <= value <= 10**6),
   "train.adam_b1": FRACTION,
   "train.clip_norm": NOT_NEGATIVE,
   "train.ema_decay": FRACTION,
@@ -74,6 +74,11 @@ def check(config: ConfigDict) -> None:
       expected, holds = RULES[key]
       if not holds(value):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
+  train = config.train
+  if 0 < train.decay_end <= train.decay_start:
+    raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
+  if train.importance_samples > 1 and train.free_bits > 0:
+    raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
 
 
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:

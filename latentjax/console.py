@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def progress() -> Progress:
@@ -36,7 +36,8 @@ def results_table(title: str, results: Mapping[str, Any]) -> Table:
     numbers = results[split]
     nll = "-"
     if "nll" in numbers:
-      nll = f"{numbers['nll']:.2f} ± {numbers['nll_stderr']:.2f} (K = {numbers['nll_samples']})"
+      stderr = "?" if numbers["nll_stderr"] is None else f"{numbers['nll_stderr']:.2f}"
+      nll = f"{numbers['nll']:.2f} ± {stderr} (K = {numbers['nll_samples']})"
     table.add_row(split, *(f"{numbers[name]:.2f}" for name in ("elbo", "kl", "reconstruction")), nll)
   return table
 

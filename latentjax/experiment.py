@@ -20,6 +20,7 @@ class Keys(NamedTuple):
   train: jax.Array
   evaluate: jax.Array
   sample: jax.Array
+  likelihood: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

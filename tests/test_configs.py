@@ -109,6 +109,17 @@ def test_impossible_values_are_refused(key, value):
     configs.check(config)
 
 
+@pytest.mark.parametrize(
+  "values",
+  [{"train.decay_start": 5, "train.decay_end": 4}, {"train.importance_samples": 2, "train.free_bits": 0.5}],
+)
+def test_values_that_contradict_each_other_are_refused(values):
+  config = get_config("draw", "demo")
+  config.update_from_flattened_dict(values)
+  with pytest.raises(UsageError):
+    configs.check(config)
+
+
 def test_hidden_dims_must_be_widths():
   config = get_config("vae", "demo")
   for widths in ((), (0,), (1.5,)):

@@ -94,8 +94,9 @@ def test_train_leaves_everything_that_was_promised(trained):
 
   for name in ("samples.png", "reconstructions.png", "loss.png"):
     assert pixels(trained / name).std() > 0
-  with Image.open(trained / "drawing.gif") as drawing:
-    assert drawing.n_frames == 3  # one per step
+  for name in ("drawing.gif", "dream.gif"):
+    with Image.open(trained / name) as drawing:
+      assert drawing.n_frames == 3  # one per step
   assert list((trained / "tensorboard").glob("events.*"))
   assert len(list((trained / "checkpoints").iterdir())) <= 2  # the newest and the best
 
@@ -198,6 +199,9 @@ BAD = {
   "--config.train.epochs=many": "invalid literal for int",
   "--config=configs/draw.py:nope": "choose one of demo, base, filterbank, paper",
   "--config=configs/nothing.py": "No such file",
+  "--config=README.md": "--config=README.md: ",
+  "--config=latentjax/errors.py": "get_config",
+  "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
   "--mode=dance": "train|evaluate|sample|show",
   "--colour=red": "Unknown command line flag",
   "train": "is no flag",
@@ -220,7 +224,11 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, 
   before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
   args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
   fresh = [] if "--workdir" in line or "evaluate" in line else [f"--workdir={tmp_path / 'new'}"]
-  tiny = [] if any(name in line for name in ("data.name", "nothing", "nope")) else ["--config.data.name=tiny"]
+  tiny = (
+    []
+    if any(name in line for name in ("data.name", "nothing", "nope", "README", "errors.py"))
+    else ["--config.data.name=tiny"]
+  )
   done = run(tiny_cache, *args, *fresh, *tiny)
   assert (done.returncode, done.stdout) == (2, ""), done.stdout
   assert BAD[line] in done.stderr

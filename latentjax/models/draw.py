@@ -63,7 +63,7 @@ class DRAW(nn.Module):
   read_size: int = 12
   write_size: int = 12
   layer_norm: bool = False
-  init_scale: float = 0.01
+  init_scale: float = 0.05
   variance_bias: float = 0.0
   stride_bias: float = 0.0
 

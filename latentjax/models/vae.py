@@ -26,7 +26,7 @@ class VAE(nn.Module):
   """
 
   image_shape: tuple[int, int, int]
-  hidden_dims: Sequence[int] = (512, 512)
+  hidden_dims: Sequence[int] = (512, 256)
   latent_dim: int = 64
   encoder_activation: str = "relu"
   decoder_activation: str = "relu"

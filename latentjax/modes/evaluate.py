@@ -44,7 +44,7 @@ def restore_best(experiment: Experiment, workdir: Path) -> TrainState:
   like = experiment.steps.init(experiment.keys.init)
   directory = workdir / "checkpoints"
   if directory.is_dir():
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
       if checkpoints.best is not None:
         return checkpoints.restore(checkpoints.best, like)
   raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
@@ -88,7 +88,7 @@ def measure(experiment: Experiment, state: TrainState) -> dict[str, dict]:
       steps,
       state.eval_params,
       data.test,
-      key,
+      experiment.keys.likelihood,
       config.eval.batch_size,
       config.eval.nll_samples,
       report=lambda count: bar.update(task, advance=count),

@@ -28,9 +28,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
-  """Writes samples.png, reconstructions.png and, for DRAW, drawing.gif."""
+  """Writes samples.png, reconstructions.png and, for DRAW, drawing.gif and dream.gif (a drawing from the prior)."""
   model, variables = experiment.model, {"params": state.eval_params}
-  prior_key, posterior_key, drawing_key = jax.random.split(experiment.keys.sample, 3)
+  prior_key, posterior_key, drawing_key, dream_key = jax.random.split(experiment.keys.sample, 4)
   count = experiment.config.sample.num_images
   columns = math.ceil(math.sqrt(count))
   test = experiment.data.test[:count] / 255
@@ -43,10 +43,12 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   plots.save_reconstructions(paths[1], test, jax.device_get(jax.nn.sigmoid(terms.logits)), columns)
 
   if isinstance(model, DRAW):
-    paths.append(workdir / "drawing.gif")
+    paths += [workdir / "drawing.gif", workdir / "dream.gif"]
     drawing = jax.device_get(model.apply(variables, test[:DRAWN], drawing_key, method="draw"))
     plots.save_drawing(
       paths[2], drawing.canvases, drawing.write, test[:DRAWN], drawing.read, model.write_size, model.read_size
     )
+    dream = jax.device_get(model.apply(variables, dream_key, DRAWN, method="dream"))
+    plots.save_drawing(paths[3], dream.canvases, dream.write, write_size=model.write_size)
   for path in paths:
     console.print(f"  {path}")

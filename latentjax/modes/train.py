@@ -28,23 +28,27 @@ def run(config: ConfigDict, workdir: Path) -> None:
     UsageError: the workdir holds a different experiment.
     RunError: the loss stopped being a number, or the disk refused.
   """
+  if (workdir / "config.json").exists():
+    record.require_same(workdir, config)
   experiment = experiments.create(config)
-  record.claim(workdir, config)
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     state = experiment.steps.init(experiment.keys.init)
     if checkpoints.newest is not None:
       state = checkpoints.restore(checkpoints.newest, state)
     done = int(state.step) // experiment.steps_per_epoch
     describe(experiment, state, workdir, done)
-    results = record.read_results(workdir)
-    if done >= config.train.epochs and results and results["epochs_trained"] == done:
+    results = record.read_results(workdir) or {}
+    pictured = all((workdir / name).exists() for name in ("loss.png", "samples.png", "reconstructions.png"))
+    if done >= config.train.epochs and results.get("epochs_trained") == done and pictured:
       console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
       console.print(results_table(config.model.name, results))
       return
+    record.claim(workdir, config)
     with record.MetricsLog(workdir, done) as log:
       if done < config.train.epochs:
         state = train(experiment, state, checkpoints, log)
-      plots.save_loss(workdir / "loss.png", log.lines)
+      if log.lines:
+        plots.save_loss(workdir / "loss.png", log.lines)
     best = checkpoints.restore(checkpoints.best, state)
   evaluate.finish(experiment, best, workdir)
   console.print(f"  {workdir / 'loss.png'}")
@@ -91,8 +95,8 @@ def train(experiment: Experiment, state: TrainState, checkpoints: Checkpoints, l
         "epoch": epoch + 1,
         "train": metrics.mean(),
         "validation": validation,
-        "beta": float(steps.beta(step)),
-        "learning_rate": float(steps.learning_rate(step)),
+        "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
+        "learning_rate": float(steps.learning_rate(step - 1)),
         "images_per_second": int(metrics.steps) * config.train.batch_size / trained,
         "seconds": seconds,
       }
@@ -147,13 +151,16 @@ def train_epoch(
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
-  """The true bound on the validation split, and the loss: the same terms weighed as training weighs them now."""
+  """The true bound on the validation split, and its loss: the same terms with the KL weighed as in the last step.
+
+  With importance-weighted training it is still this one-sample loss, which the training loss is not.
+  """
   config, steps = experiment.config, experiment.steps
   numbers = evaluation.bound(
     steps, state.eval_params, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
   )
   kl = float(np.maximum(numbers.pop("kl_per_group"), config.train.free_bits).sum())
-  return {"loss": numbers["reconstruction"] + float(steps.beta(state.step)) * kl, **numbers}
+  return {"loss": numbers["reconstruction"] + float(steps.beta(state.step - 1)) * kl, **numbers}
 
 
 def diverged(step: int, checkpoints: Checkpoints) -> RunError:

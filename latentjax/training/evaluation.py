@@ -60,7 +60,7 @@ def negative_log_likelihood(
     report: called with the number of images of every finished batch.
 
   Returns:
-    nll, nll_stderr (standard error of the mean over images) and nll_samples.
+    nll, nll_stderr (standard error of the mean over images; None for one image) and nll_samples.
   """
   values = []
   for index, batch, count in batches(images, batch_size):
@@ -68,8 +68,8 @@ def negative_log_likelihood(
     values.append(-np.asarray(log_mean_exp(steps.weigh(params, batch, keys)))[:count])
     report(count)
   nll = np.concatenate(values).astype(np.float64)  # [M]
-  stderr = nll.std(ddof=1) / np.sqrt(len(nll)) if len(nll) > 1 else float("nan")
-  return {"nll": float(nll.mean()), "nll_stderr": float(stderr), "nll_samples": num_samples}
+  stderr = float(nll.std(ddof=1) / np.sqrt(len(nll))) if len(nll) > 1 else None
+  return {"nll": float(nll.mean()), "nll_stderr": stderr, "nll_samples": num_samples}
 
 
 def batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[int, jax.Array, int]]:

@@ -1,5 +1,6 @@
 """Checkpoints of the train state by Orbax: the newest, and the best by validation ELBO."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,22 @@ class Checkpoints:
 
   Saving is synchronous: the state's buffers are donated to the next training call, so nothing may still
   read them by then.
+
+  Args:
+    directory: created if need be.
+    read_only: change nothing in it, so that a training that writes there now is not disturbed.
+
+  Raises:
+    RunError: the directory cannot be created.
   """
 
-  def __init__(self, directory: Path):
+  def __init__(self, directory: Path, read_only: bool = False):
     self.directory = directory
+    if not read_only:
+      try:
+        directory.mkdir(parents=True, exist_ok=True)
+      except OSError as error:
+        raise RunError(f"cannot create {directory} ({error.strerror}): choose another --workdir") from None
     keep = [policies.LatestN(n=1), policies.BestN(get_metric_fn=lambda metrics: metrics["elbo"], n=1)]
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
@@ -26,7 +39,8 @@ class Checkpoints:
         best_fn=lambda metrics: metrics["elbo"],
         best_mode="max",
         enable_async_checkpointing=False,
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
       ),
     )
 
@@ -65,6 +79,6 @@ class Checkpoints:
     """
     try:
       return self._manager.restore(step, args=ocp.args.StandardRestore(like))
-    except (OSError, ValueError, KeyError, FileNotFoundError) as error:
-      reason = str(error).strip().splitlines()[0][:200]
+    except Exception as error:  # whatever Orbax meets in a damaged file
+      reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
       raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({reason})") from None

@@ -15,7 +15,7 @@ Line = dict[str, Any]
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-  """Makes `workdir` the home of this experiment: creates it, or goes on in it if its config is the same.
+  """Makes an existing directory the home of this experiment, or goes on in it if its config is the same.
 
   Raises:
     UsageError: it holds a different experiment; nothing is changed.
@@ -23,10 +23,6 @@ def claim(workdir: Path, config: ConfigDict) -> None:
   """
   if (workdir / "config.json").exists():
     require_same(workdir, config)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise RunError(f"cannot create {workdir} ({error.strerror}): choose another --workdir") from None
   write_whole(workdir / "config.json", configs.to_json(config))
 
 
@@ -73,7 +69,7 @@ def read_lines(workdir: Path) -> list[Line]:
     RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is dropped.
   """
   path = workdir / "metrics.jsonl"
-  texts = path.read_text().splitlines() if path.exists() else []
+  texts = path.read_text(errors="replace").splitlines() if path.exists() else []
   lines = []
   for number, text in enumerate(texts, start=1):
     try:

@@ -1,0 +1,154 @@
+"""DRAW against a loop over examples and steps, and against every fault of the project it replaces."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from latentjax.models.draw import DRAW, generate_step, infer_step
+
+GREY, COLOUR = (5, 6, 1), (6, 5, 2)
+BATCH, STEPS, LATENTS = 3, 3, 2
+
+
+def create(attention: str, shape=GREY, **fields) -> DRAW:
+  sizes = {"read_size": 2, "write_size": 3}
+  return DRAW(shape, attention, num_steps=STEPS, hidden_dim=4, latent_dim=LATENTS, **(sizes | fields))
+
+
+def random_weights(model: DRAW, seed: int = 0):
+  """Weights of ordinary size everywhere, learned initial states and biases too."""
+  start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))["params"]["weights"]
+  generator = np.random.default_rng(seed)
+  return jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.5, x.shape), jnp.float32), start)
+
+
+def random_images(shape=GREY, batch: int = BATCH) -> np.ndarray:
+  return (np.random.default_rng(1).random((batch, *shape)) < 0.5).astype(np.float32)
+
+
+def apply(model: DRAW, weights, *args, **kwargs):
+  return model.apply({"params": {"weights": weights}}, *args, **kwargs)
+
+
+def oracle_inputs(model: DRAW, weights):
+  """What `oracle.draw` takes: float64 weights, one example's initial state, sizes or None."""
+  initial = weights["initial"]
+  states = (initial.canvas, initial.encoder.hidden, initial.encoder.cell, initial.decoder.hidden, initial.decoder.cell)
+  others = {name: value for name, value in weights.items() if name != "initial"}
+  sizes = (model.read_size, model.write_size) if model.attention == "filterbank" else None
+  return oracle.float64(others), tuple(np.asarray(state, np.float64) for state in states), sizes
+
+
+@pytest.mark.parametrize(
+  ("attention", "shape", "layer_norm"),
+  [("none", GREY, False), ("filterbank", GREY, False), ("filterbank", COLOUR, True)],
+)
+def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm):
+  model = create(attention, shape, layer_norm=layer_norm)
+  weights, images, key = random_weights(model), random_images(shape), jax.random.key(3)
+  terms = jax.jit(partial(apply, model))(weights, images, key)
+
+  noise = np.asarray(jax.random.normal(jax.random.key(3), (STEPS, BATCH, LATENTS)), np.float64)
+  loop_weights, initial, sizes = oracle_inputs(model, weights)
+  canvases, kl, log_pz, log_qz = oracle.draw(loop_weights, initial, images, noise, sizes)
+
+  close = partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-3)
+  close(terms.logits, canvases[:, -1])
+  close(terms.kl, kl)
+  close(terms.log_pz, log_pz)
+  close(terms.log_qz, log_qz)
+  # The likelihood is that of the canvas itself: the replaced project had one more layer after it.
+  close(terms.log_px, [oracle.bernoulli_log_prob(canvases[b, -1], images[b]) for b in range(BATCH)])
+
+
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_a_drawing_from_the_prior_uses_a_new_latent_at_every_step(attention):
+  """The replaced project drew one z and used it T times."""
+  model = create(attention)
+  weights = random_weights(model)
+  drawing = apply(model, weights, jax.random.key(5), BATCH, method="dream")
+  z = np.asarray(jax.random.normal(jax.random.key(5), (STEPS, BATCH, LATENTS)), np.float64)
+  loop_weights, initial, sizes = oracle_inputs(model, weights)
+  canvases = oracle.draw(loop_weights, initial, None, z, sizes)  # [B, T, H, W, C]
+  np.testing.assert_allclose(drawing.canvases, oracle.sigmoid(canvases).swapaxes(0, 1), rtol=1e-3, atol=1e-3)
+  repeated = oracle.draw(loop_weights, initial, None, np.broadcast_to(z[:1], z.shape), sizes)
+  assert np.abs(repeated - canvases)[:, -1].max() > 0.01
+  samples = apply(model, weights, jax.random.key(5), BATCH, method="sample")
+  np.testing.assert_array_equal(samples, drawing.canvases[-1])
+
+
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_a_batch_equals_its_examples_one_by_one(attention):
+  """The replaced project read every image through the window of the first."""
+  model = create(attention)
+  weights, images = random_weights(model), random_images()
+  head, noise = model.make_attention(), jax.random.normal(jax.random.key(0), (BATCH, LATENTS))
+  generator = np.random.default_rng(2)
+  states = jax.tree.map(lambda x: jnp.array(generator.normal(size=(BATCH, *x.shape)), jnp.float32), weights["initial"])
+  together = infer_step(head, images, weights, states, noise)
+  for b in range(BATCH):
+    one = jax.tree.map(lambda x, b=b: x[b : b + 1], states)
+    alone = infer_step(head, images[b : b + 1], weights, one, noise[b : b + 1])
+    jax.tree.map(lambda x, y, b=b: np.testing.assert_allclose(x[b], y[0], rtol=1e-4, atol=1e-5), together, alone)
+  if attention == "filterbank":
+    read_window = together[1][2][0]
+    assert np.unique(np.asarray(read_window.center_x)).size == BATCH
+
+
+def test_the_scan_equals_steps_called_one_by_one():
+  model = create("filterbank")
+  weights, images = random_weights(model), random_images()
+  noise = jax.random.normal(jax.random.key(3), (STEPS, BATCH, LATENTS))
+  state = jax.tree.map(lambda x: jnp.broadcast_to(x, (BATCH, *x.shape)), weights["initial"])
+  for step in noise:
+    state, _ = infer_step(model.make_attention(), images, weights, state, step)
+  terms = apply(model, weights, images, jax.random.key(3))
+  np.testing.assert_allclose(terms.logits, state.canvas, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_every_weight_receives_a_gradient(attention):
+  """The replaced project cut the gradient of a window's centre and stride."""
+  model = create(attention)
+  weights, images = random_weights(model), random_images()
+  gradient = jax.grad(lambda w: apply(model, w, images, jax.random.key(3)).elbo.mean())(weights)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    assert np.isfinite(leaf).all(), path
+    assert np.abs(leaf).max() > 0, path
+  if attention == "filterbank":
+    for head in ("read_window", "write_window"):
+      assert (np.abs(gradient["attention"][head]["bias"]) > 0).all()  # all five numbers of both windows
+
+
+def test_windows_start_where_the_config_says():
+  model = create("filterbank", (28, 28, 1), variance_bias=0.7, stride_bias=-1.1)
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jax.random.key(1))
+  drawing = model.apply(variables, jnp.zeros((2, 28, 28, 1)), jax.random.key(2), method="draw")
+  for window, size in ((drawing.read, 2), (drawing.write, 3)):
+    np.testing.assert_allclose(window.variance[0], np.exp(0.7), rtol=0.05)
+    np.testing.assert_allclose(window.stride[0], 27 / (size - 1) * np.exp(-1.1), rtol=0.05)
+    np.testing.assert_allclose(window.center_x[0], 13.5, atol=0.5)
+
+
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_a_drawing_ends_in_the_reconstruction(attention):
+  model = create(attention)
+  weights, images = random_weights(model), random_images()
+  drawing = apply(model, weights, images, jax.random.key(3), method="draw")
+  terms = apply(model, weights, images, jax.random.key(3))
+  assert drawing.canvases.shape == (STEPS, BATCH, *GREY)
+  np.testing.assert_allclose(drawing.canvases[-1], jax.nn.sigmoid(terms.logits), rtol=1e-4, atol=1e-5)
+  assert (drawing.read is None) == (drawing.write is None) == (attention == "none")
+
+
+def test_generating_leaves_the_encoder_alone():
+  model = create("none")
+  weights = random_weights(model)
+  state = jax.tree.map(lambda x: jnp.broadcast_to(x, (1, *x.shape)), weights["initial"])
+  after, _ = generate_step(model.make_attention(), weights, state, jnp.ones((1, LATENTS)))
+  assert after.encoder is state.encoder
+  assert (np.asarray(after.canvas) != np.asarray(state.canvas)).any()

@@ -1,0 +1,73 @@
+"""The VAE's terms, and the fault that kept the replaced project's variances above one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from latentjax.models.vae import VAE
+
+SHAPE = (4, 5, 1)
+IMAGES = (np.random.default_rng(0).random((3, *SHAPE)) < 0.5).astype(np.float32)
+
+
+def create(**fields):
+  """(model, params) with weights of ordinary size."""
+  model = VAE(SHAPE, hidden_dims=(6, 4), latent_dim=2, **fields)
+  return model, model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))["params"]
+
+
+def dense(layer, x):
+  return x @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [("relu", "relu"), ("tanh", "relu"), ("relu", "tanh")])
+def test_terms_equal_numpy(encoder, decoder):
+  model, params = create(encoder_activation=encoder, decoder_activation=decoder)
+  terms = jax.jit(model.apply)({"params": params}, IMAGES, jax.random.key(2))
+  activation = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
+  x = IMAGES.reshape(3, -1).astype(np.float64)
+  for name in ("Dense_0", "Dense_1"):
+    x = activation[encoder](dense(params["encoder"][name], x))
+  mean, log_std = np.split(dense(params["posterior"], x), 2, axis=-1)
+  z = mean + np.exp(log_std) * np.asarray(jax.random.normal(jax.random.key(2), (3, 2)), np.float64)
+  y = z
+  for name in ("Dense_0", "Dense_1"):
+    y = activation[decoder](dense(params["decoder"][name], y))
+  logits = dense(params["pixels"], y).reshape(IMAGES.shape)
+
+  def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+  close(terms.logits, logits)
+  close(terms.log_px, [oracle.bernoulli_log_prob(logits[b], IMAGES[b]) for b in range(3)])
+  close(terms.kl[:, 0], 0.5 * (mean**2 + np.exp(2 * log_std) - 2 * log_std - 1).sum(-1))
+  close(terms.log_pz[:, 0], oracle.gaussian_log_prob(z, np.zeros_like(z), np.zeros_like(z)))
+  close(terms.log_qz[:, 0], oracle.gaussian_log_prob(z, mean, log_std))
+
+
+def test_posterior_variance_may_fall_below_one():
+  """The replaced project put softplus on the log-variance, so that no posterior could be sure of anything."""
+  model, params = create()
+  params["posterior"]["bias"] = jnp.array([0.0, 0.0, -3.0, -3.0])
+  params["posterior"]["kernel"] = jnp.zeros_like(params["posterior"]["kernel"])
+  kl = model.apply({"params": params}, IMAGES, jax.random.key(0)).kl
+  np.testing.assert_allclose(kl, 0.5 * 2 * (np.exp(-6.0) + 6.0 - 1.0), rtol=1e-5)
+
+
+def test_analytic_kl_is_the_mean_of_its_samples():
+  model, params = create()
+  keys = jax.random.split(jax.random.key(0), 20_000)
+  terms = jax.vmap(lambda key: model.apply({"params": params}, IMAGES, key))(keys)
+  difference = np.asarray(terms.log_qz - terms.log_pz)[..., 0]  # [K, B]
+  error = difference.std(0) / np.sqrt(len(keys))
+  assert (np.abs(difference.mean(0) - terms.kl[0, :, 0]) < 4 * error + 1e-4).all()
+
+
+def test_samples_are_probabilities_of_new_latents():
+  model, params = create()
+  samples = model.apply({"params": params}, jax.random.key(0), 5, method="sample")
+  assert samples.shape == (5, *SHAPE)
+  assert ((samples > 0) & (samples < 1)).all()
+  assert len(np.unique(np.asarray(samples).reshape(5, -1), axis=0)) == 5
