@@ -3,7 +3,7 @@ BIN = .venv/bin
 
 .PHONY: demo test lint clean
 
-demo: .venv/ready  ## train DRAW on 5,000 digits: about 3 minutes on two CPU cores
+demo: .venv/ready  ## train DRAW on 4,000 digits: about 3 minutes on two CPU cores
 	$(BIN)/python main.py
 
 test: .venv/ready  ## all tests
