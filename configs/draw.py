@@ -1,5 +1,11 @@
 """DRAW (Gregor et al. 2015): a canvas refined over T steps, with or without filterbank attention.
 
+Measured on 2 CPU cores (shared with another training):
+
+    filterbank   60 epochs, 80 minutes: test ELBO -83.93, NLL 82.14 (K = 10)
+
+Not yet measured: base, paper.
+
 python main.py --config=configs/draw.py:VARIANT
 """
 
@@ -58,5 +64,5 @@ def demo() -> ConfigDict:
   """Three minutes on two CPU cores, on digits that need no download."""
   config = filterbank()
   config.data.name = "mnist_digits"
-  config.train.epochs = 40
+  config.train.epochs = 28
   return config

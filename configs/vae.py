@@ -1,5 +1,10 @@
 """The variational autoencoder with one layer of latents.
 
+Measured on 2 CPU cores (shared with another training), full MNIST, dynamic binarisation:
+
+    default   21.6 minutes: test ELBO -92.00, NLL 87.08 (K = 500)
+    default --config.train.epochs=240 in the same workdir   27.0 minutes: test ELBO -91.96, NLL 87.05 (K = 500)
+
 python main.py --config=configs/vae.py:VARIANT
 """
 
@@ -26,13 +31,13 @@ def default() -> ConfigDict:
   config.model.decoder_activation = "relu"  # relu | tanh
   config.train.epochs = 200
   config.train.learning_rate = 2e-3
-  config.train.kl_warmup_epochs = 10.0  # without it a fifth of the KL is lost to latents that never wake up
+  config.train.kl_warmup_epochs = 10.0  # without it the KL settles lower: latents fall asleep early
   config.eval.nll_samples = 500
   return config
 
 
 def demo() -> ConfigDict:
-  """Half a minute on two CPU cores, on digits that need no download."""
+  """The same on digits that need no download."""
   config = default()
   config.data.name = "mnist_digits"
   config.train.epochs = 100

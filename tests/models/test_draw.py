@@ -50,6 +50,7 @@ def oracle_inputs(model: DRAW, weights):
 def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm):
   model = create(attention, shape, layer_norm=layer_norm)
   weights, images, key = random_weights(model), random_images(shape), jax.random.key(3)
+  assert all(("gate_scale" in weights[cell]) == layer_norm for cell in ("encoder", "decoder"))
   terms = jax.jit(partial(apply, model))(weights, images, key)
 
   noise = np.asarray(jax.random.normal(jax.random.key(3), (STEPS, BATCH, LATENTS)), np.float64)
@@ -86,13 +87,14 @@ def test_a_batch_equals_its_examples_one_by_one(attention):
   """The replaced project read every image through the window of the first."""
   model = create(attention)
   weights, images = random_weights(model), random_images()
-  head, noise = model.make_attention(), jax.random.normal(jax.random.key(0), (BATCH, LATENTS))
+  step = jax.jit(partial(infer_step, model.make_attention()))
+  noise = jax.random.normal(jax.random.key(0), (BATCH, LATENTS))
   generator = np.random.default_rng(2)
   states = jax.tree.map(lambda x: jnp.array(generator.normal(size=(BATCH, *x.shape)), jnp.float32), weights["initial"])
-  together = infer_step(head, images, weights, states, noise)
+  together = step(images, weights, states, noise)
   for b in range(BATCH):
     one = jax.tree.map(lambda x, b=b: x[b : b + 1], states)
-    alone = infer_step(head, images[b : b + 1], weights, one, noise[b : b + 1])
+    alone = step(images[b : b + 1], weights, one, noise[b : b + 1])
     jax.tree.map(lambda x, y, b=b: np.testing.assert_allclose(x[b], y[0], rtol=1e-4, atol=1e-5), together, alone)
   if attention == "filterbank":
     read_window = together[1][2][0]
@@ -104,8 +106,9 @@ def test_the_scan_equals_steps_called_one_by_one():
   weights, images = random_weights(model), random_images()
   noise = jax.random.normal(jax.random.key(3), (STEPS, BATCH, LATENTS))
   state = jax.tree.map(lambda x: jnp.broadcast_to(x, (BATCH, *x.shape)), weights["initial"])
-  for step in noise:
-    state, _ = infer_step(model.make_attention(), images, weights, state, step)
+  step = jax.jit(partial(infer_step, model.make_attention()))
+  for drawn in noise:
+    state, _ = step(images, weights, state, drawn)
   terms = apply(model, weights, images, jax.random.key(3))
   np.testing.assert_allclose(terms.logits, state.canvas, rtol=1e-4, atol=1e-4)
 
@@ -115,7 +118,7 @@ def test_every_weight_receives_a_gradient(attention):
   """The replaced project cut the gradient of a window's centre and stride."""
   model = create(attention)
   weights, images = random_weights(model), random_images()
-  gradient = jax.grad(lambda w: apply(model, w, images, jax.random.key(3)).elbo.mean())(weights)
+  gradient = jax.jit(jax.grad(lambda w: apply(model, w, images, jax.random.key(3)).elbo.mean()))(weights)
   for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
     assert np.isfinite(leaf).all(), path
     assert np.abs(leaf).max() > 0, path

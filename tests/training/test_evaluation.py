@@ -1,6 +1,7 @@
 """Numbers of a split, on a model whose log-likelihood is known: all weights zero but the pixels' biases."""
 
 import importlib
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from latentjax import models
+from latentjax.models import Terms
 from latentjax.training import evaluation
 from latentjax.training.step import create_steps
 
@@ -43,6 +45,45 @@ def test_bound_counts_every_image_once(independent, batch_size):
   assert numbers["kl"] == pytest.approx(kl, rel=1e-4)
   assert numbers["kl_per_group"] == pytest.approx([kl], rel=1e-4)
   assert numbers["elbo"] == -(numbers["kl"] + numbers["reconstruction"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+def test_every_image_weighs_the_same(batch_size):
+  """With terms that differ from image to image, in batches of one shape and each with noise of its own."""
+  generator = np.random.default_rng(1)
+  log_px, kl, weights = generator.normal(size=7), generator.random((7, 2)), generator.normal(0, 3, (5, 7))
+  images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
+  shapes, keys = set(), []
+
+  def evaluate(params, batch, key):
+    del params
+    shapes.add(batch.shape)
+    keys.append(jax.random.key_data(key).tolist())
+    which = np.ravel(batch)
+    return Terms(None, jnp.array(log_px[which]), jnp.array(kl[which]), None, None)
+
+  def weigh(params, batch, keys):
+    del params
+    assert len(keys) == 5
+    return jnp.array(weights[:, np.ravel(batch)])
+
+  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh)
+  numbers = evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
+  assert numbers["reconstruction"] == pytest.approx(-log_px.mean(), rel=1e-5)
+  assert numbers["kl_per_group"] == pytest.approx(kl.mean(0), rel=1e-5)
+  assert numbers["kl"] == pytest.approx(kl.sum(1).mean(), rel=1e-5)
+  assert len(shapes) == 1
+  assert len({str(key) for key in keys}) == len(keys)
+
+  first = list(keys)
+  keys.clear()
+  evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
+  assert keys == first  # the same noise at every evaluation
+
+  nll = -np.log(np.exp(weights).mean(0))
+  numbers = evaluation.negative_log_likelihood(steps, None, images, jax.random.key(0), batch_size, 5, lambda _: None)
+  assert numbers["nll"] == pytest.approx(nll.mean(), rel=1e-5)
+  assert numbers["nll_stderr"] == pytest.approx(nll.std(ddof=1) / np.sqrt(7), rel=1e-5)
 
 
 def test_nll_approaches_the_likelihood_and_reports_every_image(independent):

@@ -1,5 +1,7 @@
 """Losses against numbers worked out by hand, and the importance-weighted bound against numerical integration."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ IMAGE = np.array([1.0, 0.0, 1.0])
 POSTERIOR = Gaussian(jnp.array([0.3]), jnp.array([-0.2]))
 
 
+@partial(jax.jit, static_argnums=(1, 2))
 def sampled(key: jax.Array, count: int, batch: int = 1) -> Terms:
   """Terms of a model with one latent and three pixels: `count` samples of one posterior for `batch` equal images."""
   q = Gaussian(*(jnp.broadcast_to(value, (count, batch, 1)) for value in (POSTERIOR.mean, POSTERIOR.log_std)))
