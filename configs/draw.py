@@ -64,5 +64,5 @@ def demo() -> ConfigDict:
   """Three minutes on two CPU cores, on digits that need no download."""
   config = filterbank()
   config.data.name = "mnist_digits"
-  config.train.epochs = 28
+  config.train.epochs = 40
   return config
