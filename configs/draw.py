@@ -62,7 +62,7 @@ def paper() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """Three minutes on two CPU cores, on digits that need no download."""
+  """Minutes on two CPU cores, on digits that need no download."""
   config = filterbank()
   config.data.name = "mnist_digits"
   config.train.batch_size = 64  # twice the steps of 128 for the same minutes

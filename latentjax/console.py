@@ -1,6 +1,6 @@
 """What a person sees while a run goes on: a progress bar, a line per epoch, a table at the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -40,8 +40,3 @@ def results_table(title: str, results: Mapping[str, Any]) -> Table:
       nll = f"{numbers['nll']:.2f} ± {stderr} (K = {numbers['nll_samples']})"
     table.add_row(split, *(f"{numbers[name]:.2f}" for name in ("elbo", "kl", "reconstruction")), nll)
   return table
-
-
-def files(paths: Sequence[Any]) -> str:
-  """Paths one per line, indented."""
-  return "\n".join(f"  {path}" for path in paths)
