@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
   config.eval = ConfigDict()
   config.eval.batch_size = 500
   config.eval.nll_samples = 100  # importance samples K of the test log-likelihood
+  config.eval.num_examples = 0  # only so many images of each split, for a quick look; 0 is all
 
   config.sample = ConfigDict()
   config.sample.num_images = 64

@@ -34,7 +34,7 @@ WIDTHS: Rule = (
 RULES: dict[str, Rule] = {
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "data.binarization": one_of("dynamic", "static", "none"),
-  "model.name": one_of("draw", "vae"),
+  "model.name": one_of("draw", "ladder_vae", "vae"),
   "model.attention": one_of("none", "filterbank"),
   "model.num_steps": AT_LEAST_ONE,
   "model.read_size": AT_LEAST_ONE,
@@ -45,6 +45,9 @@ RULES: dict[str, Rule] = {
   "model.variance_bias": FINITE,
   "model.stride_bias": FINITE,
   "model.hidden_dims": WIDTHS,
+  "model.latent_dims": WIDTHS,
+  "model.mlp_depth": AT_LEAST_ONE,
+  "model.inference": one_of("ladder", "bottom_up"),
   "model.encoder_activation": one_of("relu", "tanh"),
   "model.decoder_activation": one_of("relu", "tanh"),
   "train.batch_size": AT_LEAST_ONE,
@@ -63,6 +66,7 @@ RULES: dict[str, Rule] = {
   "train.steps_per_call": AT_LEAST_ONE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
+  "eval.num_examples": NOT_NEGATIVE,
   "sample.num_images": AT_LEAST_ONE,
 }
 

@@ -21,6 +21,7 @@ class Keys(NamedTuple):
   evaluate: jax.Array
   sample: jax.Array
   likelihood: jax.Array
+  collect: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Experiment:
 
   config: ConfigDict
   data: dataset.Dataset
-  model: models.DRAW | models.VAE
+  model: models.Model
   steps: Steps
   keys: Keys
 

@@ -17,6 +17,10 @@ VARIANTS = [
   ("draw", "base"),
   ("draw", "filterbank"),
   ("draw", "paper"),
+  ("ladder_vae", "demo"),
+  ("ladder_vae", "default"),
+  ("ladder_vae", "bottom_up"),
+  ("ladder_vae", "paper"),
   ("vae", "demo"),
   ("vae", "default"),
 ]
@@ -30,6 +34,8 @@ def shrunk(file: str, variant: str):
   """The same experiment with every size made tiny, for compile time."""
   config = get_config(file, variant)
   small = {"num_steps": 2, "hidden_dim": 6, "hidden_dims": (6, 5), "latent_dim": 3, "read_size": 2, "write_size": 3}
+  if config.model.name == "ladder_vae":
+    small |= {"hidden_dims": (6, 5, 4), "latent_dims": (3, 2, 2)}
   config.model.update({key: value for key, value in small.items() if key in config.model})
   config.train.batch_size = 4
   return config

@@ -34,6 +34,18 @@ TINY_VAE = [
 ]
 
 
+TINY_LADDER = [
+  "--config=configs/ladder_vae.py",
+  "--config.data.name=tiny",
+  "--config.train.batch_size=16",
+  "--config.train.schedule=constant",
+  "--config.model.hidden_dims=(8,6)",
+  "--config.model.latent_dims=(3,2)",
+  "--config.eval.nll_samples=3",
+  "--config.sample.num_images=3",
+]
+
+
 def run(cache: Path, *args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
   environment = os.environ | {"LATENTJAX_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
   return subprocess.run(
@@ -92,7 +104,11 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert test["nll"] > 0 > test["elbo"]
   assert test["nll_samples"] == 3
 
-  for name in ("samples.png", "reconstructions.png", "loss.png"):
+  assert test["num_examples"] == 20
+  assert test["nll_curve"][-1] == [3, test["nll"]]
+  assert len(test["active_units"]) == 3
+
+  for name in ("samples.png", "reconstructions.png", "loss.png", "interpolations.png", "dream.png"):
     assert pixels(trained / name).std() > 0
   for name in ("drawing.gif", "dream.gif"):
     with Image.open(trained / name) as drawing:
@@ -131,6 +147,21 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path
   assert (workdir / "samples.png").read_bytes() == (trained / "samples.png").read_bytes()
   ok(tiny_cache, "--mode=sample", f"--workdir={workdir}", "--config.seed=1", "--config.sample.num_images=5")
   assert (workdir / "samples.png").read_bytes() != (trained / "samples.png").read_bytes()
+
+
+def test_ladder_goes_on_and_takes_a_quick_look(tiny_cache, tmp_path):
+  """With batch norm: its running statistics are kept, and collected again before numbers and pictures."""
+  whole, halves = tmp_path / "whole", tmp_path / "halves"
+  ok(tiny_cache, f"--workdir={whole}", *TINY_LADDER, "--config.train.epochs=2")
+  for epochs in (1, 2):
+    ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, f"--config.train.epochs={epochs}")
+  assert metrics(halves) == metrics(whole)
+  assert numbers(halves) == numbers(whole)
+  assert len(numbers(whole)["test"]["kl_per_group"]) == 2
+  assert pixels(whole / "layers.png").std() > 0
+  said = ok(tiny_cache, "--mode=evaluate", f"--workdir={whole}", "--config.eval.num_examples=4")
+  assert "on the first 4 images" in said
+  assert {split["num_examples"] for name, split in numbers(whole).items() if name in ("train", "test")} == {4}
 
 
 def test_colour_images_of_another_size(tmp_path):

@@ -6,15 +6,17 @@ from ml_collections import ConfigDict
 
 from latentjax.errors import UsageError
 from latentjax.models.draw import DRAW
+from latentjax.models.ladder_vae import LadderVAE
 from latentjax.models.terms import Terms
 from latentjax.models.vae import VAE
 
-__all__ = ["MODELS", "Terms", "create"]
+__all__ = ["DRAW", "MODELS", "VAE", "LadderVAE", "Model", "Terms", "create"]
 
-MODELS = {"draw": DRAW, "vae": VAE}
+Model = DRAW | LadderVAE | VAE
+MODELS = {"draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
 
 
-def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> DRAW | VAE:
+def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
   """The model that `config.model` describes, for images of shape (H, W, C).
 
   Args:
@@ -32,4 +34,9 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> DRAW | VAE:
     if fields.get("attention") == "filterbank" and fields[key] > min(image_shape[:2]):
       height, width, _ = image_shape
       raise UsageError(f"model.{key} = {fields[key]} is larger than the image ({height} x {width} pixels)")
+  if name == "ladder_vae" and len(fields["hidden_dims"]) != len(fields["latent_dims"]):
+    raise UsageError(
+      f"model.hidden_dims = {fields['hidden_dims']} and model.latent_dims = {fields['latent_dims']} must be equally"
+      " long: an entry per layer"
+    )
   return MODELS[name](image_shape=image_shape, **fields)

@@ -23,15 +23,30 @@ class Gaussian:
     """[..., Z] mean + std * noise, for standard normal noise [..., Z]."""
     return self.mean + jnp.exp(self.log_std) * noise
 
+  def standardise(self, value: jax.Array) -> jax.Array:
+    """[..., Z] (value - mean) / std: the noise that `sample` would turn into value."""
+    return (value - self.mean) * jnp.exp(-self.log_std)
+
   def log_prob(self, value: jax.Array) -> jax.Array:
     """[...] log density in nats of value [..., Z]."""
-    standardised = (value - self.mean) * jnp.exp(-self.log_std)
-    return (-0.5 * jnp.square(standardised) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+    return (-0.5 * jnp.square(self.standardise(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
   def kl_to_standard(self) -> jax.Array:
     """[...] KL(self || N(0, I)) in nats, 1/2 sum(mean^2 + var - log var - 1)."""
     variance = jnp.exp(2 * self.log_std)
     return 0.5 * (jnp.square(self.mean) + variance - 2 * self.log_std - 1).sum(-1)
+
+  def kl(self, other: "Gaussian") -> jax.Array:
+    """[...] KL(self || other) in nats."""
+    log_ratio = self.log_std - other.log_std
+    distance = jnp.square(other.standardise(self.mean))
+    return 0.5 * (distance + jnp.exp(2 * log_ratio) - 2 * log_ratio - 1).sum(-1)
+
+  def merge(self, other: "Gaussian") -> "Gaussian":
+    """Their precision-weighted product: precisions add, means are weighed by them (Sonderby et al. 2016)."""
+    own, others = jnp.exp(-2 * self.log_std), jnp.exp(-2 * other.log_std)
+    precision = own + others
+    return Gaussian((own * self.mean + others * other.mean) / precision, -0.5 * jnp.log(precision))
 
 
 def standard_normal_log_prob(value: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -112,10 +113,24 @@ class DRAW(nn.Module):
 
   def dream(self, key: jax.Array, num_samples: int) -> Drawing:
     """A drawing from the prior, every canvas and write window of it."""
-    z = jax.random.normal(key, (self.num_steps, num_samples, self.latent_dim))
+    return self.draw_latents(jax.random.normal(key, (self.num_steps, num_samples, self.latent_dim)))
+
+  def draw_latents(self, z: jax.Array) -> Drawing:
+    """What latents z [T, B, Z] draw."""
     step = partial(generate_step, self.make_attention())
-    _, (canvases, write) = scan(step, self.weights, self.initial_state(num_samples), z)
+    _, (canvases, write) = scan(step, self.weights, self.initial_state(z.shape[1]), z)
     return Drawing(nn.sigmoid(canvases), None, write)
+
+  def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    """T arrays [B, Z]: the posterior mean of every step, given the means of the steps before it."""
+    noise = jnp.zeros((self.num_steps, len(images), self.latent_dim))
+    step = partial(infer_step, self.make_attention(), images)
+    _, (_, z, _) = scan(step, self.weights, self.initial_state(len(images)), noise)
+    return tuple(z)
+
+  def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] pixel probabilities for latents as `encode` gives them."""
+    return self.draw_latents(jnp.stack(latents)).canvases[-1]
 
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
     """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""

@@ -40,10 +40,9 @@ class VAE(nn.Module):
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
-    features = self.encoder(images.reshape(len(images), -1))
-    q = Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
+    q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
-    logits = self.decode(z)
+    logits = self.pixel_logits(z)
     return Terms(
       logits=logits,
       log_px=bernoulli_log_prob(logits, images),
@@ -52,13 +51,26 @@ class VAE(nn.Module):
       log_qz=q.log_prob(z)[:, None],
     )
 
-  def decode(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, C] logits for latents z [B, Z]."""
+  def infer(self, images: jax.Array) -> Gaussian:
+    """q(z | x) for images [B, H, W, C]."""
+    features = self.encoder(images.reshape(len(images), -1))
+    return Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
+
+  def pixel_logits(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, C] for latents z [B, Z]."""
     return self.pixels(self.decoder(z)).reshape(-1, *self.image_shape)
+
+  def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    """One array [B, Z]: the posterior means."""
+    return (self.infer(images).mean,)
+
+  def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] pixel probabilities for latents as `encode` gives them."""
+    return nn.sigmoid(self.pixel_logits(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel probabilities for z drawn from the prior."""
-    return nn.sigmoid(self.decode(jax.random.normal(key, (num_samples, self.latent_dim))))
+    return self.decode([jax.random.normal(key, (num_samples, self.latent_dim))])
 
 
 class MLP(nn.Module):

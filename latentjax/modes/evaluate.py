@@ -25,7 +25,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   experiment = reopen(config, workdir)
-  finish(experiment, restore_best(experiment, workdir), workdir)
+  finish(experiment, settle(experiment, restore_best(experiment, workdir)), workdir)
 
 
 def reopen(config: ConfigDict, workdir: Path) -> Experiment:
@@ -50,8 +50,21 @@ def restore_best(experiment: Experiment, workdir: Path) -> TrainState:
   raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
 
 
+def settle(experiment: Experiment, state: TrainState) -> TrainState:
+  """The state as it is evaluated: batch-norm statistics collected again, over an epoch of training batches."""
+  if not state.stats:
+    return state
+  steps, keys = experiment.steps, experiment.keys
+  order = steps.order(keys.order, int(state.step) // experiment.steps_per_epoch)
+  return steps.collect(state, experiment.data.train, order, keys.collect)
+
+
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
-  """Writes results.json and prints its table."""
+  """Writes results.json and prints its table.
+
+  Args:
+    state: settled.
+  """
   began = time.perf_counter()
   results = measure(experiment, state)
   lines = record.read_lines(workdir)
@@ -66,31 +79,38 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   }
   record.write_results(workdir, results)
   console.print(results_table(f"{experiment.config.model.name}, epoch {results['epoch']}", results))
+  test = results["test"]
+  if test["num_examples"] < len(experiment.data.test):
+    console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
+  console.print("NLL converges: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
   console.print(f"  {workdir / 'results.json'}")
 
 
 def measure(experiment: Experiment, state: TrainState) -> dict[str, dict]:
-  """The bound on every split and the test log-likelihood, in nats per image."""
-  config, data, steps, key = experiment.config, experiment.data, experiment.steps, experiment.keys.evaluate
-  dynamic = data.binarization == "dynamic"
+  """The bound on every split; on test also the active units and the log-likelihood. Nats per image."""
+  config, data, steps, keys = experiment.config.eval, experiment.data, experiment.steps, experiment.keys
+  limit = config.num_examples or None
+  train = data.train[:limit]
   splits = {
-    "train": binarize_once(data.train, "train") if dynamic else data.train,
-    "validation": data.validation,
-    "test": data.test,
+    "train": binarize_once(train, "train") if data.binarization == "dynamic" else train,
+    "validation": data.validation[:limit],
+    "test": data.test[:limit],
   }
-  results = {
-    split: evaluation.bound(steps, state.eval_params, images, key, config.eval.batch_size)
-    for split, images in splits.items()
-  }
+  results = {}
+  for split, images in splits.items():
+    numbers = evaluation.bound(steps, state.variables, images, keys.evaluate, config.batch_size)
+    results[split] = {**numbers, "num_examples": len(images)}
+  test = splits["test"]
+  results["test"]["active_units"] = evaluation.active_units(steps, state.variables, test, config.batch_size)
   with progress() as bar:
-    task = bar.add_task(f"test NLL, K = {config.eval.nll_samples}", total=len(data.test), note="images")
+    task = bar.add_task(f"test NLL, K = {config.nll_samples}", total=len(test) * config.nll_samples, note="samples")
     results["test"] |= evaluation.negative_log_likelihood(
       steps,
-      state.eval_params,
-      data.test,
-      experiment.keys.likelihood,
-      config.eval.batch_size,
-      config.eval.nll_samples,
+      state.variables,
+      test,
+      keys.likelihood,
+      config.batch_size,
+      config.nll_samples,
       report=lambda count: bar.update(task, advance=count),
     )
   return results

@@ -1,19 +1,25 @@
 """--mode=sample: pictures from a workdir's best checkpoint."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from latentjax.console import console
 from latentjax.experiment import Experiment
-from latentjax.models import DRAW
-from latentjax.modes.evaluate import reopen, restore_best
-from latentjax.training.state import TrainState
+from latentjax.models import DRAW, LadderVAE
+from latentjax.modes.evaluate import reopen, restore_best, settle
+from latentjax.training.state import TrainState, Variables
 from latentjax.workdir import plots
 
-DRAWN = 10  # images side by side in the animation
+DRAWN = 10  # images side by side in an animation
+STRIP = 16  # steps of a drawing side by side, at most
+ROWS, STEPS = 8, 10  # interpolations, and the images of each
+HELD = 6  # samples to a side of a block with upper layers held
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -24,31 +30,89 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   experiment = reopen(config, workdir)
-  finish(experiment, restore_best(experiment, workdir), workdir)
+  finish(experiment, settle(experiment, restore_best(experiment, workdir)), workdir)
 
 
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
-  """Writes samples.png, reconstructions.png and, for DRAW, drawing.gif and dream.gif (a drawing from the prior)."""
-  model, variables = experiment.model, {"params": state.eval_params}
-  prior_key, posterior_key, drawing_key, dream_key = jax.random.split(experiment.keys.sample, 4)
-  count = experiment.config.sample.num_images
-  columns = math.ceil(math.sqrt(count))
-  test = experiment.data.test[:count] / 255
-  paths = [workdir / "samples.png", workdir / "reconstructions.png"]
+  """Writes the pictures and prints their paths.
 
-  samples = experiment.steps.sample(state.eval_params, prior_key, count)
-  plots.save_grid(paths[0], jax.device_get(samples), columns)
+  All models: samples.png, reconstructions.png, interpolations.png. DRAW: drawing.gif (test images drawn again),
+  dream.gif and dream.png (a drawing from the prior). Ladder VAE: layers.png (samples with upper layers held).
 
-  terms = experiment.steps.evaluate(state.eval_params, experiment.data.test[:count], posterior_key)
-  plots.save_reconstructions(paths[1], test, jax.device_get(jax.nn.sigmoid(terms.logits)), columns)
+  Args:
+    state: settled.
+  """
+  model, variables, num_images = experiment.model, state.variables, experiment.config.sample.num_images
+  prior_key, posterior_key, drawing_key, dream_key, layers_key = jax.random.split(experiment.keys.sample, 5)
+  columns = math.ceil(math.sqrt(num_images))
+  test = experiment.data.test[:num_images]
+
+  def save(name: str, draw: Callable, *args) -> None:
+    draw(workdir / name, *args)
+    console.print(f"  {workdir / name}")
+
+  samples = experiment.steps.sample(variables, prior_key, num_images)
+  save("samples.png", plots.save_grid, jax.device_get(samples), columns)
+
+  terms = experiment.steps.evaluate(variables, test, posterior_key)
+  save("reconstructions.png", plots.save_reconstructions, test / 255, jax.nn.sigmoid(terms.logits), columns)
+
+  ends = experiment.data.test[: min(2 * ROWS, max(2, num_images))]
+  if len(ends) > 1:
+    paths = interpolate(experiment, state, ends)
+    save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
 
   if isinstance(model, DRAW):
-    paths += [workdir / "drawing.gif", workdir / "dream.gif"]
-    drawing = jax.device_get(model.apply(variables, test[:DRAWN], drawing_key, method="draw"))
-    plots.save_drawing(
-      paths[2], drawing.canvases, drawing.write, test[:DRAWN], drawing.read, model.write_size, model.read_size
-    )
+    images = test[:DRAWN] / 255
+    drawing = jax.device_get(model.apply(variables, images, drawing_key, method="draw"))
+    windows = drawing.write, images, drawing.read, model.write_size, model.read_size
+    save("drawing.gif", plots.save_drawing, drawing.canvases, *windows)
     dream = jax.device_get(model.apply(variables, dream_key, DRAWN, method="dream"))
-    plots.save_drawing(paths[3], dream.canvases, dream.write, write_size=model.write_size)
-  for path in paths:
-    console.print(f"  {path}")
+    save("dream.gif", plots.save_drawing, dream.canvases, dream.write, None, None, model.write_size)
+    shown = np.unique(np.linspace(0, model.num_steps - 1, min(model.num_steps, STRIP)).round().astype(int))
+    strip = dream.canvases[shown].swapaxes(0, 1)  # [DRAWN, shown, H, W, C]
+    save("dream.png", plots.save_grid, strip.reshape(-1, *strip.shape[2:]), len(shown))
+
+  if isinstance(model, LadderVAE):
+    blocks = hold_layers(model, variables, layers_key)
+    titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, len(blocks)))]
+    save("layers.png", plots.save_blocks, dict(zip(titles, blocks, strict=True)))
+
+
+def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -> np.ndarray:
+  """[M // 2, STEPS + 2, H, W, C]: image 2i, the way between the latents of 2i and 2i + 1, and image 2i + 1.
+
+  The way is straight in the posterior means in units of their priors, all groups of latents at once.
+
+  Args:
+    images: [M, H, W, C] uint8; an odd last one is left out.
+  """
+  images = images[: len(images) // 2 * 2]
+  between = jnp.linspace(0.0, 1.0, STEPS)[None, :, None]
+
+  def along(group: jax.Array) -> jax.Array:  # [M, Z] -> [M // 2 * STEPS, Z]
+    start, end = group[0::2, None], group[1::2, None]
+    return ((1 - between) * start + between * end).reshape(-1, group.shape[-1])
+
+  latents = [along(group) for group in experiment.steps.encode(state.variables, images)]
+  decoded = experiment.model.apply(state.variables, latents, method="decode")
+  pixels = images[:, None] / 255
+  return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
+
+
+def hold_layers(model: LadderVAE, variables: Variables, key: jax.Array) -> list[np.ndarray]:
+  """L arrays [R, R, H, W, C] of samples, the highest layer first: each holds one layer more than the one before.
+
+  Block 0 holds nothing; in block j the top j layers are the same along a row.
+  """
+  sizes = model.latent_dims
+  keys = jax.random.split(key, 2 * len(sizes))
+  free = [jax.random.normal(key, (HELD, HELD, size)) for key, size in zip(keys[: len(sizes)], sizes, strict=True)]
+  rows = [jax.random.normal(key, (HELD, 1, size)) for key, size in zip(keys[len(sizes) :], sizes, strict=True)]
+  blocks = []
+  for held in range(len(sizes)):
+    lowest = len(sizes) - held  # from this layer upwards a row shares its latents
+    mixed = [jnp.broadcast_to(rows[i], free[i].shape) if i >= lowest else free[i] for i in range(len(sizes))]
+    images = model.apply(variables, [x.reshape(-1, x.shape[-1]) for x in mixed], method="decode")
+    blocks.append(np.asarray(images).reshape(HELD, HELD, *images.shape[1:]))
+  return blocks

@@ -49,7 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         state = train(experiment, state, checkpoints, log)
       if log.lines:
         plots.save_loss(workdir / "loss.png", log.lines)
-    best = checkpoints.restore(checkpoints.best, state)
+    best = evaluate.settle(experiment, checkpoints.restore(checkpoints.best, state))
   evaluate.finish(experiment, best, workdir)
   console.print(f"  {workdir / 'loss.png'}")
   sample.finish(experiment, best, workdir)
@@ -157,7 +157,7 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
   """
   config, steps = experiment.config, experiment.steps
   numbers = evaluation.bound(
-    steps, state.eval_params, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
+    steps, state.variables, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
   )
   kl = float(np.maximum(numbers.pop("kl_per_group"), config.train.free_bits).sum())
   return {"loss": numbers["reconstruction"] + float(steps.beta(state.step - 1)) * kl, **numbers}

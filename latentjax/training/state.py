@@ -9,6 +9,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 Params = dict[str, Any]
+Variables = dict[str, Params]
 
 
 @struct.dataclass
@@ -19,28 +20,33 @@ class TrainState:
     step: optimiser steps done, int32 scalar.
     params: the model's weights.
     average: exponential moving average of params, or None where it is off.
+    stats: running average of the batch statistics of batch norm; empty for a model without.
     opt_state: Optax's state.
   """
 
   step: jax.Array
   params: Params
   average: Params | None
+  stats: Params
   opt_state: optax.OptState
 
   @property
-  def eval_params(self) -> Params:
-    """The weights to evaluate with: the average if there is one."""
-    return self.params if self.average is None else self.average
+  def variables(self) -> Variables:
+    """What to evaluate with: the averaged weights if there are any, and the running statistics."""
+    params = self.params if self.average is None else self.average
+    return {"params": params, "batch_stats": self.stats}
 
 
 def create_state(model, optimizer: optax.GradientTransformation, ema_decay: float, key: jax.Array) -> TrainState:
   """The state before the first step, with weights drawn from `key`."""
   init_key, sample_key = jax.random.split(key)
-  params = model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)["params"]
+  variables = model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
+  params = variables["params"]
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     average=jax.tree.map(jnp.copy, params) if ema_decay > 0 else None,  # a copy: both are donated
+    stats=variables.get("batch_stats", {}),
     opt_state=optimizer.init(params),
   )
 

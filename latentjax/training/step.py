@@ -17,7 +17,9 @@ from latentjax.data.batches import binarize, epoch_order, gather, to_pixels
 from latentjax.models import Terms
 from latentjax.training import objectives
 from latentjax.training.state import (
+  Params,
   TrainState,
+  Variables,
   create_optimizer,
   create_state,
   learning_rate_schedule,
@@ -25,6 +27,7 @@ from latentjax.training.state import (
 )
 
 NEVER = jnp.iinfo(jnp.int32).max
+STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
 
 
 @struct.dataclass
@@ -68,16 +71,21 @@ class Steps(NamedTuple):
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics): `count` optimiser steps in one call; the state
       is donated. The step number decides batch and randomness, so the same state always goes on the same way.
-    evaluate: (params, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
-    weigh: (params, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
-    sample: (params, key, count) -> [count, H, W, C] pixel probabilities from the prior.
+    collect: (state, images, order, key) -> state whose batch-norm statistics are those of its evaluated weights,
+      averaged over one epoch of training batches.
+    evaluate: (variables, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
+    encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l], see a model's `encode`.
+    weigh: (variables, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
+    sample: (variables, key, count) -> [count, H, W, C] pixel probabilities from the prior.
     learning_rate, beta: (step) -> scalar.
   """
 
   init: Callable
   order: Callable
   train: Callable
+  collect: Callable
   evaluate: Callable
+  encode: Callable
   weigh: Callable
   sample: Callable
   learning_rate: Callable
@@ -99,29 +107,41 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
   optimizer = create_optimizer(config.train, schedule)
   dynamic = config.data.binarization == "dynamic"
 
-  def apply(params, images, key) -> Terms:
-    return model.apply({"params": params}, images, key)
+  def apply(variables: Variables, images, key) -> Terms:
+    return model.apply(variables, images, key)
+
+  def apply_to_batch(params: Params, images, key) -> tuple[Terms, Params]:
+    """Terms under the batch's own statistics, and these; a model without batch norm has none."""
+    terms, updated = model.apply({"params": params}, images, key, mutable=["batch_stats"])
+    return terms, updated.get("batch_stats", {})
+
+  def draw(images, key) -> tuple[jax.Array, jax.Array]:
+    """Pixels of a training batch, and a key for the model."""
+    binarize_key, model_key = jax.random.split(key)
+    return binarize(binarize_key, images) if dynamic else to_pixels(images), model_key
 
   def beta(step):
     return objectives.warmed_up(config.train.beta, step, warmup_steps)
 
   def loss(params, images, key, step):
     if config.train.importance_samples == 1:
-      terms = apply(params, images, key)
-      return objectives.negative_elbo(terms, beta(step), config.train.free_bits), terms
+      terms, stats = apply_to_batch(params, images, key)
+      return objectives.negative_elbo(terms, beta(step), config.train.free_bits), (terms, stats)
     keys = jax.random.split(key, config.train.importance_samples)
-    terms = jax.vmap(apply, (None, None, 0))(params, images, keys)
-    return objectives.negative_importance_bound(terms, beta(step)), terms
+    terms, stats = jax.vmap(apply_to_batch, (None, None, 0))(params, images, keys)
+    stats = jax.tree.map(lambda x: x.mean(0), stats)
+    return objectives.negative_importance_bound(terms, beta(step)), (terms, stats)
 
   def train_step(state: TrainState, images: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
-    binarize_key, model_key = jax.random.split(jax.random.fold_in(key, state.step))
-    pixels = binarize(binarize_key, images) if dynamic else to_pixels(images)
-    (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, pixels, model_key, state.step)
+    pixels, model_key = draw(images, jax.random.fold_in(key, state.step))
+    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
+    (value, (terms, stats)), gradient = value_and_gradient(state.params, pixels, model_key, state.step)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.average
     if average is not None:
       average = update_average(average, params, state.step, config.train.ema_decay)
+    stats = update_average(state.stats, stats, state.step, config.train.ema_decay or STATISTICS_DECAY)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     metrics = Metrics(
       loss=value,
@@ -131,7 +151,7 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
       steps=jnp.ones((), jnp.int32),
       diverged_at=jnp.where(finite, NEVER, state.step),
     )
-    return TrainState(state.step + 1, params, average, opt_state), metrics
+    return TrainState(state.step + 1, params, average, stats, opt_state), metrics
 
   def train(state, images, order, key, count):
     def body(_, carry):
@@ -142,18 +162,31 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
 
     return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
 
-  def weigh(params, images, keys):
-    pixels = to_pixels(images)
-    return jax.lax.map(lambda key: apply(params, pixels, key).log_weight, keys)
+  def collect(state, images, order, key):
+    def add_batch(index, total):
+      pixels, model_key = draw(gather(images, order, index, batch_size), jax.random.fold_in(key, index))
+      return jax.tree.map(jnp.add, total, apply_to_batch(state.variables["params"], pixels, model_key)[1])
 
-  def sample(params, key, count):
-    return model.apply({"params": params}, key, count, method="sample")
+    total = jax.lax.fori_loop(0, steps_per_epoch, add_batch, jax.tree.map(jnp.zeros_like, state.stats))
+    return state.replace(stats=jax.tree.map(lambda x: x / steps_per_epoch, total))
+
+  def encode(variables, images):
+    return model.apply(variables, to_pixels(images), method="encode")
+
+  def weigh(variables, images, keys):
+    pixels = to_pixels(images)
+    return jax.lax.map(lambda key: apply(variables, pixels, key).log_weight, keys)
+
+  def sample(variables, key, count):
+    return model.apply(variables, key, count, method="sample")
 
   return Steps(
     init=jax.jit(partial(create_state, model, optimizer, config.train.ema_decay)),
     order=jax.jit(partial(epoch_order, num_images=num_images)),
     train=jax.jit(train, donate_argnums=0),
-    evaluate=jax.jit(lambda params, images, key: apply(params, to_pixels(images), key)),
+    collect=jax.jit(collect),
+    evaluate=jax.jit(lambda variables, images, key: apply(variables, to_pixels(images), key)),
+    encode=jax.jit(encode),
     weigh=jax.jit(weigh),
     sample=jax.jit(sample, static_argnums=2),
     learning_rate=schedule,

@@ -41,9 +41,7 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def save_grid(path: Path, images: np.ndarray, columns: int) -> None:
   """Images [M, H, W, C] row by row on one sheet."""
-  tiles = to_tiles(images)
-  rows = [sheet_row(tiles[start : start + columns], columns) for start in range(0, len(tiles), columns)]
-  Image.fromarray(np.concatenate(rows, axis=0)).save(path)
+  Image.fromarray(to_sheet(images, columns)).save(path)
 
 
 def save_reconstructions(path: Path, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
@@ -52,6 +50,17 @@ def save_reconstructions(path: Path, images: np.ndarray, reconstructions: np.nda
   pairs = [np.pad(x, [(0, blank), (0, 0), (0, 0), (0, 0)]) for x in (images, reconstructions)]
   rows = [x.reshape(-1, columns, *x.shape[1:]) for x in pairs]
   save_grid(path, np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), columns)
+
+
+def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
+  """Square sheets of images [R, R, H, W, C] side by side, each under its title."""
+  figure, axes = plt.subplots(1, len(blocks), figsize=(3.4 * len(blocks), 3.7), layout="constrained", squeeze=False)
+  for axis, (title, images) in zip(axes[0], blocks.items(), strict=True):
+    axis.imshow(to_sheet(images.reshape(-1, *images.shape[2:]), len(images)), interpolation="none")
+    axis.set_title(title)
+    axis.set_axis_off()
+  figure.savefig(path, dpi=200)
+  plt.close(figure)
 
 
 def save_drawing(
@@ -100,6 +109,13 @@ def frame_row(
     ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=colour, width=line)
     framed.append(np.asarray(picture))
   return sheet_row(framed, len(framed))
+
+
+def to_sheet(images: np.ndarray, columns: int) -> np.ndarray:
+  """RGB uint8 sheet of images [M, H, W, C] row by row."""
+  tiles = to_tiles(images)
+  rows = [sheet_row(tiles[start : start + columns], columns) for start in range(0, len(tiles), columns)]
+  return np.concatenate(rows, axis=0)
 
 
 def to_tiles(images: np.ndarray) -> list[np.ndarray]:

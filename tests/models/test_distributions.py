@@ -22,15 +22,42 @@ def test_log_prob():
   )
 
 
+def on_a_grid(mean, std):
+  """Points z that hold all of N(mean, std), and its log density there."""
+  z = np.linspace(mean - 12 * std, mean + 12 * std, 20_001)
+  return z, -0.5 * ((z - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+
+
 def test_kl_to_standard_is_its_integral():
   expected = np.zeros(2)
   for row, column in np.ndindex(MEAN.shape):
-    mean, std = MEAN[row, column], np.exp(LOG_STD[row, column])
-    z = np.linspace(mean - 12 * std, mean + 12 * std, 20_001)
-    log_q = -0.5 * ((z - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    z, log_q = on_a_grid(MEAN[row, column], np.exp(LOG_STD[row, column]))
     log_p = -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
     expected[row] += np.trapezoid(np.exp(log_q) * (log_q - log_p), z)
   np.testing.assert_allclose(Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)).kl_to_standard(), expected, rtol=1e-5)
+
+
+def test_kl_between_gaussians_is_its_integral():
+  other_mean, other_log_std = MEAN[::-1] + 0.4, 0.5 * LOG_STD[::-1]
+  expected = np.zeros(2)
+  for row, column in np.ndindex(MEAN.shape):
+    z, log_q = on_a_grid(MEAN[row, column], np.exp(LOG_STD[row, column]))
+    std = np.exp(other_log_std[row, column])
+    log_p = -0.5 * ((z - other_mean[row, column]) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    expected[row] += np.trapezoid(np.exp(log_q) * (log_q - log_p), z)
+  kl = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)).kl(Gaussian(jnp.array(other_mean), jnp.array(other_log_std)))
+  np.testing.assert_allclose(kl, expected, rtol=1e-5)
+
+
+def test_merge_is_the_normalised_product_of_densities():
+  one, other = Gaussian(jnp.array(0.3), jnp.array(-0.5)), Gaussian(jnp.array(-1.0), jnp.array(0.4))
+  z = np.linspace(-8, 8, 20_001)
+  product = np.exp(sum(-0.5 * ((z - float(g.mean)) / np.exp(float(g.log_std))) ** 2 for g in (one, other)))
+  product /= np.trapezoid(product, z)
+  mean = np.trapezoid(product * z, z)
+  merged = one.merge(other)
+  assert float(merged.mean) == pytest.approx(mean, rel=1e-5)
+  assert float(jnp.exp(2 * merged.log_std)) == pytest.approx(np.trapezoid(product * (z - mean) ** 2, z), rel=1e-5)
 
 
 def test_kl_of_the_standard_normal_is_zero():

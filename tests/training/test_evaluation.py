@@ -19,14 +19,14 @@ BIASES = np.linspace(-1, 1, 6)
 
 @pytest.fixture(scope="module")
 def independent():
-  """(steps, params) of a VAE that ignores its latent, whose posterior is not its prior."""
+  """(steps, variables) of a VAE that ignores its latent, whose posterior is not its prior."""
   config = importlib.import_module("configs.vae").get_config()
   config.model.update({"hidden_dims": (4,), "latent_dim": 2})
   steps = create_steps(config, models.create(config.model, IMAGES.shape[1:]), 200)
   params = jax.tree.map(jnp.zeros_like, steps.init(jax.random.key(0)).params)
   params["pixels"]["bias"] = jnp.array(BIASES, jnp.float32)
   params["posterior"]["bias"] = jnp.array([0.3, -0.2, -0.1, 0.1])  # means, log standard deviations
-  return steps, params
+  return steps, {"params": params}
 
 
 def log_likelihoods() -> np.ndarray:
@@ -90,10 +90,41 @@ def test_nll_approaches_the_likelihood_and_reports_every_image(independent):
   done = []
   steps, params = independent
   numbers = evaluation.negative_log_likelihood(steps, params, IMAGES, jax.random.key(0), 3, 4000, done.append)
-  assert sum(done) == 7
+  assert sum(done) == 7 * 4000
   assert numbers["nll_samples"] == 4000
   assert numbers["nll"] == pytest.approx(-log_likelihoods().mean(), abs=0.02)
   assert numbers["nll_stderr"] == pytest.approx(log_likelihoods().std(ddof=1) / np.sqrt(7), rel=0.1)
+
+
+def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
+  """12 samples in chunks of 5: every sample counts once, each with a key of its own, and the curve uses the first k."""
+  weights, keys = np.random.default_rng(2).normal(0, 3, (12, 4)), []
+  images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+
+  def weigh(params, batch, chunk_keys):
+    del params
+    first = sum(len(seen) for seen in keys)
+    keys.append(jax.random.key_data(chunk_keys).tolist())
+    return jnp.array(weights[first : first + len(chunk_keys), np.ravel(batch)])
+
+  monkeypatch.setattr(evaluation, "CHUNK", 5)
+  steps = SimpleNamespace(weigh=weigh)
+  numbers = evaluation.negative_log_likelihood(steps, None, images, jax.random.key(0), 4, 12, lambda _: None)
+  assert [len(chunk) for chunk in keys] == [5, 5, 2]
+  assert len({str(key) for chunk in keys for key in chunk}) == 12
+  assert [k for k, _ in numbers["nll_curve"]] == [1, 10, 12]
+  for k, nll in numbers["nll_curve"]:
+    assert nll == pytest.approx(-np.log(np.exp(weights[:k]).mean(0)).mean(), rel=1e-5)
+  assert numbers["nll"] == numbers["nll_curve"][-1][1]
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 50])
+def test_active_units_are_those_whose_means_vary(batch_size):
+  """Over images 0 .. 4, whose variance is 2: units that follow them at different scales, and one constant one."""
+  scales = [np.array([[1.0, 0.08, 0.06]]), np.array([[0.0, -0.5]])]  # 0.08^2 * 2 > 0.01 > 0.06^2 * 2
+  images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+  encode = lambda _, batch: [np.reshape(batch, (-1, 1)) * scale + 7 for scale in scales]  # noqa: E731
+  assert evaluation.active_units(SimpleNamespace(encode=encode), None, images, batch_size) == [2, 1]
 
 
 def test_one_importance_sample_is_looser_than_many(independent):

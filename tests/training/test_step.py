@@ -28,8 +28,9 @@ class Probe:
     del init_key, images, sample_key
     return {"params": {"w": jnp.zeros(())}}
 
-  def apply(self, variables, images, key):
-    return self.terms(variables["params"]["w"], images, key)
+  def apply(self, variables, images, key, mutable=()):
+    terms = self.terms(variables["params"]["w"], images, key)
+    return (terms, {}) if mutable else terms
 
   def terms(self, w, images, key):
     del key
@@ -51,6 +52,18 @@ class Noisy(Probe):
 
   def terms(self, w, images, key):
     return super().terms(w, images, key).replace(log_px=3 * jax.random.normal(key, (len(images),)) - 0 * w)
+
+
+class Normed(Probe):
+  """Has batch statistics: the mean pixel of the batch, and while training w itself."""
+
+  def init(self, *args):
+    return {**super().init(*args), "batch_stats": {"pixel": jnp.zeros(()), "w": jnp.zeros(())}}
+
+  def apply(self, variables, images, key, mutable=()):
+    terms = super().apply(variables, images, key)
+    seen = {"pixel": images.mean(), "w": variables["params"]["w"]}
+    return (terms, {"batch_stats": seen}) if mutable else terms
 
 
 class Cusp(Probe):
@@ -169,9 +182,9 @@ def test_evaluation_takes_pixels_as_they_are():
   """The replaced project binarised its test set anew at every evaluation."""
   steps, state = probing(data__binarization="dynamic")
   grey = IMAGES.reshape(22, -1).sum(1) / 255
-  terms = steps.evaluate(state.params, IMAGES, jax.random.key(0))
+  terms = steps.evaluate(state.variables, IMAGES, jax.random.key(0))
   np.testing.assert_allclose(terms.log_px, -grey - 1, rtol=1e-5)
-  weights = steps.weigh(state.params, IMAGES, jax.random.split(jax.random.key(0), 3))
+  weights = steps.weigh(state.variables, IMAGES, jax.random.split(jax.random.key(0), 3))
   np.testing.assert_allclose(weights, np.tile(-grey - 1 - 7, (3, 1)), rtol=1e-5)
 
 
@@ -212,14 +225,39 @@ def test_average_follows_its_recursion():
     state, _ = advance(steps, state, 1)
     decay = min(0.15, (1 + step) / (10 + step))  # 0.1 at first, held at 0.15 before the last
     average = decay * average + (1 - decay) * float(state.params["w"])
-    assert float(state.eval_params["w"]) == pytest.approx(average, rel=1e-5)
+    assert float(state.variables["params"]["w"]) == pytest.approx(average, rel=1e-5)
   assert float(state.params["w"]) > 0
+
+
+@pytest.mark.parametrize(("ema_decay", "decay"), [(0.0, 0.99), (0.15, 0.15)])
+def test_batch_statistics_are_averaged_over_steps(ema_decay, decay):
+  steps, state = probing(Normed(), train__ema_decay=ema_decay)
+  average = 0.0
+  for step in range(4):
+    seen = float(state.params["w"])
+    state, _ = advance(steps, state, 1)
+    current = min(decay, (1 + step) / (10 + step))
+    average = current * average + (1 - current) * seen
+    assert float(state.stats["w"]) == pytest.approx(average, rel=1e-5)
+  assert state.variables["batch_stats"] is state.stats
+
+
+def test_collected_statistics_are_those_of_the_evaluated_weights_over_an_epoch():
+  steps, state = probing(Normed(), data__binarization="none")
+  state, _ = advance(steps, state, 3)
+  order = steps.order(ORDER, 0)
+  collected = steps.collect(state, IMAGES, order, NOISE)
+  batches = IMAGES[np.asarray(order)][:20]  # batches of 5, the rest of an epoch is left out
+  assert float(collected.stats["pixel"]) == pytest.approx(batches.mean() / 255, rel=1e-5)
+  assert float(collected.stats["w"]) == pytest.approx(float(state.average["w"]), rel=1e-5)
+  assert float(collected.stats["w"]) != pytest.approx(float(state.params["w"]), rel=1e-2)
+  assert int(collected.step) == 3
 
 
 def test_without_average_the_weights_themselves_are_evaluated():
   _, state = probing(train__ema_decay=0.0)
   assert state.average is None
-  assert state.eval_params is state.params
+  assert state.variables["params"] is state.params
 
 
 @pytest.mark.parametrize(

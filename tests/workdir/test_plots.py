@@ -38,6 +38,16 @@ def test_reconstructions_lie_below_their_images(tmp_path):
     assert (tile(sheet, row + 1, column, plots.TILE) == 255).all()
 
 
+def test_blocks_stand_side_by_side(tmp_path):
+  """The left half is black, the right half is white, under titles."""
+  blocks = {"black": np.zeros((2, 2, 4, 4, 1)), "white": np.ones((2, 2, 4, 4, 1))}
+  plots.save_blocks(tmp_path / "blocks.png", blocks)
+  sheet = pixels(tmp_path / "blocks.png")
+  height, width, _ = sheet.shape
+  assert (sheet[height // 3, width // 6] == 0).all()
+  assert (sheet[height // 3, 4 * width // 6] == 255).all()
+
+
 def test_colour_stays_colour(tmp_path):
   red = np.zeros((1, 4, 4, 3))
   red[..., 0] = 1

@@ -1,0 +1,163 @@
+"""Hierarchies in space: the Ladder VAE (Sonderby et al. 2016, arXiv:1602.02282) and its plain control.
+
+Both generate from the top down, z_L -> ... -> z_1 -> x, and differ in how they infer. Layers are counted from the
+image: index 0 is z_1, the last is z_L. Shapes: B batch, H W C image, Z_i latents of layer i, L layers.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from latentjax.models.distributions import Gaussian, bernoulli_log_prob
+from latentjax.models.terms import Terms
+
+MIN_VARIANCE = 1e-6  # keeps the logarithm finite where softplus underflows
+
+
+class Layer(NamedTuple):
+  """One stochastic layer after inference: q(z_i | ..), p(z_i | z_{i+1}), and the z_i drawn from q."""
+
+  posterior: Gaussian
+  prior: Gaussian
+  z: jax.Array
+
+
+class LadderVAE(nn.Module):
+  """L layers of latents with batch norm; inference shares the generative path, or does not.
+
+  Attributes:
+    image_shape: (H, W, C).
+    hidden_dims, latent_dims: width of the MLP and Z_i of every layer, from the image upwards; equally many.
+    mlp_depth: hidden layers of every MLP.
+    inference: "ladder", a deterministic pass up whose evidence is merged with the prior on the way down, or
+      "bottom_up", q(z_1 | x) q(z_2 | z_1) ..., the plain hierarchical VAE.
+  """
+
+  image_shape: tuple[int, int, int]
+  hidden_dims: Sequence[int] = (512, 256, 256)
+  latent_dims: Sequence[int] = (64, 32, 32)
+  mlp_depth: int = 1
+  inference: str = "ladder"
+
+  def setup(self):
+    height, width, channels = self.image_shape
+    self.encoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
+    self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
+    self.decoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
+    self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
+    self.pixels = nn.Dense(height * width * channels)
+
+  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+    """Terms of the bound for images [B, H, W, C] in [0, 1].
+
+    Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
+    """
+    layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
+    logits = self.pixel_logits(layers[0].z)
+    log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
+    log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
+    if self.inference == "ladder":
+      kl = jnp.stack([layer.posterior.kl(layer.prior) for layer in layers], axis=-1)
+    else:  # below the top, the prior depends on the very z that the KL would integrate out: it stays a sample
+      top = layers[-1].posterior.kl(layers[-1].prior)
+      kl = (log_qz - log_pz).at[:, -1].set(top)
+    return Terms(logits=logits, log_px=bernoulli_log_prob(logits, images), kl=kl, log_pz=log_pz, log_qz=log_qz)
+
+  def infer(self, images: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
+    """The layers, from the image upwards, for standard normal noise [B, Z_i] of each."""
+    below = images.reshape(len(images), -1)
+    return self.infer_ladder(below, noise) if self.inference == "ladder" else self.infer_bottom_up(below, noise)
+
+  def infer_ladder(self, below: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
+    """Up: d_i = MLP(d_{i-1}) gives evidence N_i. Down: q(z_L) = N_L, q(z_i | z_{i+1}) = N_i merged with the prior."""
+    evidence = []
+    for encoder, head in zip(self.encoders, self.evidence, strict=True):
+      below = encoder(below)
+      evidence.append(head(below))
+    posterior, prior = evidence[-1], self.top_prior(len(below))
+    layers = [Layer(posterior, prior, posterior.sample(noise[-1]))]
+    for index in reversed(range(len(self.priors))):
+      prior = self.prior(index, layers[0].z)  # given the posterior's sample: every layer reaches the image
+      posterior = evidence[index].merge(prior)
+      layers.insert(0, Layer(posterior, prior, posterior.sample(noise[index])))
+    return layers
+
+  def infer_bottom_up(self, below: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
+    """q(z_1 | x), q(z_2 | z_1) ... by MLPs of the layer below, which share nothing with the priors."""
+    posteriors, latents = [], []
+    for encoder, head, eps in zip(self.encoders, self.evidence, noise, strict=True):
+      posteriors.append(head(encoder(below)))
+      below = posteriors[-1].sample(eps)
+      latents.append(below)
+    priors = [self.prior(index, z) for index, z in enumerate(latents[1:])] + [self.top_prior(len(below))]
+    return list(map(Layer, posteriors, priors, latents))
+
+  def prior(self, index: int, above: jax.Array) -> Gaussian:
+    """p(z_i | z_{i+1}) for z_{i+1} `above` [B, Z_{i+1}]."""
+    return self.priors[index](self.decoders[index + 1](above))
+
+  def top_prior(self, batch: int) -> Gaussian:
+    """p(z_L) = N(0, I)."""
+    zeros = jnp.zeros((batch, self.latent_dims[-1]))
+    return Gaussian(zeros, zeros)
+
+  def pixel_logits(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, C] for z_1 [B, Z_1]."""
+    return self.pixels(self.decoders[0](z)).reshape(-1, *self.image_shape)
+
+  def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    """L arrays [B, Z_i]: each layer's posterior mean in units of its prior, given the means of the other layers.
+
+    (mean_q - mean_p) / std_p is 0 for a unit that only repeats what the layer above says.
+    """
+    layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
+    return tuple(layer.prior.standardise(layer.z) for layer in layers)
+
+  def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] pixel probabilities for latents in units of their priors, as `encode` gives them."""
+    z = latents[-1]
+    for index in reversed(range(len(self.priors))):
+      z = self.prior(index, z).sample(latents[index])
+    return nn.sigmoid(self.pixel_logits(z))
+
+  def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
+    """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior."""
+    return self.decode(standard_normals(key, num_samples, self.latent_dims))
+
+
+def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[jax.Array]:
+  """Noise [B, size] for every size."""
+  keys = jax.random.split(key, len(sizes))
+  return [jax.random.normal(key, (batch, size)) for key, size in zip(keys, sizes, strict=True)]
+
+
+class NormalisedMLP(nn.Module):
+  """`depth` times dense, batch norm, leaky rectifier.
+
+  Its `batch_stats` are those of the last batch alone (momentum 0): averaging them is the training step's business.
+  """
+
+  width: int
+  depth: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    running = not self.is_mutable_collection("batch_stats")
+    for _ in range(self.depth):
+      x = nn.Dense(self.width, use_bias=False)(x)  # batch norm brings the bias
+      x = nn.leaky_relu(nn.BatchNorm(use_running_average=running, momentum=0.0)(x))
+    return x
+
+
+class GaussianHead(nn.Module):
+  """Mean linear, variance softplus of linear: positive, and as small as the data ask for."""
+
+  latents: int
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> Gaussian:
+    mean, raw = jnp.split(nn.Dense(2 * self.latents)(features), 2, axis=-1)
+    return Gaussian(mean, 0.5 * jnp.log(nn.softplus(raw) + MIN_VARIANCE))
