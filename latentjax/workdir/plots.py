@@ -94,11 +94,15 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
     if len(kl) <= 20:
       labels = [f"{value:.1f}" for value in kl]
       if active:
-        labels = [f"{label}\n{units} active" for label, units in zip(labels, active, strict=True)]
+        labels = [f"{label}\n({units})" for label, units in zip(labels, active, strict=True)]
       axis.bar_label(bars, labels, fontsize="x-small", padding=2)
       axis.set_xticks(range(1, len(kl) + 1))
     axis.margins(y=0.25 if active else 0.15)
-    axis.set(title=plain(name), xlabel="latent group", ylabel="KL, nats per image")
+    axis.set(
+      title=plain(name),
+      xlabel=f"latent group{', in brackets its active units' if active else ''}",
+      ylabel="KL, nats per image",
+    )
     axis.set_xlim(0.3, len(kl) + 0.7)
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
