@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-MODES = ["train", "evaluate", "sample", "compare", "show"]
+MODES = ["train", "evaluate", "sample", "show", "compare"]
 flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
 flags.DEFINE_list("workdirs", None, "The runs that --mode=compare puts side by side; --workdir is where it writes.")
