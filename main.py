@@ -1,7 +1,8 @@
-"""Trains, evaluates and shows deep latent-variable models of images. Without arguments it runs the demo.
+"""Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
 Usage: python main.py [--mode=train|evaluate|sample|show] [--config=configs/FILE.py:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
+       python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 """
 
 import datetime
@@ -20,8 +21,10 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample", "show"], "What to do; show prints the config.")
+MODES = ["train", "evaluate", "sample", "show", "compare"]
+flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
+flags.DEFINE_list("workdirs", None, "The runs that --mode=compare puts side by side; --workdir is where it writes.")
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -69,15 +72,32 @@ def resolve(workdir: Path | None) -> ConfigDict:
   return config
 
 
-def new_workdir() -> Path:
-  """A directory under runs/ named after the config and the time, such as runs/draw-demo-20261231-235959."""
+def new_workdir(name: str) -> Path:
+  """A directory under runs/ named after what it holds and the time, such as runs/draw-demo-20261231-235959."""
+  return Path("runs", f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+
+
+def config_name() -> str:
+  """The config file and its variant, such as draw-demo."""
   file, _, variant = FLAGS["config"].config_filename.partition(":")
-  return Path("runs", f"{Path(file).stem}-{variant or 'demo'}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+  return f"{Path(file).stem}-{variant or 'demo'}"
+
+
+def compare(workdir: Path | None) -> None:
+  """Hands over the runs to compare, which bring their own configs."""
+  if FLAGS["config"].present or FLAGS["config"].override_values:
+    raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
+  importlib.import_module("latentjax.modes.compare").run(FLAGS.workdirs or [], workdir or new_workdir("compare"))
 
 
 def main(argv: list[str]) -> None:
   del argv
   workdir = Path(FLAGS.workdir) if FLAGS.workdir else None
+  if FLAGS.mode == "compare":
+    compare(workdir)
+    return
+  if FLAGS["workdirs"].present:
+    raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
   config = resolve(workdir)
   configs.check(config)
   if FLAGS.mode == "show":
@@ -86,7 +106,7 @@ def main(argv: list[str]) -> None:
   if workdir is None:
     if FLAGS.mode != "train":
       raise UsageError(f"--mode={FLAGS.mode} needs the --workdir of a run")
-    workdir = new_workdir()
+    workdir = new_workdir(config_name())
   importlib.import_module(f"latentjax.modes.{FLAGS.mode}").run(config, workdir)
 
 

@@ -1,6 +1,6 @@
 """What a person sees while a run goes on: a progress bar, a line per epoch, a table at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,4 +39,15 @@ def results_table(title: str, results: Mapping[str, Any]) -> Table:
       stderr = "?" if numbers["nll_stderr"] is None else f"{numbers['nll_stderr']:.2f}"
       nll = f"{numbers['nll']:.2f} ± {stderr} (K = {numbers['nll_samples']})"
     table.add_row(split, *(f"{numbers[name]:.2f}" for name in ("elbo", "kl", "reconstruction")), nll)
+  return table
+
+
+def comparison_table(title: str, rows: Iterable[Sequence[str]]) -> Table:
+  """Runs of one protocol: name, epochs, minutes, test ELBO and test NLL, as text."""
+  table = Table("run", "epochs", "minutes", "ELBO", "NLL (K)", title=title, caption="test, nats per image")
+  table.title_justify = "left"
+  for column in table.columns[1:]:
+    column.justify = "right"
+  for row in rows:
+    table.add_row(*row)
   return table

@@ -5,7 +5,7 @@ Shapes: M images, T steps, H W C image. Pixels in [0, 1].
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw
 matplotlib.use("Agg")  # draws into files, also where there is no screen
 from matplotlib import pyplot as plt
 
+TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 TILE = 112  # pixels on the screen that one image aims at
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too
 
@@ -26,17 +28,97 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
   """
   epochs = [line["epoch"] for line in lines]
   figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-  for axis, name, title in zip(axes, ("elbo", "kl", "reconstruction"), ("ELBO", "KL", "reconstruction"), strict=True):
+  for axis, (name, title) in zip(axes, TERMS.items(), strict=True):
     for split in ("train", "validation"):
       axis.plot(epochs, [line[split][name] for line in lines], label=split, marker="." if len(epochs) < 3 else None)
     axis.set(title=title, xlabel="epoch", ylabel="nats per image")
     axis.grid(alpha=0.3)
     settled = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-    margin = 0.05 * (max(settled) - min(settled)) or 1.0
-    axis.set_ylim(min(settled) - margin, max(settled) + margin)  # the first epochs would hide the rest
+    limit(axis, settled)
   axes[0].legend()
   figure.savefig(path, dpi=120)
   plt.close(figure)
+
+
+def save_comparison(
+  file: Path | BinaryIO, groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], over: Sequence[str]
+) -> None:
+  """ELBO, KL and reconstruction of several runs: validation as a line, training fainter.
+
+  Args:
+    groups: title -> the runs that may share an axis, name -> lines of metrics.jsonl.
+    over: "epoch", "minutes" or both; a column of panels each.
+  """
+  height = 7.8 + 0.22 * max(map(len, groups.values())) / len(over)
+  figure = plt.figure(figsize=(5.2 * len(over), height * len(groups)), layout="constrained")
+  parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+  for part, (title, runs) in zip(parts, groups.items(), strict=True):
+    axes = part.subplots(len(TERMS), len(over), squeeze=False, sharex="col", sharey="row")
+    for axis, (term, label) in zip(axes, TERMS.items(), strict=True):
+      settled = []
+      for index, lines in enumerate(runs.values()):
+        plot_run(axis, over, lines, term, COLOURS[index % len(COLOURS)])
+        settled += [line[split][term] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
+      if settled:
+        limit(axis[0], settled)
+      axis[0].set_ylabel(f"{label}, nats per image")
+    for panel, name in zip(axes[-1], over, strict=True):
+      panel.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
+    handles = [plt.Line2D([], [], color=COLOURS[index % len(COLOURS)]) for index in range(len(runs))]
+    heading = f"{plain(title)}\nvalidation; fainter: training"
+    part.legend(handles, [plain(name) for name in runs], title=heading, loc="outside upper center", ncols=len(over))
+  figure.savefig(file, dpi=150, format="png")
+  plt.close(figure)
+
+
+def plot_run(axes: Sequence[Any], over: Sequence[str], lines: Sequence[Mapping], term: str, colour: str) -> None:
+  """One run's curves of a term in every panel of a row."""
+  for axis, name in zip(axes, over, strict=True):
+    places = [line["seconds"] / 60 if name == "minutes" else line["epoch"] for line in lines]
+    for split, alpha in (("train", 0.35), ("validation", 1.0)):
+      marker, order = "." if len(lines) < 3 else None, 2 + 1 / (1 + len(lines))  # the shorter run lies on top
+      axis.plot(places, [line[split][term] for line in lines], color=colour, alpha=alpha, marker=marker, zorder=order)
+    axis.grid(alpha=0.3)
+
+
+def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) -> None:
+  """KL of every latent group (layer or glimpse) as bars, with the number of its active units where that is known.
+
+  Args:
+    runs: name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L]; at least one.
+  """
+  figure, axes = plt.subplots(len(runs), 1, figsize=(5.2, 2.6 * len(runs)), layout="constrained", squeeze=False)
+  for axis, (name, groups) in zip(axes[:, 0], runs.items(), strict=True):
+    kl, active = groups["kl_per_group"], groups.get("active_units")
+    bars = axis.bar(range(1, len(kl) + 1), kl, width=min(0.8, 0.12 * len(kl) + 0.1), color=COLOURS[0])
+    if len(kl) <= 20:
+      labels = [f"{value:.1f}" for value in kl]
+      if active:
+        labels = [f"{label}\n({units})" for label, units in zip(labels, active, strict=True)]
+      axis.bar_label(bars, labels, fontsize="x-small", padding=2)
+      axis.set_xticks(range(1, len(kl) + 1))
+    axis.margins(y=0.25 if active else 0.15)
+    axis.set(
+      title=plain(name),
+      xlabel=f"latent group{', in brackets its active units' if active else ''}",
+      ylabel="KL, nats per image",
+    )
+    axis.set_xlim(0.3, len(kl) + 0.7)
+    axis.grid(axis="y", alpha=0.3)
+    axis.set_axisbelow(True)
+  figure.savefig(file, dpi=150, format="png")
+  plt.close(figure)
+
+
+def limit(axis: Any, settled: Sequence[float]) -> None:
+  """Limits an axis to the values past the first tenth of a run: the first epochs would hide the rest."""
+  margin = 0.05 * (max(settled) - min(settled)) or 1.0
+  axis.set_ylim(min(settled) - margin, max(settled) + margin)
+
+
+def plain(name: str) -> str:
+  """A name without meaning to Matplotlib, which reads formulas between dollars."""
+  return name.replace("$", r"\$")
 
 
 def save_grid(path: Path, images: np.ndarray, columns: int) -> None:

@@ -127,7 +127,7 @@ def write_whole(path: Path, text: str) -> None:
   """
   unfinished = path.with_name(path.name + ".tmp")
   try:
-    with unfinished.open("w") as file:
+    with unfinished.open("w", encoding="utf-8") as file:
       file.write(text)
       file.flush()
       os.fsync(file.fileno())

@@ -1,0 +1,172 @@
+"""Runs beside each other: one table per protocol, since figures of different data or binarisation do not compare."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+
+from latentjax.workdir import record
+from latentjax.workdir.run import SPLITS, TERMS, Run
+
+PROTOCOL = (
+  "All figures are nats per image. ELBO is the true bound, with beta 1 and one sample: -(KL + reconstruction), higher"
+  " is better. NLL is estimated from K importance samples and is an upper bound for every K, lower is better; ± is"
+  " its standard error over images. A run is measured at its epoch of best validation ELBO; test decides nothing."
+)
+BINARIZATION = {
+  "dynamic": "Dynamic binarisation: training pixels are drawn anew in every batch, all splits once to be measured.",
+  "static": "Static binarisation: every pixel has been drawn once, for training too.",
+  "none": "No binarisation: pixels are grey values, and the bound is no likelihood of binary data.",
+}
+ORIGINAL = [
+  {"name": name, "epochs": 2000, "test": {"elbo": elbo, "kl": kl, "reconstruction": reconstruction}}
+  for name, elbo, kl, reconstruction in (
+    ("VAE", -123.81, 25.13, 98.68),
+    ("Ladder VAE", -123.43, 25.06, 98.37),
+    ("DRAW, no attention", -85.30, 26.01, 59.28),
+  )
+]
+ORIGINAL_NOTE = (
+  "In italics: the original PyTorch project's own figures, after 2000 epochs, with one sample, on a test set that it"
+  " binarised anew at random."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """The runs of one protocol.
+
+  Attributes:
+    rows: `Run.row` of each.
+  """
+
+  dataset: str
+  binarization: str
+  rows: list[record.Line]
+
+  @property
+  def protocol(self) -> tuple[str, str]:
+    return self.dataset, self.binarization
+
+  @property
+  def title(self) -> str:
+    return f"{self.dataset}, {'no' if self.binarization == 'none' else self.binarization} binarisation"
+
+  @property
+  def original(self) -> list[record.Line]:
+    """The original project's figures, where they belong to the same data and binarisation."""
+    return ORIGINAL if self.protocol == ("mnist", "dynamic") else []
+
+  @property
+  def best(self) -> dict[str, str | None]:
+    """The names of the runs with the best test `elbo` and `nll`; None where there is nothing to compare."""
+    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"]}
+    nlls = {row["name"]: row["test"]["nll"] for row in self.rows if row["test"] and "nll" in row["test"]}
+    return {
+      "elbo": max(elbos, key=elbos.get) if len(elbos) > 1 else None,
+      "nll": min(nlls, key=nlls.get) if len(nlls) > 1 and not self.unequal else None,
+    }
+
+  @property
+  def unequal(self) -> list[str]:
+    """In what the NLLs of the table differ."""
+    measured = [row["test"] for row in self.rows if row["test"] and "nll" in row["test"]]
+    differences = []
+    if len({test["nll_samples"] for test in measured}) > 1:
+      differences.append("K, and a smaller K gives a looser bound")
+    if len({test.get("nll_examples") for test in measured}) > 1:
+      counts = [f"{test['nll_examples']:,}" if test.get("nll_examples") else "all" for test in measured]
+      differences.append(f"the number of test images ({', '.join(counts)})")
+    return differences
+
+  @property
+  def notes(self) -> list[str]:
+    """What a reader must know about this table."""
+    notes = [BINARIZATION[self.binarization]]
+    notes += [f"The NLLs differ in {difference}: none is marked as the best." for difference in self.unequal]
+    if any(row["status"] != "finished" for row in self.rows):
+      notes.append(
+        "An unfinished run still trains or was stopped. What has no results yet shows the minutes so far and the"
+        " validation figures of its best epoch so far."
+      )
+    return [*notes, ORIGINAL_NOTE] if self.original else notes
+
+
+def tables(runs: Sequence[Run]) -> list[Table]:
+  """A table per protocol, in the order in which the runs are given."""
+  protocols = dict.fromkeys(run.protocol for run in runs)
+  return [Table(*protocol, [run.row() for run in runs if run.protocol == protocol]) for protocol in protocols]
+
+
+def to_json(compared: Sequence[Table]) -> str:
+  """Full precision; every number of a run is the one that its own files hold."""
+  whole = [
+    {"dataset": table.dataset, "binarization": table.binarization, "notes": table.notes, "best": table.best}
+    | {"runs": table.rows, "original": table.original}
+    for table in compared
+  ]
+  return json.dumps({"units": "nats per image", "protocol": PROTOCOL, "tables": whole}, indent=2) + "\n"
+
+
+def to_markdown(compared: Sequence[Table]) -> str:
+  return "\n".join(["# Comparison", "", PROTOCOL, "", *(line for table in compared for line in markdown_table(table))])
+
+
+def markdown_table(table: Table) -> list[str]:
+  head = ["run", "model", "parameters", "epochs", "minutes", "images/s"]
+  head += [f"{split} ELBO / KL / reconstruction" for split in SPLITS] + ["test NLL (K)"]
+  lines = [f"## {plain(table.title)}", "", markdown_row(head), markdown_row(["---"] * 2 + ["---:"] * (len(head) - 2))]
+  for row in table.rows:
+    status = "" if row["status"] == "finished" else f" ({row['status']})"
+    terms = {split: [number(row[split] and row[split][term]) for term in TERMS] for split in SPLITS}
+    if row["name"] == table.best["elbo"]:
+      terms["test"][0] = f"**{terms['test'][0]}**"
+    nll = f"**{likelihood(row)}**" if row["name"] == table.best["nll"] else likelihood(row)
+    cells = [plain(row["name"]) + status, plain(row["model"]), *facts(row)]
+    lines.append(markdown_row([*cells, *(" / ".join(terms[split]) for split in SPLITS), nll]))
+  for row in table.original:
+    test = " / ".join(f"*{number(row['test'][term])}*" for term in TERMS)
+    lines.append(
+      markdown_row(["*original*", f"*{row['name']}*", "", f"*{number(row['epochs'], 0)}*", *[""] * 4, test, ""])
+    )
+  return [*lines, "", *(line for note in table.notes for line in (note, ""))]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+  return f"| {' | '.join(cells)} |"
+
+
+def plain(text: str) -> str:
+  """Text from a file or a directory's name, with no meaning in Markdown."""
+  return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", " ".join(text.split()))
+
+
+def headline(row: record.Line) -> list[str]:
+  """Name, epochs, minutes, test ELBO and test NLL, as text."""
+  _, epochs, minutes, _ = facts(row)
+  return [row["name"], epochs, minutes, number(row["test"] and row["test"]["elbo"]), likelihood(row)]
+
+
+def facts(row: record.Line) -> list[str]:
+  """Parameters, epochs, minutes and images/s as text."""
+  epochs, asked = row["epochs"] or 0, row["epochs_asked"]
+  speed = row["images_per_second"]
+  return [
+    number(row["parameters"], 0),
+    number(epochs, 0) if epochs >= asked else f"{epochs} of {asked}",
+    number(row["minutes"], 1),
+    number(speed, 0),
+  ]
+
+
+def likelihood(row: record.Line) -> str:
+  """The test NLL with its standard error and K."""
+  test = row["test"] or {}
+  if "nll" not in test:
+    return "-"
+  stderr = "" if test.get("nll_stderr") is None else f" ± {number(test['nll_stderr'])}"
+  return f"{number(test['nll'])}{stderr} ({test['nll_samples']})"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+  return "-" if value is None else f"{value:,.{digits}f}"
