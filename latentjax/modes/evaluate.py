@@ -13,7 +13,7 @@ from latentjax.errors import UsageError
 from latentjax.experiment import Experiment
 from latentjax.training import evaluation
 from latentjax.training.state import TrainState
-from latentjax.workdir import record
+from latentjax.workdir import plots, record
 from latentjax.workdir.checkpoint import Checkpoints
 
 
@@ -60,7 +60,7 @@ def settle(experiment: Experiment, state: TrainState) -> TrainState:
 
 
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
-  """Writes results.json and prints its table.
+  """Writes results.json and groups.png, and prints the table.
 
   Args:
     state: settled.
@@ -84,6 +84,8 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
   console.print("NLL converges: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
   console.print(f"  {workdir / 'results.json'}")
+  plots.save_groups(workdir / "groups.png", {workdir.name: test})
+  console.print(f"  {workdir / 'groups.png'}")
 
 
 def measure(experiment: Experiment, state: TrainState) -> dict[str, dict]:

@@ -60,7 +60,8 @@ class Table:
   @property
   def best(self) -> dict[str, str | None]:
     """The names of the runs with the best test `elbo` and `nll`; None where there is nothing to compare."""
-    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"]}
+    counts = {row["test"].get("num_examples") for row in self.rows if row["test"]}
+    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"] and len(counts) == 1}
     nlls = {row["name"]: row["test"]["nll"] for row in self.rows if row["test"] and "nll" in row["test"]}
     return {
       "elbo": max(elbos, key=elbos.get) if len(elbos) > 1 else None,
@@ -74,8 +75,8 @@ class Table:
     differences = []
     if len({test["nll_samples"] for test in measured}) > 1:
       differences.append("K, and a smaller K gives a looser bound")
-    if len({test.get("nll_examples") for test in measured}) > 1:
-      counts = [f"{test['nll_examples']:,}" if test.get("nll_examples") else "all" for test in measured]
+    if len({test.get("num_examples") for test in measured}) > 1:
+      counts = [number(test.get("num_examples"), 0) for test in measured]
       differences.append(f"the number of test images ({', '.join(counts)})")
     return differences
 

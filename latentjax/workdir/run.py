@@ -15,7 +15,13 @@ from latentjax.workdir import record
 
 SPLITS = ("train", "validation", "test")
 TERMS = ("elbo", "kl", "reconstruction")
-MODELS = {"draw": "DRAW", "vae": "VAE", "ladder_vae": "Ladder VAE"}
+MODELS = {
+  "none": "DRAW, no attention",
+  "filterbank": "DRAW, filterbank attention",
+  "ladder": "Ladder VAE",
+  "bottom_up": "Hierarchical VAE, bottom-up inference",
+  "vae": "VAE",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +49,8 @@ class Run:
   def model(self) -> str:
     """The model in words, such as 'DRAW, filterbank attention'."""
     model = self.config.model
-    words = [MODELS.get(model.name, model.name)]
-    for key in ("attention", "inference"):
-      if key in model:
-        words.append(f"{'no' if model[key] == 'none' else str(model[key]).replace('_', ' ')} {key}")
-    return ", ".join(words)
+    kind = model.get("attention") or model.get("inference") or model.name
+    return MODELS.get(kind, model.name)
 
   @property
   def status(self) -> str:
@@ -129,7 +132,7 @@ def check_results(results: Any) -> None:
   check_numbers(results, ("parameters",), ("epoch", "epochs_trained", "train_minutes"))
   test = results["test"]
   if "nll" in test:
-    check_numbers(test, ("nll", "nll_samples"), ("nll_stderr", "nll_examples"))
+    check_numbers(test, ("nll", "nll_samples"), ("nll_stderr", "num_examples"))
   groups = test.get("kl_per_group") or []
   active = test.get("active_units") or groups
   if len(active) != len(groups):
