@@ -1,26 +1,33 @@
 """Trains, evaluates and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|show] [--config=configs/FILE.py:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|sweep|show] [--config=configs/FILE.py:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
 """
 
 import datetime
-import importlib
+import importlib.util
+import itertools
+import shlex
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from latentjax import config as configs
-from latentjax.errors import RunError, UsageError
+from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.workdir import record
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample", "show"], "What to do; show prints the config.")
+flags.DEFINE_enum(
+  "mode", "train", ["train", "evaluate", "sample", "sweep", "show"], "What to do; show prints the config."
+)
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
 
 
@@ -70,9 +77,36 @@ def resolve(workdir: Path | None) -> ConfigDict:
 
 
 def new_workdir() -> Path:
-  """A directory under runs/ named after the config and the time, such as runs/draw-demo-20261231-235959."""
+  """Makes a directory under runs/ named after the config and the time, such as runs/draw-demo-20261231-235959.
+
+  Runs that start in the same second get one each: -2, -3 and so on.
+  """
   file, _, variant = FLAGS["config"].config_filename.partition(":")
-  return Path("runs", f"{Path(file).stem}-{variant or 'demo'}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+  name = f"{Path(file).stem}-{variant or 'demo'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+  for number in itertools.count(1):
+    workdir = Path("runs", name if number == 1 else f"{name}-{number}")
+    try:
+      workdir.mkdir(parents=True)
+      return workdir
+    except FileExistsError:
+      continue
+  raise AssertionError
+
+
+def swept(file: str) -> list[dict]:
+  """What `sweep()` of a config file yields: overrides such as {"seed": 1, "train.beta": 4.0}."""
+  spec = importlib.util.spec_from_file_location("swept", file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "sweep"):
+    raise UsageError(f"--mode=sweep: {file} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
+  try:
+    overrides = [dict(override) for override in module.sweep()]
+  except Exception as error:  # a config file is code of the user's, and may raise anything
+    raise UsageError(f"sweep() of {file}: {last_line(error)}") from None
+  for key in {key for override in overrides for key in override} & FLAGS["config"].override_values.keys():
+    raise UsageError(f"--config.{key} would be overridden by sweep() of {file}: drop one of the two")
+  return overrides
 
 
 def main(argv: list[str]) -> None:
@@ -83,19 +117,39 @@ def main(argv: list[str]) -> None:
   if FLAGS.mode == "show":
     print(configs.to_json(config), end="")
     return
-  if workdir is None:
-    if FLAGS.mode != "train":
-      raise UsageError(f"--mode={FLAGS.mode} needs the --workdir of a run")
-    workdir = new_workdir()
-  importlib.import_module(f"latentjax.modes.{FLAGS.mode}").run(config, workdir)
+  if workdir is None and FLAGS.mode not in ("train", "sweep"):
+    raise UsageError(f"--mode={FLAGS.mode} needs the --workdir of a run")
+  more = [swept(FLAGS["config"].config_filename.partition(":")[0])] if FLAGS.mode == "sweep" else []
+  run = importlib.import_module(f"latentjax.modes.{FLAGS.mode}").run
+  given, workdir = workdir, workdir or new_workdir()
+  try:
+    run(config, workdir, *more)
+  except Stopped as stopped:
+    again = sys.argv if given else [*sys.argv, f"--workdir={workdir}"]
+    print(f"stopped; go on with: {shlex.join(['python', *again])}", file=sys.stderr)
+    sys.exit(stopped.exit_code)
+  finally:
+    if not given:
+      with suppress(OSError):
+        workdir.rmdir()  # what came to nothing leaves nothing
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+  del frame
+  raise Stopped(number)
 
 
 if __name__ == "__main__":
   logging.set_verbosity(
     logging.FATAL
   )  # what Orbax and TFDS log is either no news to a person or said below in one line
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, stop)
   try:
     app.run(main, flags_parser=parse)
+  except Stopped as stopped:
+    print("stopped before anything began", file=sys.stderr)
+    sys.exit(stopped.exit_code)
   except (UsageError, RunError) as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -107,6 +161,3 @@ if __name__ == "__main__":
       raise
     print("error: out of memory: lower train.batch_size, eval.batch_size or the model's sizes", file=sys.stderr)
     sys.exit(RunError.exit_code)
-  except KeyboardInterrupt:
-    print("\nstopped; a training goes on after its last checkpoint by the same command and --workdir", file=sys.stderr)
-    sys.exit(130)

@@ -40,3 +40,22 @@ def results_table(title: str, results: Mapping[str, Any]) -> Table:
       nll = f"{numbers['nll']:.2f} ± {stderr} (K = {numbers['nll_samples']})"
     table.add_row(split, *(f"{numbers[name]:.2f}" for name in ("elbo", "kl", "reconstruction")), nll)
   return table
+
+
+def sweep_table(title: str, finished: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> Table:
+  """A line per run: the highest validation ELBO first, what failed last.
+
+  Args:
+    finished: results by the run's name.
+    failed: what went wrong by the run's name.
+  """
+  table = Table("run", title=title, caption="nats per image", title_justify="left")
+  for name in ("validation ELBO", "test ELBO", "test NLL", "best epoch", "minutes"):
+    table.add_column(name, justify="right")
+  for name in sorted(finished, key=lambda name: -finished[name]["validation"]["elbo"]):
+    run = finished[name]
+    bounds = [f"{number:.2f}" for number in (run["validation"]["elbo"], run["test"]["elbo"], run["test"]["nll"])]
+    table.add_row(name, *bounds, str(run["epoch"]), f"{run['train_minutes']:.1f}")
+  for name in failed:
+    table.add_row(name, "failed")
+  return table

@@ -11,6 +11,7 @@ MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/config.py": ("latentjax.errors",),
   "latentjax/console.py": (),
+  "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),
   "latentjax/models": ("latentjax.models", *GROUND),

@@ -42,11 +42,9 @@ def restore_best(experiment: Experiment, workdir: Path) -> TrainState:
     RunError: it cannot be read.
   """
   like = experiment.steps.init(experiment.keys.init)
-  directory = workdir / "checkpoints"
-  if directory.is_dir():
-    with Checkpoints(directory, read_only=True) as checkpoints:
-      if checkpoints.best is not None:
-        return checkpoints.restore(checkpoints.best, like)
+  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+  if checkpoints.best is not None:
+    return checkpoints.restore(checkpoints.best, like)
   raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
 
 
