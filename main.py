@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from contextlib import suppress
+from logging import getLogger
 from pathlib import Path
 from types import FrameType
 
@@ -140,9 +141,8 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(
-    logging.FATAL
-  )  # what Orbax and TFDS log is either no news to a person or said below in one line
+  logging.set_verbosity(logging.FATAL)  # what Orbax and TFDS log is no news to a person or said below in one line
+  getLogger("asyncio").setLevel("CRITICAL")  # so is what becomes of Orbax's tasks on a full disk
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, stop)
   try:

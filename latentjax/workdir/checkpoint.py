@@ -8,13 +8,17 @@ Orbax checks no sum over array data, so a flipped bit would come back as another
 beside its place and renamed into it, so a run killed in the middle leaves none or a whole one.
 """
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from latentjax.console import console
@@ -82,6 +86,9 @@ class Checkpoints:
     step = int(state.step)
     place, unfinished = self.directory / str(step), self.directory / f"{step}.unfinished"
     try:
+      needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self.directory).free
+      if needed > free:  # Orbax would find out too, but not in one line
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: it needs {needed:,} bytes of the {free:,} left")
       self._orbax.save(unfinished / "state", args=ocp.args.StandardSave(state), force=True)
       if partial is not None:
         self._orbax.save(unfinished / "partial", args=ocp.args.StandardSave(partial), force=True)
@@ -90,7 +97,7 @@ class Checkpoints:
       unfinished.replace(place)
     except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
       shutil.rmtree(unfinished, ignore_errors=True)
-      raise RunError(f"cannot write a checkpoint to {self.directory} ({shorten(error)}); earlier ones stay") from None
+      raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
     self._elbos[step] = elbo
     for old in set(self._steps()) - {self.best, *sorted(self._whole())[-NEWEST:]}:
       self._remove(old)
@@ -111,7 +118,7 @@ class Checkpoints:
     try:
       return self._orbax.restore(self.directory / str(step) / name, args=ocp.args.StandardRestore(like))
     except Exception as error:  # whatever Orbax meets: files of another version, or ones that vanish
-      raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({shorten(error)})") from None
+      raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({reason(error)})") from None
 
   def _steps(self) -> list[int]:
     if not self.directory.is_dir():
@@ -186,5 +193,11 @@ def seal(content: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def shorten(error: Exception) -> str:
+def reason(error: Exception) -> str:
+  """What went wrong, in one line: the operating system's word where an error carries one."""
+  number = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore has it at the end of a long story
+  if number:
+    return os.strerror(int(number[1]))
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
   return textwrap.shorten(f"{type(error).__name__}: {error}", 160)

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -101,13 +102,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
   try:
-    with pytest.raises(RunError, match=r"cannot write a checkpoint to .* earlier ones stay"):
+    with pytest.raises(RunError, match=r"cannot write a checkpoint to .* \(File too large\); earlier ones stay"):
       checkpoints.save(large, -0.5)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert kept(tmp_path) == ["1"]
   assert checkpoints.newest == checkpoints.best == 1
   assert int(checkpoints.restore(1, state_at(0)).step) == 1
+
+
+def test_a_disk_with_too_little_left_is_told_in_bytes(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+  with pytest.raises(RunError, match=r"No space left on device: it needs 40 bytes of the 10 left"):
+    checkpoints.save(state_at(1), -1.0)
+  assert kept(tmp_path) == []
 
 
 def test_a_state_of_another_shape_is_refused_and_stays(tmp_path):
