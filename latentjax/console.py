@@ -49,7 +49,8 @@ def sweep_table(title: str, finished: Mapping[str, Mapping[str, Any]], failed: M
     finished: results by the run's name.
     failed: what went wrong by the run's name.
   """
-  table = Table("run", title=title, caption="nats per image", title_justify="left")
+  table = Table(title=title, caption="nats per image", title_justify="left")
+  table.add_column("run", overflow="fold")
   for name in ("validation ELBO", "test ELBO", "test NLL", "best epoch", "minutes"):
     table.add_column(name, justify="right")
   for name in sorted(finished, key=lambda name: -finished[name]["validation"]["elbo"]):

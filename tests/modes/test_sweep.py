@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from latentjax.console import console
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import sweep, train
 
@@ -41,7 +40,6 @@ OVERRIDES = [
 
 def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, monkeypatch, capsys):
   config.train.epochs = 1
-  monkeypatch.setattr(console, "width", 200)
   monkeypatch.setattr(train, "run", pretend_to_train)
   with pytest.raises(RunError, match="3 of 5 runs failed"):
     sweep.run(config, tmp_path / "sweep", OVERRIDES)
