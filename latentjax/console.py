@@ -8,6 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+if not console.is_terminal:
+  console.width = 200  # a file has room for the names of a sweep's runs
 
 
 def progress() -> Progress:

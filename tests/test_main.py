@@ -228,10 +228,11 @@ def test_sweep_trains_every_run_once_and_ends_with_a_table(tiny_cache, tmp_path)
   assert table.index(f"seed={best}") < table.index(f"seed={worst}") < table.index("batch_size=1000")
   assert f"{elbos[best]:.2f}" in table
 
-  again = run(tiny_cache, *args, f"--workdir={workdir}", cwd=tmp_path)
+  args.append(f"--workdir={workdir.relative_to(tmp_path)}")
+  again = run(tiny_cache, *args, cwd=tmp_path)
   assert again.stdout.count("finished before") == 2
   assert again.stdout.endswith(table)
-  done = run(tiny_cache, *args, f"--workdir={workdir}", "--config.seed=3", cwd=tmp_path)
+  done = run(tiny_cache, *args, "--config.seed=3", cwd=tmp_path)
   assert (done.returncode, done.stdout) == (2, "")
   assert "--config.seed would be overridden by sweep()" in done.stderr
 

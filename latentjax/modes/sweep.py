@@ -46,8 +46,7 @@ def run(config: ConfigDict, workdir: Path, overrides: Sequence[Overrides]) -> No
           traceback.print_exc()
         console.print(f"failed: {failed[name]}")
       jax.clear_caches()  # the next run compiles programs of its own
-  table = sweep_table(f"{config.model.name}, {len(names)} runs", finished, failed)
-  console.print(table, width=None if console.is_terminal else 200)  # a file has room for long names
+  console.print(sweep_table(f"{config.model.name}, {len(names)} runs", finished, failed))
   console.print(f"  {workdir}")
   if failed:
     raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")
