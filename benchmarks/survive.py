@@ -4,7 +4,7 @@ Every other kill waits for a checkpoint that is half written; the rest come at a
 the end of the run. Identical means: metrics.jsonl and results.json apart from timings, the pictures, and every bit of
 the states kept: the two newest and the best.
 
-    python benchmarks/survive.py [--kills=25]
+    python benchmarks/survive.py [--kills=25]      # on the CPU, unless JAX_PLATFORMS names another device
 """
 
 import argparse
@@ -45,7 +45,7 @@ def write_images(cache: Path) -> None:
 
 
 def start(cache: Path, workdir: Path) -> subprocess.Popen:
-  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+  environment = {"JAX_PLATFORMS": "cpu"} | os.environ | {"LATENTJAX_CACHE_DIR": str(cache)}
   command = [sys.executable, str(ROOT / "main.py"), *FLAGS, f"--workdir={workdir}"]
   with (workdir.parent / f"{workdir.name}.log").open("a") as log:
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -82,5 +82,7 @@ class Interruption:
         if self._held:
           console.print("stopping after the steps under way; Ctrl-C once more stops at once")
       elif byte[0] == signal.SIGINT and time.monotonic() - first > IMPATIENT:
+        if console.is_terminal:
+          os.write(1, b"\033[?25h")  # the progress bar had hidden the cursor
         os._exit(128 + signal.SIGINT)
     os.close(reader)

@@ -9,8 +9,6 @@ beside its place and renamed into it, so a run killed in the middle leaves none 
 """
 
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -23,9 +21,8 @@ import orbax.checkpoint as ocp
 
 from latentjax.console import console
 from latentjax.errors import RunError
-from latentjax.workdir.record import write_whole
+from latentjax.workdir import manifest
 
-MANIFEST = "manifest.json"
 NEWEST = 2  # checkpoints kept besides the best: one to go on from, and one in case it is damaged
 
 
@@ -53,8 +50,8 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
       except OSError as error:
         raise RunError(f"cannot create {directory} ({error.strerror}): choose another --workdir") from None
-      for path in self.directory.iterdir():
-        if not path.name.isdecimal():  # what a killed run was writing or removing
+      for suffix in (".unfinished", ".removed"):  # what a killed run was at
+        for path in self.directory.glob(f"*{suffix}"):
           shutil.rmtree(path, ignore_errors=True)
 
   @property
@@ -92,7 +89,7 @@ class Checkpoints:
       self._orbax.save(unfinished / "state", args=ocp.args.StandardSave(state), force=True)
       if partial is not None:
         self._orbax.save(unfinished / "partial", args=ocp.args.StandardSave(partial), force=True)
-      write_manifest(unfinished, elbo)
+      manifest.write(unfinished, elbo)
       self._remove(step)
       unfinished.replace(place)
     except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
@@ -115,10 +112,12 @@ class Checkpoints:
     return self._restore(step, "partial", like) if (self.directory / str(step) / "partial").exists() else None
 
   def _restore(self, step: int, name: str, like: Any) -> Any:
+    place = self.directory / str(step)
     try:
-      return self._orbax.restore(self.directory / str(step) / name, args=ocp.args.StandardRestore(like))
+      return self._orbax.restore(place / name, args=ocp.args.StandardRestore(like))
     except Exception as error:  # whatever Orbax meets: files of another version, or ones that vanish
-      raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({reason(error)})") from None
+      why = reason(error) if place.exists() else "a training has just replaced it: try again"
+      raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({why})") from None
 
   def _steps(self) -> list[int]:
     if not self.directory.is_dir():
@@ -131,7 +130,7 @@ class Checkpoints:
     for step in steps:
       if step not in self._elbos and step not in self._damaged:
         try:
-          self._elbos[step] = verify(self.directory / str(step))
+          self._elbos[step] = manifest.verify(self.directory / str(step))
         except (OSError, ValueError) as error:
           if (self.directory / str(step)).exists():  # else a training beside this has just removed it
             console.print(f"the checkpoint of step {step} is damaged ({error}): passing over it")
@@ -149,48 +148,6 @@ class Checkpoints:
       shutil.rmtree(removed, ignore_errors=True)
     self._damaged.discard(step)
     self._elbos.pop(step, None)
-
-
-def write_manifest(directory: Path, elbo: float | None) -> None:
-  """Seals a checkpoint: `verify` will tell whether anything in it has changed since."""
-  content = {"elbo": elbo, "sha256": digests(directory)}
-  write_whole(directory / MANIFEST, json.dumps(content | {"seal": seal(content)}, indent=2) + "\n")
-
-
-def verify(directory: Path) -> float | None:
-  """The validation ELBO of a checkpoint, or None in mid-epoch.
-
-  Raises:
-    OSError, ValueError: a file is missing, or is not what was written; the message names it.
-  """
-  try:
-    content = json.loads((directory / MANIFEST).read_text())
-    intact = content.pop("seal") == seal(content)
-  except FileNotFoundError:
-    raise ValueError(f"{MANIFEST} is missing") from None
-  except (ValueError, KeyError, TypeError, AttributeError):
-    intact = False
-  if not intact:
-    raise ValueError(f"{MANIFEST} has changed")
-  found = digests(directory)
-  for name, digest in content["sha256"].items():
-    if found.get(name) != digest:
-      raise ValueError(f"{name} {'has changed' if name in found else 'is missing'}")
-  return content["elbo"]
-
-
-def digests(directory: Path) -> dict[str, str]:
-  """SHA-256 of every file in a checkpoint but its manifest."""
-  sums = {}
-  for path in sorted(directory.rglob("*")):
-    if path.is_file() and path.name != MANIFEST:
-      with path.open("rb") as file:
-        sums[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
-  return sums
-
-
-def seal(content: dict[str, Any]) -> str:
-  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def reason(error: Exception) -> str:

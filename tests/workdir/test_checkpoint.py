@@ -10,7 +10,8 @@ import pytest
 from flax import struct
 
 from latentjax.errors import RunError
-from latentjax.workdir.checkpoint import Checkpoints, verify
+from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.manifest import verify
 
 
 @struct.dataclass
