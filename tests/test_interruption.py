@@ -3,10 +3,13 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from latentjax.interruption import SIGNALS, Interruption
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD = """
@@ -53,3 +56,16 @@ def test_only_a_second_ctrl_c_stops_at_once():
   output, _ = process.communicate(timeout=30)
   assert "whole" not in output
   assert process.returncode == 130
+
+
+def test_outside_the_main_thread_nothing_changes():
+  handlers, seen = [signal.getsignal(number) for number in SIGNALS], []
+
+  def work():
+    with Interruption() as interruption, interruption.held():
+      seen.extend([interruption.asked, *(signal.getsignal(number) for number in SIGNALS)])
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [False, *handlers]
