@@ -137,4 +137,4 @@ def read(path: Path) -> ConfigDict:
       raise UsageError(f"it has no {missing[0]}")
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
-    raise RunError(f"{path} is damaged ({error}): restore it, or choose another workdir") from None
+    raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
