@@ -1,27 +1,33 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|show] [--config=configs/FILE.py:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|sweep|show] [--config=configs/FILE.py:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 """
 
 import datetime
-import importlib
+import importlib.util
+import itertools
+import shlex
+import signal
 import sys
+from contextlib import suppress
+from logging import getLogger
 from pathlib import Path
+from types import FrameType
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from latentjax import config as configs
-from latentjax.errors import RunError, UsageError
+from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.workdir import record
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-MODES = ["train", "evaluate", "sample", "show", "compare"]
+MODES = ["train", "evaluate", "sample", "sweep", "compare", "show"]
 flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
 flags.DEFINE_list("workdirs", None, "The runs that --mode=compare puts side by side; --workdir is where it writes.")
@@ -73,8 +79,19 @@ def resolve(workdir: Path | None) -> ConfigDict:
 
 
 def new_workdir(name: str) -> Path:
-  """A directory under runs/ named after what it holds and the time, such as runs/draw-demo-20261231-235959."""
-  return Path("runs", f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+  """Makes a directory under runs/ named after what it holds and the time, such as runs/draw-demo-20261231-235959.
+
+  Runs that start in the same second get one each: -2, -3 and so on.
+  """
+  name = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+  for number in itertools.count(1):
+    workdir = Path("runs", name if number == 1 else f"{name}-{number}")
+    try:
+      workdir.mkdir(parents=True)
+      return workdir
+    except FileExistsError:
+      continue
+  raise AssertionError
 
 
 def config_name() -> str:
@@ -83,39 +100,75 @@ def config_name() -> str:
   return f"{Path(file).stem}-{variant or 'demo'}"
 
 
-def compare(workdir: Path | None) -> None:
-  """Hands over the runs to compare, which bring their own configs."""
+def swept(file: str) -> list[dict]:
+  """What `sweep()` of a config file yields: overrides such as {"seed": 1, "train.beta": 4.0}."""
+  spec = importlib.util.spec_from_file_location("swept", file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "sweep"):
+    raise UsageError(f"--mode=sweep: {file} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
+  try:
+    overrides = [dict(override) for override in module.sweep()]
+  except Exception as error:  # a config file is code of the user's, and may raise anything
+    raise UsageError(f"sweep() of {file}: {last_line(error)}") from None
+  for key in {key for override in overrides for key in override} & FLAGS["config"].override_values.keys():
+    raise UsageError(f"--config.{key} would be overridden by sweep() of {file}: drop one of the two")
+  return overrides
+
+
+def workdirs_to_compare() -> list[str]:
+  """What --mode=compare works on; the runs bring their own configs."""
   if FLAGS["config"].present or FLAGS["config"].override_values:
     raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
-  importlib.import_module("latentjax.modes.compare").run(FLAGS.workdirs or [], workdir or new_workdir("compare"))
+  return FLAGS.workdirs or []
 
 
 def main(argv: list[str]) -> None:
   del argv
-  workdir = Path(FLAGS.workdir) if FLAGS.workdir else None
-  if FLAGS.mode == "compare":
-    compare(workdir)
-    return
-  if FLAGS["workdirs"].present:
+  mode, given = FLAGS.mode, Path(FLAGS.workdir) if FLAGS.workdir else None
+  if mode != "compare" and FLAGS["workdirs"].present:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
-  config = resolve(workdir)
-  configs.check(config)
-  if FLAGS.mode == "show":
-    print(configs.to_json(config), end="")
+  if mode == "compare":
+    name, args = mode, [workdirs_to_compare()]
+  else:
+    name, args = config_name(), [resolve(given)]
+    configs.check(args[0])
+  if mode == "show":
+    print(configs.to_json(args[0]), end="")
     return
-  if workdir is None:
-    if FLAGS.mode != "train":
-      raise UsageError(f"--mode={FLAGS.mode} needs the --workdir of a run")
-    workdir = new_workdir(config_name())
-  importlib.import_module(f"latentjax.modes.{FLAGS.mode}").run(config, workdir)
+  if given is None and mode in ("evaluate", "sample"):
+    raise UsageError(f"--mode={mode} needs the --workdir of a run")
+  if mode == "sweep":
+    args.append(swept(FLAGS["config"].config_filename.partition(":")[0]))
+  run = importlib.import_module(f"latentjax.modes.{mode}").run
+  workdir = given or new_workdir(name)
+  try:
+    run(*args, workdir)
+  except Stopped as stopped:
+    again = sys.argv if given else [*sys.argv, f"--workdir={workdir}"]
+    print(f"stopped; go on with: {shlex.join(['python', *again])}", file=sys.stderr)
+    sys.exit(stopped.exit_code)
+  finally:
+    if not given:
+      with suppress(OSError):
+        workdir.rmdir()  # what came to nothing leaves nothing
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+  del frame
+  raise Stopped(number)
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(
-    logging.FATAL
-  )  # what Orbax and TFDS log is either no news to a person or said below in one line
+  logging.set_verbosity(logging.FATAL)  # what Orbax and TFDS log is no news to a person or said below in one line
+  getLogger("asyncio").setLevel("CRITICAL")  # so is what becomes of Orbax's tasks on a full disk
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, stop)
   try:
     app.run(main, flags_parser=parse)
+  except Stopped as stopped:
+    print("stopped before anything began", file=sys.stderr)
+    sys.exit(stopped.exit_code)
   except (UsageError, RunError) as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -127,6 +180,3 @@ if __name__ == "__main__":
       raise
     print("error: out of memory: lower train.batch_size, eval.batch_size or the model's sizes", file=sys.stderr)
     sys.exit(RunError.exit_code)
-  except KeyboardInterrupt:
-    print("\nstopped; a training goes on after its last checkpoint by the same command and --workdir", file=sys.stderr)
-    sys.exit(130)

@@ -14,6 +14,8 @@ from latentjax.errors import RunError, UsageError
 # Keys and sections that say how long to train and what to evaluate or draw, not which experiment it is.
 FREE = ("train.epochs", "train.steps_per_call", "eval", "sample")
 
+ORIGINS = "run"  # what else config.json says: under which command, code, libraries and data the run was trained
+
 Rule = tuple[str, Callable[[Any], bool]]
 
 
@@ -121,7 +123,7 @@ def to_json(config: ConfigDict) -> str:
 
 
 def read(path: Path) -> ConfigDict:
-  """The config that `to_json` wrote; lists come back as the tuples they were.
+  """The config in a config.json, without its origins; lists come back as the tuples they were.
 
   Raises:
     RunError: the file cannot be read or is no config.
@@ -131,8 +133,12 @@ def read(path: Path) -> ConfigDict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
 
   try:
-    config = ConfigDict(json.loads(path.read_text(), object_hook=with_tuples))
+    tree = json.loads(path.read_text(), object_hook=with_tuples)
+    config = ConfigDict({name: value for name, value in tree.items() if name != ORIGINS})
     check(config)
+    missing = [key for key in RULES if not key.startswith("model.") and key not in flatten(config.to_dict())]
+    if missing:
+      raise UsageError(f"it has no {missing[0]}")
     return config
-  except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
-    raise RunError(f"{path} is damaged ({error}): restore it, or choose another workdir") from None
+  except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
+    raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None

@@ -8,6 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+if not console.is_terminal:
+  console.width = 200  # a file has room for the names of a sweep's runs
 
 
 def progress() -> Progress:
@@ -50,4 +52,24 @@ def comparison_table(title: str, rows: Iterable[Sequence[str]]) -> Table:
     column.justify = "right"
   for row in rows:
     table.add_row(*row)
+  return table
+
+
+def sweep_table(title: str, finished: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> Table:
+  """A line per run: the highest validation ELBO first, what failed last.
+
+  Args:
+    finished: results by the run's name.
+    failed: what went wrong by the run's name.
+  """
+  table = Table(title=title, caption="nats per image", title_justify="left")
+  table.add_column("run", overflow="fold")
+  for name in ("validation ELBO", "test ELBO", "test NLL", "best epoch", "minutes"):
+    table.add_column(name, justify="right")
+  for name in sorted(finished, key=lambda name: -finished[name]["validation"]["elbo"]):
+    run = finished[name]
+    bounds = [f"{number:.2f}" for number in (run["validation"]["elbo"], run["test"]["elbo"], run["test"]["nll"])]
+    table.add_row(name, *bounds, str(run["epoch"]), f"{run['train_minutes']:.1f}")
+  for name in failed:
+    table.add_row(name, "failed")
   return table

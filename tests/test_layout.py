@@ -11,6 +11,7 @@ MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/config.py": ("latentjax.errors",),
   "latentjax/console.py": (),
+  "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),
   "latentjax/models": ("latentjax.models", *GROUND),
@@ -54,3 +55,13 @@ def test_each_wing_keeps_its_tools(path):
   assert not any(name.split(".")[0] in ("pickle", "tensorflow") for name in used)
   assert not any(name.startswith(("tensorflow_datasets", "mlxtend")) for name in top_level)
   assert not any(name.startswith("absl") for name in used)
+
+
+def test_nothing_is_unpickled():
+  """Pickle in any of its guises would let a file in a workdir or cache execute code."""
+  forbidden = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+  for path in (*SOURCES, ROOT / "main.py", *(ROOT / "benchmarks").glob("*.py")):
+    assert not {name.split(".")[0] for name in imports(path)} & forbidden, path
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+        assert ast.unparse(node.value) == "False", path

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+import main
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -114,7 +117,10 @@ def test_train_leaves_everything_that_was_promised(trained):
     with Image.open(trained / name) as drawing:
       assert drawing.n_frames == 3  # one per step
   assert list((trained / "tensorboard").glob("events.*"))
-  assert len(list((trained / "checkpoints").iterdir())) <= 2  # the newest and the best
+  assert len(list((trained / "checkpoints").iterdir())) == 2  # the two newest, one of them the best
+  (origin,) = json.loads((trained / "config.json").read_text())["run"]
+  assert origin["command"].startswith(f"{ROOT / 'main.py'} --workdir=")
+  assert origin.keys() == {"command", "git", "python", "versions", "device", "dataset_sha256"}
 
 
 def test_going_on_equals_never_having_stopped(trained, tiny_cache, tmp_path):
@@ -219,6 +225,57 @@ def test_a_damaged_checkpoint_is_one_line(trained, tiny_cache, tmp_path):
   assert len(done.stderr.splitlines()) == 1
 
 
+SWEEP = """
+from configs import vae
+
+def get_config():
+  config = vae.get_config()
+  config.data.name = "tiny"
+  config.train.batch_size = 16
+  config.train.epochs = 1
+  config.model.hidden_dims = (8,)
+  config.eval.nll_samples = 2
+  return config
+
+def sweep():
+  for seed in (0, 1):
+    yield {"seed": seed}
+  yield {"train.batch_size": 1000}
+"""
+
+
+def test_sweep_trains_every_run_once_and_ends_with_a_table(tiny_cache, tmp_path):
+  (tmp_path / "file.py").write_text(SWEEP)
+  args = ["--mode=sweep", f"--config={tmp_path / 'file.py'}", "--config.sample.num_images=3"]
+  done = run(tiny_cache, *args, cwd=tmp_path)
+  assert done.returncode == 1
+  assert done.stderr == "error: 1 of 3 runs failed; the same command tries them again\n"
+  assert "failed: train.batch_size = 1000 is larger than the 48 training images" in done.stdout
+  (workdir,) = (tmp_path / "runs").iterdir()
+  assert sorted(path.name for path in workdir.iterdir()) == ["lock", "seed=0", "seed=1"]
+  elbos = {seed: numbers(workdir / f"seed={seed}")["validation"]["elbo"] for seed in (0, 1)}
+  table = done.stdout[done.stdout.index("vae, 3 runs") :]
+  best, worst = sorted(elbos, key=elbos.get, reverse=True)
+  assert table.index(f"seed={best}") < table.index(f"seed={worst}") < table.index("batch_size=1000")
+  assert f"{elbos[best]:.2f}" in table
+
+  args.append(f"--workdir={workdir.relative_to(tmp_path)}")
+  again = run(tiny_cache, *args, cwd=tmp_path)
+  assert again.stdout.count("finished before") == 2
+  assert again.stdout.endswith(table)
+  done = run(tiny_cache, *args, "--config.seed=3", cwd=tmp_path)
+  assert (done.returncode, done.stdout) == (2, "")
+  assert "--config.seed would be overridden by sweep()" in done.stderr
+
+
+def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(main, "FLAGS", {"config": SimpleNamespace(config_filename="configs/vae.py:demo")})
+  workdirs = [main.new_workdir() for _ in range(5)]
+  assert len(set(workdirs)) == 5
+  assert all(workdir.name.startswith("vae-demo-") for workdir in workdirs)
+
+
 def test_show_prints_the_resolved_config(tiny_cache):
   shown = json.loads(ok(tiny_cache, "--mode=show", "--config=configs/draw.py:paper", "--config.train.epochs=7"))
   assert shown["train"]["epochs"] == 7
@@ -233,7 +290,7 @@ BAD = {
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
-  "--mode=dance": "train|evaluate|sample|show",
+  "--mode=dance": "train|evaluate|sample|sweep|show",
   "--colour=red": "Unknown command line flag",
   "train": "is no flag",
   "--config.model.name=vae --config.train.batch_size=16": "configs/vae.py",
@@ -242,6 +299,7 @@ BAD = {
   "--config.train.batch_size=1000": "larger than the 48 training images",
   "--config.train.learning_rate=-1": "train.learning_rate must be more than 0",
   "--config.data.name=mnits": "did you mean mnist",
+  "--mode=sweep --config=configs/draw.py": "has no sweep()",
   "--mode=evaluate": "needs the --workdir",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--mode=sample --workdir=EMPTY": "has no config.json",

@@ -4,6 +4,7 @@ Shapes: M images in a split, H W C image.
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -32,6 +33,15 @@ class Dataset:
   @property
   def image_shape(self) -> tuple[int, int, int]:
     return self.train.shape[1:]
+
+  @property
+  def sha256(self) -> str:
+    """Hash of all images as runs see them: split and binarised."""
+    total = hashlib.sha256()
+    for images in (self.train, self.validation, self.test):
+      total.update(str(images.shape).encode())
+      total.update(np.ascontiguousarray(images))
+    return total.hexdigest()
 
 
 def load(name: str, binarization: str) -> Dataset:

@@ -42,11 +42,9 @@ def restore_best(experiment: Experiment, workdir: Path) -> TrainState:
     RunError: it cannot be read.
   """
   like = experiment.steps.init(experiment.keys.init)
-  directory = workdir / "checkpoints"
-  if directory.is_dir():
-    with Checkpoints(directory, read_only=True) as checkpoints:
-      if checkpoints.best is not None:
-        return checkpoints.restore(checkpoints.best, like)
+  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+  if checkpoints.best is not None:
+    return checkpoints.restore(checkpoints.best, like)
   raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
 
 
@@ -77,15 +75,15 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
     "evaluate_minutes": (time.perf_counter() - began) / 60,
     "device": str(jax.devices()[0].device_kind),
   }
+  test = results["test"]
+  plots.save_groups(workdir / "groups.png", {workdir.name: test})
   record.write_results(workdir, results)
   console.print(results_table(f"{experiment.config.model.name}, epoch {results['epoch']}", results))
-  test = results["test"]
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
   console.print("NLL converges: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
-  console.print(f"  {workdir / 'results.json'}")
-  plots.save_groups(workdir / "groups.png", {workdir.name: test})
-  console.print(f"  {workdir / 'groups.png'}")
+  for name in ("results.json", "groups.png"):
+    console.print(f"  {workdir / name}")
 
 
 def measure(experiment: Experiment, state: TrainState) -> dict[str, dict]:

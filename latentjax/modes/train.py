@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,29 @@ from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
-from latentjax.errors import RunError
+from latentjax.errors import RunError, Stopped
 from latentjax.experiment import Experiment
+from latentjax.interruption import Interruption
 from latentjax.modes import evaluate, sample
 from latentjax.training import evaluation
 from latentjax.training.state import TrainState
 from latentjax.training.step import NEVER, Metrics
-from latentjax.workdir import plots, record
+from latentjax.workdir import plots, provenance, record
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.lock import Lock
+from latentjax.workdir.metrics import MetricsLog
+
+
+class Epoch(NamedTuple):
+  """An epoch so far: what a checkpoint in its middle holds besides the state.
+
+  Attributes:
+    metrics: sums over its steps; where these are all steps of the epoch, its validation is still to come.
+    seconds: spent on it.
+  """
+
+  metrics: Metrics
+  seconds: float
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -26,36 +42,57 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   Raises:
     UsageError: the workdir holds a different experiment.
-    RunError: the loss stopped being a number, or the disk refused.
+    RunError: the loss stopped being a number, the disk refused, or another process trains in the workdir.
+    Stopped: a signal asked for it; the same call goes on from there.
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config)
-  experiment = experiments.create(config)
-  with Checkpoints(workdir / "checkpoints") as checkpoints:
-    state = experiment.steps.init(experiment.keys.init)
-    if checkpoints.newest is not None:
-      state = checkpoints.restore(checkpoints.newest, state)
-    done = int(state.step) // experiment.steps_per_epoch
-    describe(experiment, state, workdir, done)
-    results = record.read_results(workdir) or {}
-    pictured = all((workdir / name).exists() for name in ("loss.png", "samples.png", "reconstructions.png"))
-    if done >= config.train.epochs and results.get("epochs_trained") == done and pictured:
-      console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
-      console.print(results_table(config.model.name, results))
-      return
-    record.claim(workdir, config)
-    with record.MetricsLog(workdir, done) as log:
-      if done < config.train.epochs:
-        state = train(experiment, state, checkpoints, log)
-      if log.lines:
-        plots.save_loss(workdir / "loss.png", log.lines)
-    best = evaluate.settle(experiment, checkpoints.restore(checkpoints.best, state))
-  evaluate.finish(experiment, best, workdir)
-  console.print(f"  {workdir / 'loss.png'}")
-  sample.finish(experiment, best, workdir)
+  with Interruption() as interruption:
+    experiment = experiments.create(config)
+    with Lock(workdir):
+      checkpoints = Checkpoints(workdir / "checkpoints")
+      state, begun = restore(experiment, checkpoints)
+      done = epochs_done(experiment, state, begun)
+      describe(experiment, state, begun, workdir)
+      results = finished(workdir, done)
+      if done >= config.train.epochs and results is not None:
+        console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
+        console.print(results_table(config.model.name, results))
+        return
+      record.claim(workdir, config, provenance.collect(experiment.data.sha256))
+      with MetricsLog(workdir, done) as log:
+        if done < config.train.epochs:
+          state = train(experiment, state, begun, checkpoints, log, interruption)
+        if log.lines:
+          plots.save_loss(workdir / "loss.png", log.lines)
+      best = evaluate.settle(experiment, checkpoints.restore(checkpoints.best, state))
+      sample.finish(experiment, best, workdir)
+      console.print(f"  {workdir / 'loss.png'}")
+      evaluate.finish(experiment, best, workdir)  # last: results.json says that the run is finished
 
 
-def describe(experiment: Experiment, state: TrainState, workdir: Path, done: int) -> None:
+def finished(workdir: Path, epochs: int) -> record.Line | None:
+  """The results of a run that has nothing left to do after that many epochs, or None."""
+  results = record.read_results(workdir)
+  pictured = all((workdir / name).exists() for name in ("loss.png", "samples.png", "reconstructions.png"))
+  return results if results is not None and results["epochs_trained"] == epochs and pictured else None
+
+
+def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Epoch]:
+  """Where the run stands: at its newest checkpoint, or before its first step."""
+  state, begun = experiment.steps.init(experiment.keys.init), Epoch(Metrics.zero(), 0.0)
+  newest = checkpoints.newest
+  if newest is None:
+    return state, begun
+  return checkpoints.restore(newest, state), checkpoints.restore_partial(newest, begun) or begun
+
+
+def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
+  """Whole epochs that the state has seen, each with its validation."""
+  return int(state.step - begun.metrics.steps) // experiment.steps_per_epoch
+
+
+def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:
   """Says what is about to happen, and on what."""
   config, data, device = experiment.config, experiment.data, jax.devices()[0]
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -64,32 +101,63 @@ def describe(experiment: Experiment, state: TrainState, workdir: Path, done: int
     f" {len(data.train):,} / {len(data.validation):,} / {len(data.test):,} images)\n"
     f"jax {jax.__version__} on {device.device_kind}; writing to {workdir}"
   )
-  if done:
-    console.print(f"going on after epoch {done} of {config.train.epochs}")
+  if state.step > 0:
+    steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
+    console.print(f"going on after epoch {epochs_done(experiment, state, begun)}{steps} of {config.train.epochs}")
 
 
-def train(experiment: Experiment, state: TrainState, checkpoints: Checkpoints, log: record.MetricsLog) -> TrainState:
-  """Runs epochs until the last, each followed by validation, a line in the log and a checkpoint."""
+def train(
+  experiment: Experiment,
+  state: TrainState,
+  begun: Epoch,
+  checkpoints: Checkpoints,
+  log: MetricsLog,
+  interruption: Interruption,
+) -> TrainState:
+  """Runs epochs until the last, each followed by validation, a line in the log and a checkpoint.
+
+  Args:
+    begun: the epoch in whose middle `state` is.
+
+  Raises:
+    RunError: the loss stopped being a number, or the disk refused.
+    Stopped: after a checkpoint, if a signal came.
+  """
   config, steps = experiment.config, experiment.steps
   images = jax.device_put(experiment.data.train)
   advance = compile_train(experiment, state, images)
   seconds = log.lines[-1]["seconds"] if log.lines else 0.0
-  first = int(state.step) // experiment.steps_per_epoch
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
-    for epoch in range(first, config.train.epochs):
+    for epoch in range(epochs_done(experiment, state, begun), config.train.epochs):
+      (metrics, earlier), begun = begun, Epoch(Metrics.zero(), 0.0)
       began = time.perf_counter()
-      state, metrics = train_epoch(
-        experiment, advance, state, images, epoch, lambda count, note: bar.update(task, advance=count, note=note)
-      )
-      trained = time.perf_counter() - began
-      validation = validate(experiment, state)
+      try:
+        with interruption.held():  # a signal between a call and the state that it returns would lose both
+          state, metrics = train_epoch(
+            experiment,
+            advance,
+            state,
+            metrics,
+            images,
+            epoch,
+            report=lambda count, note: bar.update(task, advance=count, note=note),
+            stop=lambda: interruption.asked,
+          )
+          trained = earlier + time.perf_counter() - began
+          if metrics.diverged_at != NEVER:
+            raise diverged(int(metrics.diverged_at), checkpoints)
+        validation = validate(experiment, state)
+      except Stopped:
+        if metrics.steps > 0:
+          checkpoints.save(state, partial=Epoch(metrics, earlier + time.perf_counter() - began))
+        console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
+        raise
       step = int(state.step)
-      diverged_at = step if metrics.diverged_at == NEVER else int(metrics.diverged_at)
-      if metrics.diverged_at != NEVER or not np.isfinite(validation["loss"]):
-        raise diverged(diverged_at, checkpoints)
-      seconds += time.perf_counter() - began
+      if not np.isfinite(validation["loss"]):
+        raise diverged(step, checkpoints)
+      seconds += earlier + time.perf_counter() - began
       line = {
         "step": step,
         "epoch": epoch + 1,
@@ -100,12 +168,14 @@ def train(experiment: Experiment, state: TrainState, checkpoints: Checkpoints, l
         "images_per_second": int(metrics.steps) * config.train.batch_size / trained,
         "seconds": seconds,
       }
-      log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
-      checkpoints.save(state, validation["elbo"])
-      console.print(
-        f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
-        f" {validation['elbo']:8.2f} validation  KL {validation['kl']:6.2f}  {line['images_per_second']:,.0f} images/s"
-      )
+      with interruption.held():
+        log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
+        checkpoints.save(state, validation["elbo"])
+        console.print(
+          f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
+          f" {validation['elbo']:8.2f} validation  KL {validation['kl']:6.2f}"
+          f"  {line['images_per_second']:,.0f} images/s"
+        )
   return state
 
 
@@ -123,21 +193,27 @@ def train_epoch(
   experiment: Experiment,
   advance: Callable,
   state: TrainState,
+  metrics: Metrics,
   images: jax.Array,
   epoch: int,
   report: Callable[[int, str], None],
+  stop: Callable[[], bool],
 ) -> tuple[TrainState, Metrics]:
-  """One pass over the training images, a call of many steps at a time; stops early once a loss is no number.
+  """The rest of one pass over the training images, a call of many steps at a time; ends early if a loss is no number.
 
   Args:
     advance: compiled `steps.train`.
+    metrics: sums over the epoch's steps that `state` has seen already.
     images: [M, H, W, C] uint8 on the device.
     report: called with the steps done and a note after every call.
+    stop: asked before every call whether to end early.
   """
   config, per_epoch = experiment.config.train, experiment.steps_per_epoch
   order = experiment.steps.order(experiment.keys.order, epoch)
-  metrics = jax.device_get(Metrics.zero())
-  for first in range(0, per_epoch, config.steps_per_call):
+  metrics = jax.device_get(metrics)
+  for first in range(int(metrics.steps), per_epoch, config.steps_per_call):
+    if stop():
+      break
     count = min(config.steps_per_call, per_epoch - first)
     began = time.perf_counter()
     state, part = advance(state, images, order, experiment.keys.train, jnp.int32(count))

@@ -1,17 +1,33 @@
-"""Checkpoints of the train state by Orbax: the newest, and the best by validation ELBO."""
+"""Checkpoints of a run: arrays by Orbax, and a manifest that shows whether they are still what was written.
 
+    checkpoints/1200/state/          the train state after step 1200
+    checkpoints/1200/partial/        in mid-epoch only: what that epoch has summed up so far
+    checkpoints/1200/manifest.json   the validation ELBO (null in mid-epoch) and the SHA-256 of every other file
+
+Orbax checks no sum over array data, so a flipped bit would come back as another number. A checkpoint is written
+beside its place and renamed into it, so a run killed in the middle leaves none or a whole one.
+"""
+
+import errno
+import os
+import re
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
+from latentjax.console import console
 from latentjax.errors import RunError
+from latentjax.workdir import manifest
+
+NEWEST = 2  # checkpoints kept besides the best: one to go on from, and one in case it is damaged
 
 
 class Checkpoints:
-  """The folder `checkpoints/` of a workdir. Use as a context manager.
+  """The folder `checkpoints/` of a workdir: the two newest and the best by validation ELBO.
 
   Saving is synchronous: the state's buffers are donated to the next training call, so nothing may still
   read them by then.
@@ -25,60 +41,120 @@ class Checkpoints:
   """
 
   def __init__(self, directory: Path, read_only: bool = False):
-    self.directory = directory
+    self.directory = directory.absolute()
+    self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    self._elbos: dict[int, float | None] = {}  # of the checkpoints found whole
+    self._damaged: set[int] = set()
     if not read_only:
       try:
-        directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
       except OSError as error:
         raise RunError(f"cannot create {directory} ({error.strerror}): choose another --workdir") from None
-    keep = [policies.LatestN(n=1), policies.BestN(get_metric_fn=lambda metrics: metrics["elbo"], n=1)]
-    self._manager = ocp.CheckpointManager(
-      directory.absolute(),
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy(keep),
-        best_fn=lambda metrics: metrics["elbo"],
-        best_mode="max",
-        enable_async_checkpointing=False,
-        cleanup_tmp_directories=not read_only,
-        read_only=read_only,
-      ),
-    )
-
-  def __enter__(self) -> "Checkpoints":
-    return self
-
-  def __exit__(self, *_) -> None:
-    self._manager.close()
+      for suffix in (".unfinished", ".removed"):  # what a killed run was at
+        for path in self.directory.glob(f"*{suffix}"):
+          shutil.rmtree(path, ignore_errors=True)
 
   @property
   def newest(self) -> int | None:
-    """Step of the newest checkpoint, or None."""
-    return self._manager.latest_step()
+    """Step of the newest whole checkpoint, or None; damaged ones are reported and passed over.
+
+    Raises:
+      RunError: there are checkpoints, but none is whole.
+    """
+    return max(self._whole(), default=None)
 
   @property
   def best(self) -> int | None:
-    """Step of the checkpoint with the highest validation ELBO, or None."""
-    return self._manager.best_step()
+    """Step of the whole checkpoint with the highest validation ELBO, the first of equal ones; else as `newest`."""
+    elbos = {step: elbo for step, elbo in self._whole().items() if elbo is not None}
+    return max(elbos, key=elbos.get, default=None)
 
-  def save(self, state: Any, elbo: float) -> None:
-    """Keeps a state with its validation ELBO in nats.
+  def save(self, state: Any, elbo: float | None = None, partial: Any = None) -> None:
+    """Keeps a state, then removes what is neither among the newest nor the best.
+
+    Args:
+      state: a pytree with a field `step`.
+      elbo: on validation, in nats; None in mid-epoch, where the state cannot be the best.
+      partial: a pytree to keep beside the state.
 
     Raises:
       RunError: the disk refuses; earlier checkpoints stay.
     """
+    step = int(state.step)
+    place, unfinished = self.directory / str(step), self.directory / f"{step}.unfinished"
     try:
-      self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics={"elbo": elbo})
-    except (OSError, ValueError) as error:
-      raise RunError(f"cannot write a checkpoint to {self.directory} ({error})") from None
+      needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self.directory).free
+      if needed > free:  # Orbax would find out too, but not in one line
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: it needs {needed:,} bytes of the {free:,} left")
+      self._orbax.save(unfinished / "state", args=ocp.args.StandardSave(state), force=True)
+      if partial is not None:
+        self._orbax.save(unfinished / "partial", args=ocp.args.StandardSave(partial), force=True)
+      manifest.write(unfinished, elbo)
+      self._remove(step)
+      unfinished.replace(place)
+    except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
+      shutil.rmtree(unfinished, ignore_errors=True)
+      raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
+    self._elbos[step] = elbo
+    for old in set(self._steps()) - {self.best, *sorted(self._whole())[-NEWEST:]}:
+      self._remove(old)
 
   def restore(self, step: int, like: Any) -> Any:
     """The state saved at a step, with the structure, shapes and types of `like`.
 
     Raises:
-      RunError: the checkpoint is damaged.
+      RunError: it cannot be read.
     """
+    return self._restore(step, "state", like)
+
+  def restore_partial(self, step: int, like: Any) -> Any | None:
+    """What was kept beside the state, or None."""
+    return self._restore(step, "partial", like) if (self.directory / str(step) / "partial").exists() else None
+
+  def _restore(self, step: int, name: str, like: Any) -> Any:
+    place = self.directory / str(step)
     try:
-      return self._manager.restore(step, args=ocp.args.StandardRestore(like))
-    except Exception as error:  # whatever Orbax meets in a damaged file
-      reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
-      raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({reason})") from None
+      return self._orbax.restore(place / name, args=ocp.args.StandardRestore(like))
+    except Exception as error:  # whatever Orbax meets: files of another version, or ones that vanish
+      why = reason(error) if place.exists() else "a training has just replaced it: try again"
+      raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({why})") from None
+
+  def _steps(self) -> list[int]:
+    if not self.directory.is_dir():
+      return []
+    return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+
+  def _whole(self) -> dict[int, float | None]:
+    """The validation ELBO of every whole checkpoint by its step, ascending."""
+    steps = self._steps()
+    for step in steps:
+      if step not in self._elbos and step not in self._damaged:
+        try:
+          self._elbos[step] = manifest.verify(self.directory / str(step))
+        except (OSError, ValueError) as error:
+          if (self.directory / str(step)).exists():  # else a training beside this has just removed it
+            console.print(f"the checkpoint of step {step} is damaged ({error}): passing over it")
+          self._damaged.add(step)
+    whole = {step: self._elbos[step] for step in steps if step not in self._damaged}
+    if steps and not whole:
+      raise RunError(f"no checkpoint in {self.directory} is whole: restore one, or choose another --workdir")
+    return whole
+
+  def _remove(self, step: int) -> None:
+    """Removes a checkpoint, at no moment leaving half of it in its place."""
+    place, removed = self.directory / str(step), self.directory / f"{step}.removed"
+    if place.exists():
+      place.replace(removed)
+      shutil.rmtree(removed, ignore_errors=True)
+    self._damaged.discard(step)
+    self._elbos.pop(step, None)
+
+
+def reason(error: Exception) -> str:
+  """What went wrong, in one line: the operating system's word where an error carries one."""
+  number = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore has it at the end of a long story
+  if number:
+    return os.strerror(int(number[1]))
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  return textwrap.shorten(f"{type(error).__name__}: {error}", 160)

@@ -1,4 +1,4 @@
-"""The written record of a run: config.json, metrics.jsonl with its TensorBoard twin, results.json."""
+"""The written record of a run: config.json, results.json, and the reading of metrics.jsonl."""
 
 import json
 import os
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from latentjax import config as configs
 from latentjax.errors import RunError, UsageError
@@ -14,16 +13,28 @@ from latentjax.errors import RunError, UsageError
 Line = dict[str, Any]
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-  """Makes an existing directory the home of this experiment, or goes on in it if its config is the same.
+def claim(workdir: Path, config: ConfigDict, origin: Line) -> None:
+  """Makes an existing directory the home of this experiment, or goes on in it if its config and data are the same.
+
+  Args:
+    origin: as `provenance.collect` returns it; config.json lists every one that differs from the one before it.
 
   Raises:
     UsageError: it holds a different experiment; nothing is changed.
-    RunError: it cannot be written.
+    RunError: it cannot be written, or its data are not those that it began with.
   """
+  origins = []
   if (workdir / "config.json").exists():
     require_same(workdir, config)
-  write_whole(workdir / "config.json", configs.to_json(config))
+    origins = read_origins(workdir)
+  if origins and origins[-1]["dataset_sha256"] != origin["dataset_sha256"]:
+    raise RunError(
+      f"{config.data.name} now has other images than {workdir} was trained on so far: bring them back, or choose"
+      " another --workdir"
+    )
+  if origin not in origins[-1:]:
+    origins.append(origin)
+  write_whole(workdir / "config.json", json.dumps(config.to_dict() | {configs.ORIGINS: origins}, indent=2) + "\n")
 
 
 def require_same(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
@@ -49,6 +60,22 @@ def read_config(workdir: Path) -> ConfigDict:
   return configs.read(path)
 
 
+def read_origins(workdir: Path) -> list[Line]:
+  """Every `provenance.collect` under which a workdir was trained, oldest first.
+
+  Raises:
+    RunError: they are damaged.
+  """
+  path = workdir / "config.json"
+  try:
+    origins = json.loads(path.read_text()).get(configs.ORIGINS, [])
+    if all(isinstance(origin["dataset_sha256"], str) for origin in origins):
+      return origins
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    pass
+  raise RunError(f"{configs.ORIGINS} in {path} is damaged: restore it, or choose another workdir")
+
+
 def write_results(workdir: Path, results: Line) -> None:
   write_whole(workdir / "results.json", json.dumps(results, indent=2) + "\n")
 
@@ -57,13 +84,16 @@ def read_results(workdir: Path) -> Line | None:
   """What `write_results` wrote, or None if the run has not come so far."""
   path = workdir / "results.json"
   try:
-    return json.loads(path.read_text()) if path.exists() else None
-  except ValueError as error:
+    results = json.loads(path.read_text()) if path.exists() else None
+    if results is not None:
+      _ = [results[key] for key in ("epochs_trained", "validation", "test")]
+    return results
+  except (ValueError, KeyError, TypeError) as error:
     raise RunError(f"{path} is damaged ({error}): delete it, and --mode=evaluate writes it anew") from None
 
 
 def read_lines(workdir: Path) -> list[Line]:
-  """All lines of metrics.jsonl, in the order of their epochs.
+  """All lines of metrics.jsonl: one per epoch, from the first on.
 
   Raises:
     RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is dropped.
@@ -73,50 +103,24 @@ def read_lines(workdir: Path) -> list[Line]:
   lines = []
   for number, text in enumerate(texts, start=1):
     try:
-      lines.append(json.loads(text))
+      line = json.loads(text)
     except ValueError:
-      if number < len(texts):
-        raise RunError(f"line {number} of {path} is damaged: delete it, or choose another workdir") from None
+      line = None
+    if is_line(line, number):
+      lines.append(line)
+    elif line is not None or number < len(texts):
+      raise RunError(f"line {number} of {path} is damaged: restore it, or choose another workdir")
   return lines
 
 
-class MetricsLog:
-  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager.
-
-  Args:
-    workdir: claimed.
-    epoch: of the checkpoint that the run goes on from; what was logged after it is forgotten.
-  """
-
-  def __init__(self, workdir: Path, epoch: int):
-    self._path = workdir / "metrics.jsonl"
-    self.lines = [line for line in read_lines(workdir) if line["epoch"] <= epoch]
-    write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
-    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
-    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
-
-  def __enter__(self) -> "MetricsLog":
-    return self
-
-  def __exit__(self, *_) -> None:
-    self._events.close()
-
-  def append(self, line: Line) -> None:
-    """Adds a line; its numbers become TensorBoard scalars such as validation/elbo.
-
-    Raises:
-      RunError: the disk refuses.
-    """
-    self.lines.append(line)
-    try:
-      with self._path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    except OSError as error:
-      raise RunError(f"cannot write to {self._path} ({error.strerror})") from None
-    for name, value in configs.flatten(line).items():
-      if name not in ("step", "epoch"):
-        self._events.add_scalar(name.replace(".", "/"), value, line["step"])
-    self._events.flush()
+def is_line(line: Any, epoch: int) -> bool:
+  """Whether it is what `MetricsLog.append` was given for that epoch, as far as anyone reads it."""
+  try:
+    numbers = [line["step"], line["seconds"]]
+    numbers += [line[split][name] for split in ("train", "validation") for name in ("elbo", "kl", "reconstruction")]
+    return line["epoch"] == epoch and all(isinstance(number, int | float) for number in numbers)
+  except (KeyError, TypeError):
+    return False
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,4 +1,8 @@
-"""Checkpoints: what is kept, what comes back, and what is refused."""
+"""Checkpoints: what is kept, what comes back, what damage is seen, and what a full disk leaves."""
+
+import resource
+import shutil
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +11,7 @@ from flax import struct
 
 from latentjax.errors import RunError
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.manifest import verify
 
 
 @struct.dataclass
@@ -19,26 +24,105 @@ def state_at(step: int) -> State:
   return State(jnp.int32(step), {"kernel": jnp.full((2, 3), float(step)), "nested": {"bias": jnp.arange(3.0)}})
 
 
-def test_newest_and_best_are_kept_and_come_back(tmp_path):
+def kept(directory) -> list[str]:
+  return sorted(path.name for path in directory.iterdir())
+
+
+def test_the_two_newest_and_the_best_are_kept_and_come_back(tmp_path):
   directory = tmp_path / "checkpoints"
-  with Checkpoints(directory) as checkpoints:
-    assert checkpoints.newest is checkpoints.best is None
-    for step, elbo in ((1, -90.0), (2, -80.0), (3, -85.0), (4, -84.0)):
-      checkpoints.save(state_at(step), elbo)
-  with Checkpoints(directory) as checkpoints:
-    assert (checkpoints.newest, checkpoints.best) == (4, 2)
-    for step in (2, 4):
-      restored = checkpoints.restore(step, state_at(0))
-      assert int(restored.step) == step
-      np.testing.assert_array_equal(restored.weights["kernel"], np.full((2, 3), step))
-  assert sorted(path.name for path in directory.iterdir()) == ["2", "4"]
+  checkpoints = Checkpoints(directory)
+  assert checkpoints.newest is checkpoints.best is None
+  for step, elbo in ((1, -90.0), (2, -80.0), (3, -85.0), (4, -80.0), (5, -84.0)):
+    checkpoints.save(state_at(step), elbo)
+  checkpoints = Checkpoints(directory)
+  assert (checkpoints.newest, checkpoints.best) == (5, 2)
+  for step in (2, 4, 5):
+    restored = checkpoints.restore(step, state_at(0))
+    assert int(restored.step) == step
+    np.testing.assert_array_equal(restored.weights["kernel"], np.full((2, 3), step))
+  assert kept(directory) == ["2", "4", "5"]
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-  with Checkpoints(tmp_path) as checkpoints:
+def test_a_checkpoint_in_mid_epoch_is_newest_and_never_best(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(state_at(3), partial={"loss": jnp.float32(0.1), "seconds": 2.5})
+  assert (checkpoints.newest, checkpoints.best) == (3, None)
+  like = {"loss": jnp.float32(0), "seconds": 0.0}
+  assert checkpoints.restore_partial(3, like) == {"loss": np.float32(0.1), "seconds": 2.5}
+  checkpoints.save(state_at(3), elbo=-9.0)  # the same step, now with its validation
+  assert (checkpoints.newest, checkpoints.best) == (3, 3)
+  assert checkpoints.restore_partial(3, like) is None
+
+
+def test_a_flipped_bit_in_any_file_is_seen(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(state_at(1), -1.0, partial={"loss": jnp.float32(0.1)})
+  assert verify(tmp_path / "1") == -1.0
+  files = [path for path in (tmp_path / "1").rglob("*") if path.is_file()]
+  assert len(files) > 4
+  for path in files:
+    content = path.read_bytes()
+    for position in {0, len(content) // 2, len(content) - 1} if content else ():
+      flipped = bytearray(content)
+      flipped[position] ^= 1
+      path.write_bytes(bytes(flipped))
+      with pytest.raises((ValueError, OSError)):
+        verify(tmp_path / "1")
+    path.unlink()
+    with pytest.raises((ValueError, OSError)):
+      verify(tmp_path / "1")
+    path.write_bytes(content)
+  assert verify(tmp_path / "1") == -1.0
+
+
+def test_damaged_checkpoints_are_passed_over_and_make_room_for_whole_ones(tmp_path, capsys):
+  checkpoints = Checkpoints(tmp_path)
+  for step in (1, 2, 3):
+    checkpoints.save(state_at(step), float(step))
+  (tmp_path / "3" / "manifest.json").unlink()
+  (tmp_path / "4.unfinished").mkdir()  # what a killed run was writing
+  before = kept(tmp_path)
+  assert Checkpoints(tmp_path, read_only=True).newest == 2
+  assert kept(tmp_path) == before
+  checkpoints = Checkpoints(tmp_path)
+  capsys.readouterr()
+  assert (checkpoints.newest, checkpoints.best) == (2, 2)
+  assert capsys.readouterr().out == "the checkpoint of step 3 is damaged (manifest.json is missing): passing over it\n"
+  checkpoints.save(state_at(3), 3.0)
+  assert (checkpoints.newest, checkpoints.best) == (3, 3)
+  shutil.rmtree(tmp_path / "3" / "state")
+  shutil.rmtree(tmp_path / "2" / "state")
+  with pytest.raises(RunError, match="no checkpoint in"):
+    _ = Checkpoints(tmp_path).newest
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(state_at(1), -1.0)
+  large = state_at(2).replace(weights={"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(300, 300)))})
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+  try:
+    with pytest.raises(RunError, match=r"cannot write a checkpoint to .* \(File too large\); earlier ones stay"):
+      checkpoints.save(large, -0.5)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert kept(tmp_path) == ["1"]
+  assert checkpoints.newest == checkpoints.best == 1
+  assert int(checkpoints.restore(1, state_at(0)).step) == 1
+
+
+def test_a_disk_with_too_little_left_is_told_in_bytes(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+  with pytest.raises(RunError, match=r"No space left on device: it needs 40 bytes of the 10 left"):
     checkpoints.save(state_at(1), -1.0)
-    for file in (tmp_path / "1").rglob("*"):
-      if file.is_file() and "metrics" not in str(file):
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(RunError, match="step 1"):
-      checkpoints.restore(1, state_at(0))
+  assert kept(tmp_path) == []
+
+
+def test_a_state_of_another_shape_is_refused_and_stays(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(state_at(1), -1.0)
+  with pytest.raises(RunError, match="step 1"):
+    checkpoints.restore(1, state_at(0).replace(weights={"other": jnp.zeros(3)}))
+  assert kept(tmp_path) == ["1"]

@@ -14,44 +14,80 @@ def config():
   return importlib.import_module("configs.draw").get_config()
 
 
+ORIGIN = {"command": "main.py", "dataset_sha256": "0"}
+
+
 def test_claim_keeps_a_different_experiment_as_it_was(tmp_path, config):
-  record.claim(tmp_path, config)
+  record.claim(tmp_path, config, ORIGIN)
   before = (tmp_path / "config.json").read_text()
   other = config.copy_and_resolve_references()
   other.model.num_steps += 1
   with pytest.raises(UsageError, match=r"model.num_steps: 10 -> 11"):
-    record.claim(tmp_path, other)
+    record.claim(tmp_path, other, ORIGIN)
+  with pytest.raises(RunError, match="other images"):
+    record.claim(tmp_path, config, ORIGIN | {"dataset_sha256": "1"})
   assert (tmp_path / "config.json").read_text() == before
 
 
-def test_claim_takes_up_a_longer_training(tmp_path, config):
-  record.claim(tmp_path, config)
+def test_claim_takes_up_a_longer_training_and_lists_where_it_was_trained(tmp_path, config):
+  record.claim(tmp_path, config, ORIGIN)
   config.train.epochs += 1
-  record.claim(tmp_path, config)
-  assert record.read_config(tmp_path).train.epochs == config.train.epochs
+  for command in ("main.py", "main.py --config.train.epochs=25", "main.py --config.train.epochs=25"):
+    record.claim(tmp_path, config, ORIGIN | {"command": command})
+  assert record.read_config(tmp_path).to_dict() == config.to_dict()
+  assert [origin["command"] for origin in record.read_origins(tmp_path)] == [
+    "main.py",
+    "main.py --config.train.epochs=25",
+  ]
 
 
-def test_log_forgets_what_came_after_the_checkpoint(tmp_path):
-  with record.MetricsLog(tmp_path, epoch=0) as log:
-    for epoch in (1, 2, 3):
-      log.append({"step": 10 * epoch, "epoch": epoch, "validation": {"elbo": -float(epoch)}})
-  with (tmp_path / "metrics.jsonl").open("a") as file:
-    file.write('{"step": 4')
-  with record.MetricsLog(tmp_path, epoch=2) as log:
-    assert [line["epoch"] for line in log.lines] == [1, 2]
-    log.append({"step": 30, "epoch": 3, "validation": {"elbo": -9.0}})
-  written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-  assert [line["epoch"] for line in written] == [1, 2, 3]
-  assert written[-1]["validation"]["elbo"] == -9.0
+DAMAGED = {
+  "truncated": lambda text: text[:-9],
+  "no text": lambda text: "\udcff\udcfe",
+  "no config": lambda text: "[]",
+  "a lost key": lambda text: text.replace('"beta"', '"bet`"'),
+  "a lost section": lambda text: text.replace('"train"', '"tsain"'),
+  "a number that became text": lambda text: text.replace('"seed": 0', '"seed": "0"'),
+  "an impossible value": lambda text: text.replace('"seed": 0', '"seed": -1'),
+  "origins": lambda text: text.replace("dataset_sha256", "dataset_sha257"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_config_is_named(tmp_path, config, damage):
+  record.claim(tmp_path, config, ORIGIN)
+  path = tmp_path / "config.json"
+  path.write_text(DAMAGED[damage](path.read_text()), errors="surrogateescape")
+  with pytest.raises(RunError, match=r"config\.json is damaged") as error:
+    record.claim(tmp_path, config, ORIGIN)
+  assert len(str(error.value).splitlines()) == 1
+
+
+BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
+
+
+def line_of(epoch: int) -> dict:
+  return {"step": 10 * epoch, "epoch": epoch, "train": BOUND, "validation": BOUND, "seconds": 1.5}
 
 
 def test_damaged_lines_and_results_are_named(tmp_path):
-  (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\nnot json\n{"epoch": 3}\n')
-  with pytest.raises(RunError, match="line 2 of"):
-    record.read_lines(tmp_path)
-  (tmp_path / "results.json").write_text("{")
-  with pytest.raises(RunError, match=r"results.json is damaged"):
-    record.read_results(tmp_path)
+  path = tmp_path / "metrics.jsonl"
+  lines = [json.dumps(line_of(epoch)) for epoch in (1, 2, 3)]
+  damages = {
+    2: (["not json"], ["{}"], ["[]"], [lines[1].replace("kl", "km")], [lines[1].replace("-3.0", "null")], [lines[2]]),
+    3: ([lines[1], lines[1]], [lines[1], "3"]),
+  }
+  for number, texts in damages.items():
+    for text in texts:
+      path.write_text("\n".join([lines[0], *text, lines[2]][: max(3, number)]) + "\n")
+      with pytest.raises(RunError, match=f"line {number} of"):
+        record.read_lines(tmp_path)
+  path.write_text("\n".join(lines)[:-5])
+  assert record.read_lines(tmp_path) == [line_of(1), line_of(2)]
+  for text in ("{", "[]", "{}"):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(RunError, match=r"results.json is damaged"):
+      record.read_results(tmp_path)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

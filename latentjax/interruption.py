@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM: a run stops where it loses nothing, and a second Ctrl-C stops it at once."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from latentjax.console import console
+from latentjax.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+IMPATIENT = 0.2  # seconds: launchers that pass Ctrl-C on make two of one, faster than a person does
+
+
+class Interruption:
+  """Raises Stopped in the main thread when a signal comes, or at the end of a `held` block. Use as a context manager.
+
+  A thread reads the signals beside Python's own handlers, which run only between two bytecodes: a second Ctrl-C
+  must not wait for the compiled call that the main thread is in. A second SIGTERM changes nothing: who sends it
+  follows with SIGKILL. Outside the main thread, where Python handles no signals, nothing is changed.
+  """
+
+  def __init__(self):
+    self._signal: int | None = None
+    self._held = False
+
+  def __enter__(self) -> "Interruption":
+    self._active = threading.current_thread() is threading.main_thread()
+    if self._active:
+      reader, self._writer = os.pipe()
+      os.set_blocking(self._writer, False)
+      threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
+      self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+      self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._active:
+      signal.set_wakeup_fd(self._wakeup)
+      for number, handler in self._handlers.items():
+        signal.signal(number, handler)
+      os.close(self._writer)  # which ends the thread
+
+  @property
+  def asked(self) -> bool:
+    """Whether a signal has come; inside `held`, the time to leave soon."""
+    return self._signal is not None
+
+  @contextmanager
+  def held(self) -> Iterator[None]:
+    """Signals wait until the end of the block: what it does is done whole.
+
+    Raises:
+      Stopped: at the end of the block, if one came.
+    """
+    self._held = True
+    try:
+      yield
+    finally:
+      self._held = False
+    if self._signal is not None:
+      raise Stopped(self._signal)
+
+  def _receive(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    if self._signal is None:
+      self._signal = number
+      if not self._held:
+        raise Stopped(number)
+
+  def _watch(self, reader: int) -> None:
+    """Reads the number of each signal as it comes, until the pipe is closed."""
+    first = None
+    while byte := os.read(reader, 1):
+      if byte[0] not in SIGNALS:
+        continue
+      if first is None:
+        first = time.monotonic()
+        if self._held:
+          console.print("stopping after the steps under way; Ctrl-C once more stops at once")
+      elif byte[0] == signal.SIGINT and time.monotonic() - first > IMPATIENT:
+        if console.is_terminal:
+          os.write(1, b"\033[?25h")  # the progress bar had hidden the cursor
+        os._exit(128 + signal.SIGINT)
+    os.close(reader)

@@ -1,0 +1,110 @@
+"""--mode=sweep: one run after another, each in its own directory; the same command goes on where it stopped."""
+
+import re
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from latentjax import config as configs
+from latentjax.console import console, sweep_table
+from latentjax.errors import RunError, UsageError
+from latentjax.modes import train
+from latentjax.workdir import record
+from latentjax.workdir.lock import Lock
+
+Overrides = Mapping[str, Any]
+
+
+def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> None:
+  """Trains `config` once under each of `overrides`, in directories of `workdir` named after them, as --mode=train does.
+
+  A run that failed is reported and does not stop those after it; a finished one is not begun again. At the end
+  comes a table of all of them, the highest validation ELBO first.
+
+  Raises:
+    UsageError: there are none, two of them are the same, or the workdir holds a single run.
+    RunError: some failed, or another process is at work in the workdir.
+    Stopped: a signal asked for it.
+  """
+  if (workdir / "config.json").exists():
+    raise UsageError(f"{workdir} holds a single run: choose another --workdir for the sweep")
+  names = run_names(overrides)
+  finished, failed = {}, {}
+  with Lock(workdir):
+    for number, (name, override) in enumerate(zip(names, overrides, strict=True), start=1):
+      console.print(f"\nrun {number} of {len(names)}: {name}")
+      try:
+        finished[name] = run_one(config, workdir / name, override)
+      except Exception as error:  # whatever it is, the runs after this one are none the worse for it
+        failed[name] = f"{error if isinstance(error, UsageError | RunError) else f'{type(error).__name__}: {error}'}"
+        if not isinstance(error, UsageError | RunError | OSError | MemoryError):
+          traceback.print_exc()
+        console.print(f"failed: {failed[name]}")
+      jax.clear_caches()  # the next run compiles programs of its own
+  console.print(sweep_table(f"{config.model.name}, {len(names)} runs", finished, failed))
+  console.print(f"  {workdir}")
+  if failed:
+    raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")
+
+
+def run_one(config: ConfigDict, workdir: Path, override: Overrides) -> record.Line:
+  """The results of one run, trained now unless it is finished.
+
+  Raises:
+    UsageError, RunError: as `train.run` does, or the config has no such value.
+  """
+  config = overridden(config, override)
+  if (workdir / "config.json").exists():
+    record.require_same(workdir, config)
+    epochs = len(record.read_lines(workdir))
+    results = train.finished(workdir, epochs) if epochs >= config.train.epochs else None
+    if results is not None:
+      console.print("finished before")
+      return results
+  train.run(config, workdir)
+  return record.read_results(workdir)
+
+
+def overridden(config: ConfigDict, override: Overrides) -> ConfigDict:
+  """A checked copy of `config` with some values changed."""
+  unknown = configs.unknown_key(config, override)
+  if unknown is not None:
+    raise UsageError(unknown)
+  config = config.copy_and_resolve_references()
+  try:
+    config.update_from_flattened_dict(dict(override))
+  except (TypeError, ValueError) as error:
+    raise UsageError(str(error)) from None
+  configs.check(config)
+  return config
+
+
+def run_names(overrides: Sequence[Overrides]) -> list[str]:
+  """Directory names such as latent_dim=16,seed=1: keys without their section where that is clear.
+
+  Raises:
+    UsageError: there are none, or two are the same.
+  """
+  if not overrides:
+    raise UsageError("sweep() yields nothing to run")
+  keys = sorted({key for override in overrides for key in override})
+  leaves = Counter(key.rpartition(".")[2] for key in keys)
+  short = {key: leaf if leaves[leaf := key.rpartition(".")[2]] == 1 else key for key in keys}
+  names = [
+    ",".join(f"{short[key]}={readable(value)}" for key, value in override.items()) or "unchanged"
+    for override in overrides
+  ]
+  for name, count in Counter(names).items():
+    if count > 1:
+      raise UsageError(f"sweep() yields {name} {count} times: each run needs a directory of its own")
+  return names
+
+
+def readable(value: Any) -> str:
+  """A value as part of a directory name: (512, 256) becomes 512-256."""
+  return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-") if not isinstance(value, int | float) else str(value)

@@ -1,0 +1,79 @@
+"""The metrics of a run while it trains: metrics.jsonl, a line per epoch, and its TensorBoard twin."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from latentjax import config as configs
+from latentjax.console import console
+from latentjax.errors import RunError
+from latentjax.workdir.record import Line, read_lines, write_whole
+
+
+class MetricsLog:
+  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager.
+
+  Events are written by the calling thread: tensorboardX's SummaryWriter has one of its own, and waits for it
+  forever once a full disk has ended it.
+
+  Args:
+    workdir: claimed.
+    epoch: of the checkpoint that the run goes on from; what was logged after it is forgotten.
+
+  Raises:
+    RunError: the file is damaged, lacks an epoch, or cannot be written.
+  """
+
+  def __init__(self, workdir: Path, epoch: int):
+    self._path = workdir / "metrics.jsonl"
+    logged = read_lines(workdir)
+    self.lines = logged[:epoch]
+    if len(logged) < epoch:
+      raise RunError(
+        f"{self._path} ends at epoch {len(logged)} of the {epoch} that the checkpoint has seen:"
+        " restore it, or choose another workdir"
+      )
+    if len(logged) > epoch + 1:  # one line more is what a run killed before its checkpoint leaves
+      console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: those between are repeated")
+    write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
+    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
+    directory = workdir / "tensorboard"
+    try:
+      directory.mkdir(exist_ok=True)
+      self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
+      started = SessionLog(status=SessionLog.START)  # TensorBoard then drops what earlier files have from this step on
+      self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=started))
+    except OSError as error:
+      raise RunError(f"cannot write to {directory} ({error.strerror})") from None
+
+  def __enter__(self) -> "MetricsLog":
+    return self
+
+  def __exit__(self, *_) -> None:
+    with suppress(OSError):  # every line has been flushed, or its failure raised
+      self._events.close()
+
+  def append(self, line: Line) -> None:
+    """Adds a line; its numbers become TensorBoard scalars such as validation/elbo.
+
+    Raises:
+      RunError: the disk refuses.
+    """
+    self.lines.append(line)
+    scalars = configs.flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
+    values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
+    try:
+      with self._path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+      self._events.write_event(Event(wall_time=time.time(), step=line["step"], summary=Summary(value=values)))
+      self._events.flush()
+    except OSError as error:
+      raise RunError(f"cannot write to {self._path.parent} ({error.strerror})") from None

@@ -1,0 +1,93 @@
+"""A sweep: which runs, under which names, and what becomes of those that fail."""
+
+import importlib
+import json
+
+import pytest
+
+from latentjax.errors import RunError, Stopped, UsageError
+from latentjax.modes import sweep, train
+
+
+@pytest.fixture
+def config():
+  return importlib.import_module("configs.vae").get_config()
+
+
+def pretend_to_train(config, workdir) -> None:
+  """Leaves what a finished run leaves; a high learning rate diverges, as it would."""
+  if config.train.learning_rate > 1:
+    raise RunError("the loss became NaN")
+  workdir.mkdir(parents=True)
+  (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+  bound = {"elbo": -100.0 - config.seed, "kl": 1.0, "reconstruction": 99.0 + config.seed}
+  line = {"step": 1, "epoch": 1, "train": bound, "validation": bound, "seconds": 60.0}
+  (workdir / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+  results = {"epochs_trained": 1, "epoch": 1, "train_minutes": 1.0, "validation": bound, "test": bound | {"nll": 90.0}}
+  (workdir / "results.json").write_text(json.dumps(results))
+  for name in ("loss.png", "samples.png", "reconstructions.png"):
+    (workdir / name).touch()
+
+
+OVERRIDES = [
+  {"seed": 2},
+  {"train.learning_rate": 30.0},
+  {"seed": 1, "train.beta": 4},
+  {"train.betta": 4},
+  {"train.epochs": 0},
+]
+
+
+def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, monkeypatch, capsys):
+  config.train.epochs = 1
+  monkeypatch.setattr(train, "run", pretend_to_train)
+  with pytest.raises(RunError, match="3 of 5 runs failed"):
+    sweep.run(config, OVERRIDES, tmp_path / "sweep")
+  said = capsys.readouterr().out
+  table = said[said.index("validation ELBO") :]
+  order = ["seed=1,beta=4", "seed=2", "learning_rate=30.0", "betta=4", "epochs=0"]
+  places = [table.index(name) for name in order]
+  assert places == sorted(places)
+  for reason in ("the loss became NaN", "the nearest is 'train.beta'", "train.epochs must be from 1"):
+    assert reason in said
+
+  trained = []
+  monkeypatch.setattr(train, "run", lambda *args: trained.append(args[1].name) or pretend_to_train(*args))
+  with pytest.raises(RunError, match="1 of 3 runs failed"):
+    sweep.run(config, [*OVERRIDES[:2], {"seed": 3}], tmp_path / "sweep")
+  assert trained == ["learning_rate=30.0", "seed=3"]
+  assert capsys.readouterr().out.count("finished before") == 1
+
+
+def test_a_stop_stops_the_sweep(config, tmp_path, monkeypatch):
+  def stop(config, workdir):
+    raise Stopped(15)
+
+  monkeypatch.setattr(train, "run", stop)
+  with pytest.raises(Stopped):
+    sweep.run(config, [{"seed": 1}, {"seed": 2}], tmp_path)
+
+
+def test_names_are_readable_and_each_run_has_one():
+  overrides = [{"model.hidden_dims": (512, 256), "seed": 1}, {"train.learning_rate": 1e-3}, {}]
+  assert sweep.run_names(overrides) == ["hidden_dims=512-256,seed=1", "learning_rate=0.001", "unchanged"]
+  assert sweep.run_names([{"train.batch_size": 8, "eval.batch_size": 9}]) == ["train.batch_size=8,eval.batch_size=9"]
+  assert sweep.run_names([{"data.name": "imagenet/64:1"}]) == ["name=imagenet-64-1"]
+  with pytest.raises(UsageError, match="yields seed=1 2 times"):
+    sweep.run_names([{"seed": 1}, {"seed": 1}])
+  with pytest.raises(UsageError, match="nothing"):
+    sweep.run_names([])
+
+
+def test_a_single_run_is_no_place_for_a_sweep(config, tmp_path):
+  pretend_to_train(config, tmp_path / "run")
+  with pytest.raises(UsageError, match="holds a single run"):
+    sweep.run(config, [{"seed": 1}], tmp_path / "run")
+
+
+def test_every_sweep_of_the_configs_can_be_run():
+  module = importlib.import_module("configs.vae")
+  overrides = list(module.sweep())
+  assert len(sweep.run_names(overrides)) == 6
+  for override in overrides:
+    assert sweep.overridden(module.get_config(), override).seed == override["seed"]

@@ -1,0 +1,211 @@
+"""A training that was stopped, killed or damaged ends as if nothing had happened, or says why it cannot."""
+
+import dataclasses
+import functools
+import importlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from latentjax import experiment as experiments
+from latentjax.data.sources import cache_dir
+from latentjax.errors import RunError, Stopped
+from latentjax.modes import evaluate, train
+from latentjax.training.state import TrainState
+from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.lock import Lock
+
+EPOCHS, PER_EPOCH = 3, 3
+
+
+def tiny_config():
+  config = importlib.import_module("configs.vae").get_config()
+  config.update_from_flattened_dict(
+    {
+      "data.name": "tiny",
+      "model.hidden_dims": (8,),
+      "train.batch_size": 16,
+      "train.epochs": EPOCHS,
+      "train.steps_per_call": 1,
+      "eval.nll_samples": 2,
+      "sample.num_images": 3,
+    }
+  )
+  return config
+
+
+def fresh_keys() -> experiments.Keys:
+  """The same streams for every run, each used once, as JAX demands here."""
+  return experiments.Keys(*jax.random.split(jax.random.key(0), len(experiments.Keys._fields)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+  """All runs here share one config, and so may share what is compiled: that is most of their time."""
+  create, compile_train = experiments.create, train.compile_train
+  with pytest.MonkeyPatch.context() as patch:
+    made = functools.cache(lambda directory: create(tiny_config()))
+    patch.setattr(experiments, "create", lambda config: dataclasses.replace(made(cache_dir()), keys=fresh_keys()))
+    compiled = {}
+
+    def compile_once(*args):
+      if not compiled:
+        compiled["train"] = compile_train(*args)
+      return compiled["train"]
+
+    patch.setattr(train, "compile_train", compile_once)
+    yield
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_cache, tmp_path_factory) -> Path:
+  """A run of three epochs of three steps that nothing disturbed; tests that change it copy it first."""
+  workdir = tmp_path_factory.mktemp("runs") / "whole"
+  train.run(tiny_config(), workdir)
+  return workdir
+
+
+def outcome(workdir: Path) -> tuple[list[dict], dict, list[bytes]]:
+  """All that must not depend on interruptions: metrics, results, and the bytes of the newest state."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  results = json.loads((workdir / "results.json").read_text())
+  for tree in (*lines, results):
+    for name in ("images_per_second", "seconds", "train_minutes", "evaluate_minutes"):
+      tree.pop(name, None)
+  state = newest_state(workdir)
+  return lines, results, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def newest_state(workdir: Path) -> TrainState:
+  experiment = evaluate.reopen(tiny_config(), workdir)
+  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+  return checkpoints.restore(checkpoints.newest, experiment.steps.init(experiment.keys.init))
+
+
+def signal_in_call(patch: pytest.MonkeyPatch, call: int, number: int) -> None:
+  """Sends this process a signal while a call of `steps.train` is under way."""
+  compile_train = train.compile_train
+
+  def compiled(*args):
+    advance, calls = compile_train(*args), iter(range(1, 100))
+
+    def interrupted(*args):
+      if next(calls) == call:
+        os.kill(os.getpid(), number)
+      return advance(*args)
+
+    return interrupted
+
+  patch.setattr(train, "compile_train", compiled)
+
+
+def signal_in_validation(patch: pytest.MonkeyPatch, epoch: int, number: int) -> None:
+  validate, calls = train.validate, iter(range(1, 100))
+
+  def interrupted(*args):
+    if next(calls) == epoch:
+      os.kill(os.getpid(), number)
+    return validate(*args)
+
+  patch.setattr(train, "validate", interrupted)
+
+
+def test_stopping_anywhere_changes_nothing(whole, tmp_path):
+  """In mid-epoch, at the end of an epoch's steps, and during validation, one after the other."""
+  workdir = tmp_path / "stopped"
+  for interrupt, when, number, step in (
+    (signal_in_call, 2, signal.SIGTERM, 2),
+    (signal_in_call, 1, signal.SIGINT, 3),
+    (signal_in_call, 2, signal.SIGTERM, 5),
+    (signal_in_validation, 1, signal.SIGINT, 6),
+  ):
+    with pytest.MonkeyPatch.context() as patch:
+      interrupt(patch, when, number)
+      with pytest.raises(Stopped) as stopped:
+        train.run(tiny_config(), workdir)
+    assert stopped.value.exit_code == 128 + number
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    assert checkpoints.newest == step
+    assert checkpoints.best == (3 if step > 3 else None)
+  train.run(tiny_config(), workdir)
+  assert outcome(workdir) == outcome(whole)
+  train.run(tiny_config(), workdir)  # nothing left to do
+  assert outcome(workdir) == outcome(whole)
+
+
+def newest_folder(workdir: Path) -> Path:
+  return workdir / "checkpoints" / str(EPOCHS * PER_EPOCH)
+
+
+def flip(path: Path) -> None:
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(bytes(content))
+
+
+def largest_file(folder: Path) -> Path:
+  return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+DAMAGES = {
+  "flipped": lambda folder: flip(largest_file(folder)),
+  "truncated": lambda folder: os.truncate(largest_file(folder), 100),
+  "manifest": lambda folder: flip(folder / "manifest.json"),
+  "half a folder": lambda folder: shutil.rmtree(folder / "state"),
+  "no folder": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(whole, tmp_path, capsys, damage):
+  workdir = shutil.copytree(whole, tmp_path / "damaged")
+  DAMAGES[damage](newest_folder(workdir))
+  capsys.readouterr()
+  train.run(tiny_config(), workdir)
+  said = capsys.readouterr().out
+  assert "going on after epoch 2 of 3" in said
+  assert said.count("is damaged (") == (damage != "no folder")
+  assert outcome(workdir) == outcome(whole)
+
+
+def test_no_whole_checkpoint_is_refused(whole, tmp_path):
+  workdir = shutil.copytree(whole, tmp_path / "damaged")
+  for folder in (workdir / "checkpoints").iterdir():
+    flip(largest_file(folder))
+  before = (workdir / "metrics.jsonl").read_text()
+  with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):
+    train.run(tiny_config(), workdir)
+  assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_metrics_that_lack_an_epoch_are_refused(whole, tmp_path):
+  workdir = shutil.copytree(whole, tmp_path / "damaged")
+  lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+  (workdir / "results.json").unlink()
+  for damaged in (lines[:2], [lines[0], lines[2]], [*lines[:2], lines[2][:40]]):
+    (workdir / "metrics.jsonl").write_text("".join(damaged))
+    with pytest.raises(RunError, match=r"metrics\.jsonl (ends at epoch 2|is damaged)"):
+      train.run(tiny_config(), workdir)
+
+
+def test_other_images_under_the_same_name_are_refused(whole, tiny_cache, tmp_path, monkeypatch):
+  workdir = shutil.copytree(whole, tmp_path / "copy")
+  (workdir / "results.json").unlink()
+  with np.load(tiny_cache / "tiny.npz") as arrays:
+    np.savez(tmp_path / "tiny.npz", **{name: 255 - images for name, images in arrays.items()})
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  with pytest.raises(RunError, match="tiny now has other images"):
+    train.run(tiny_config(), workdir)
+
+
+def test_a_second_training_in_a_workdir_is_refused(whole):
+  with Lock(whole), pytest.raises(RunError, match=r"process \d+ on .* is at work in"):
+    train.run(tiny_config(), whole)
+  with Lock(whole):
+    evaluate.run(tiny_config(), whole)  # reading beside it is allowed

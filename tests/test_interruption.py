@@ -1,0 +1,71 @@
+"""Signals as they really come: to a process, from outside."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from latentjax.interruption import SIGNALS, Interruption
+
+ROOT = Path(__file__).resolve().parents[1]
+HELD = """
+import time
+from latentjax.errors import Stopped
+from latentjax.interruption import Interruption
+try:
+  with Interruption() as interruption:
+    with interruption.held():
+      print("held", flush=True)
+      while not (interruption.asked and RELEASE):
+        time.sleep(0.01)
+      print("whole", flush=True)
+    print("never", flush=True)
+except Stopped as stopped:
+  raise SystemExit(stopped.exit_code)
+"""
+
+
+def start(release: bool) -> subprocess.Popen:
+  command = [sys.executable, "-c", f"RELEASE = {release}\n{HELD}"]
+  process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+  assert process.stdout.readline() == "held\n"
+  return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_what_must_be_done_whole(number, code):
+  process = start(release=True)
+  process.send_signal(number)
+  output, _ = process.communicate(timeout=30)
+  assert "whole" in output
+  assert "never" not in output
+  assert process.returncode == code
+
+
+def test_only_a_second_ctrl_c_stops_at_once():
+  process = start(release=False)
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+    process.send_signal(number)
+    time.sleep(0.3)
+  assert process.poll() is None
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=30)
+  assert "whole" not in output
+  assert process.returncode == 130
+
+
+def test_outside_the_main_thread_nothing_changes():
+  handlers, seen = [signal.getsignal(number) for number in SIGNALS], []
+
+  def work():
+    with Interruption() as interruption, interruption.held():
+      seen.extend([interruption.asked, *(signal.getsignal(number) for number in SIGNALS)])
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [False, *handlers]

@@ -1,0 +1,29 @@
+"""Whole processes, killed and stopped from outside: what the next one makes of it."""
+
+import random
+import signal
+from pathlib import Path
+
+from benchmarks import survive
+
+
+def test_killed_at_three_random_moments_and_stopped_once_it_ends_identical(tiny_cache, tmp_path, monkeypatch):
+  """The third kill is in a checkpoint; what the processes compile they share, to spare the time."""
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+  monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+  whole, workdir = tmp_path / "whole", tmp_path / "killed"
+  seconds = survive.finish(tiny_cache, whole)
+  moments = [(random.uniform(0, seconds / 4), 0), (random.uniform(0, seconds / 4), 0), (0.0, random.randint(1, 3))]
+  happened = [survive.kill(tiny_cache, workdir, *moment) for moment in moments]
+
+  process = survive.start(tiny_cache, workdir)
+  survive.wait_for(process, workdir, "*", survive.listing(workdir))
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=30) == 143, happened
+  last = Path(f"{workdir}.log").read_text().splitlines()[-1]
+  assert last.startswith(f"stopped; go on with: python {survive.ROOT / 'main.py'} --config=configs/vae.py")
+  assert last.endswith(f"--workdir={workdir}")
+
+  survive.finish(tiny_cache, workdir)
+  assert survive.differences(survive.outcome(workdir), survive.outcome(whole)) == [], (moments, happened)
+  assert "Traceback" not in Path(f"{workdir}.log").read_text()
