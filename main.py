@@ -152,6 +152,7 @@ def main(argv: list[str]) -> None:
     if not given:
       with suppress(OSError):
         workdir.rmdir()  # what came to nothing leaves nothing
+        workdir.parent.rmdir()
 
 
 def stop(number: int, frame: FrameType | None) -> None:
