@@ -19,7 +19,7 @@ def test_killed_at_three_random_moments_and_stopped_once_it_ends_identical(tiny_
   process = survive.start(tiny_cache, workdir)
   survive.wait_for(process, workdir, "*", survive.listing(workdir))
   process.send_signal(signal.SIGTERM)
-  assert process.wait(timeout=30) == 143, happened
+  assert process.wait(timeout=300) == 143, happened
   last = Path(f"{workdir}.log").read_text().splitlines()[-1]
   assert last.startswith(f"stopped; go on with: python {survive.ROOT / 'main.py'} --config=configs/vae.py")
   assert last.endswith(f"--workdir={workdir}")
