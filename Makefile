@@ -1,10 +1,38 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo compare results test lint clean
 
 demo: .venv/ready  ## train DRAW on 4,000 digits: about 3 minutes on two CPU cores
 	$(BIN)/python main.py
+
+compare: .venv/ready  ## train the three demos and compare them: about 5 minutes on two CPU cores
+	$(BIN)/python main.py --config=configs/vae.py:demo --workdir=runs/demo/vae
+	$(BIN)/python main.py --config=configs/ladder_vae.py:demo --workdir=runs/demo/ladder_vae
+	$(BIN)/python main.py --config=configs/draw.py:demo --workdir=runs/demo/draw
+	$(BIN)/python main.py --mode=compare --workdirs=runs/demo/vae,runs/demo/ladder_vae,runs/demo/draw \
+	  --workdir=runs/demo/comparison
+	@echo "Open runs/demo/comparison/report.html in a browser."
+
+# The rows of the README's results table, each with its config. WITHOUT="draw_base ..." leaves rows out; the papers'
+# own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
+ROWS = vae bottom_up ladder_vae draw_base draw_filterbank
+vae = vae.py:default
+bottom_up = ladder_vae.py:bottom_up
+ladder_vae = ladder_vae.py:default
+draw_base = draw.py:base
+draw_filterbank = draw.py:filterbank
+draw_paper = draw.py:paper
+ladder_vae_paper = ladder_vae.py:paper
+WANTED = $(filter-out $(WITHOUT),$(ROWS))
+
+results: .venv/ready  ## the results table: trains what is not finished, hours on two CPU cores
+	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --workdir=runs/results/$(row) &&) true
+	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \
+	  --workdir=runs/results/comparison
+	@echo "The table is runs/results/comparison/comparison.md; report.html beside it shows the rest."
+comma = ,
+space = $(subst ,, )
 
 test: .venv/ready  ## all tests
 	$(BIN)/python -m pytest

@@ -31,7 +31,7 @@ def default() -> ConfigDict:
   config.model.latent_dim = 64
   config.model.encoder_activation = "relu"  # relu | tanh
   config.model.decoder_activation = "relu"  # relu | tanh
-  config.train.epochs = 200
+  config.train.epochs = 240
   config.train.learning_rate = 2e-3
   config.train.kl_warmup_epochs = 10.0  # without it the KL settles lower: latents fall asleep early
   config.eval.nll_samples = 500
