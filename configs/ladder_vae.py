@@ -1,6 +1,10 @@
 """The Ladder VAE (Sonderby et al. 2016): a hierarchy in space, shared between inference and generation.
 
-Not yet measured.
+Measured on 2 CPU cores (shared with other work), full MNIST, dynamic binarisation:
+
+    default   200 epochs, 20.7 minutes: test ELBO -88.70, NLL 84.83 (K = 500)
+
+Not yet measured: paper.
 
 python main.py --config=configs/ladder_vae.py:VARIANT
 """
