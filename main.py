@@ -8,6 +8,7 @@ Usage: python main.py [--mode=train|evaluate|sample|sweep|show] [--config=config
 import datetime
 import importlib.util
 import itertools
+import os
 import shlex
 import signal
 import sys
@@ -20,6 +21,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from latentjax import config as configs
+from latentjax.data.sources import cache_dir
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.workdir import record
 
@@ -116,6 +118,12 @@ def swept(file: str) -> list[dict]:
   return overrides
 
 
+def keep_compiled() -> None:
+  """Lets JAX, which is not imported yet, keep what it compiles; its own variables have the last word."""
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
 def workdirs_to_compare() -> list[str]:
   """What --mode=compare works on; the runs bring their own configs."""
   if FLAGS["config"].present or FLAGS["config"].override_values:
@@ -133,6 +141,8 @@ def main(argv: list[str]) -> None:
   else:
     name, args = config_name(), [resolve(given)]
     configs.check(args[0])
+    if args[0].compile_cache:
+      keep_compiled()
   if mode == "show":
     print(configs.to_json(args[0]), end="")
     return

@@ -7,6 +7,7 @@ def get_config() -> ConfigDict:
   """The defaults of all keys outside `model`."""
   config = ConfigDict()
   config.seed = 0  # initialisation, order of images, binarisation of batches, noise
+  config.compile_cache = True  # keep compiled programs between runs, in the user's cache directory
 
   config.data = ConfigDict()
   config.data.name = "mnist"  # mnist_digits (no download), or any TFDS set of images

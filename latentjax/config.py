@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from latentjax.errors import RunError, UsageError
 
 # Keys and sections that say how long to train and what to evaluate or draw, not which experiment it is.
-FREE = ("train.epochs", "train.steps_per_call", "eval", "sample")
+FREE = ("compile_cache", "train.epochs", "train.steps_per_call", "eval", "sample")
 
 ORIGINS = "run"  # what else config.json says: under which command, code, libraries and data the run was trained
 
