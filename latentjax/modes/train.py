@@ -235,8 +235,10 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
   numbers = evaluation.bound(
     steps, state.variables, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
   )
-  kl = float(np.maximum(numbers.pop("kl_per_group"), config.train.free_bits).sum())
-  return {"loss": numbers["reconstruction"] + float(steps.beta(state.step - 1)) * kl, **numbers}
+  kl = numbers.pop("kl_per_group")  # of a bottom-up hierarchy it is sampled, and may be negative
+  if config.train.free_bits > 0:
+    kl = np.maximum(kl, config.train.free_bits)
+  return {"loss": numbers["reconstruction"] + float(steps.beta(state.step - 1)) * float(np.sum(kl)), **numbers}
 
 
 def diverged(step: int, checkpoints: Checkpoints) -> RunError:
