@@ -1,6 +1,6 @@
 """Trains, evaluates and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|show] [--config=configs/FILE.py:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|benchmark|show] [--config=configs/FILE.py:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
 """
 
@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample", "show"], "What to do; show prints the config.")
+MODES = ["train", "evaluate", "sample", "benchmark", "show"]
+flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
 
 
@@ -69,10 +70,10 @@ def resolve(workdir: Path | None) -> ConfigDict:
   return config
 
 
-def new_workdir() -> Path:
+def new_workdir(prefix: str = "") -> Path:
   """A directory under runs/ named after the config and the time, such as runs/draw-demo-20261231-235959."""
   file, _, variant = FLAGS["config"].config_filename.partition(":")
-  return Path("runs", f"{Path(file).stem}-{variant or 'demo'}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+  return Path("runs", f"{prefix}{Path(file).stem}-{variant or 'demo'}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
 
 def main(argv: list[str]) -> None:
@@ -84,9 +85,9 @@ def main(argv: list[str]) -> None:
     print(configs.to_json(config), end="")
     return
   if workdir is None:
-    if FLAGS.mode != "train":
+    if FLAGS.mode not in ("train", "benchmark"):
       raise UsageError(f"--mode={FLAGS.mode} needs the --workdir of a run")
-    workdir = new_workdir()
+    workdir = new_workdir("benchmark-" if FLAGS.mode == "benchmark" else "")
   importlib.import_module(f"latentjax.modes.{FLAGS.mode}").run(config, workdir)
 
 

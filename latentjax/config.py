@@ -12,7 +12,10 @@ from ml_collections import ConfigDict
 from latentjax.errors import RunError, UsageError
 
 # Keys and sections that say how long to train and what to evaluate or draw, not which experiment it is.
-FREE = ("train.epochs", "train.steps_per_call", "eval", "sample")
+FREE = ("train.epochs", "train.steps_per_call", "eval", "sample", "benchmark")
+
+# Sections and keys younger than the first workdirs, with what the runs of those did.
+LATER = {"precision": "float32", "benchmark": {"phase": "train", "batch_sizes": (128,), "measurements": 30}}
 
 Rule = tuple[str, Callable[[Any], bool]]
 
@@ -26,13 +29,14 @@ NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
 FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
-WIDTHS: Rule = (
+COUNTS: Rule = (
   "one or more whole numbers, each at least 1, such as '(512, 256)'",
-  lambda value: len(value) > 0 and all(isinstance(width, int) and width >= 1 for width in value),
+  lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 1 for count in value),
 )
 
 RULES: dict[str, Rule] = {
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
+  "precision": one_of("float32", "tensorfloat32", "bfloat16"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "model.name": one_of("draw", "vae"),
   "model.attention": one_of("none", "filterbank"),
@@ -44,7 +48,7 @@ RULES: dict[str, Rule] = {
   "model.init_scale": POSITIVE,
   "model.variance_bias": FINITE,
   "model.stride_bias": FINITE,
-  "model.hidden_dims": WIDTHS,
+  "model.hidden_dims": COUNTS,
   "model.encoder_activation": one_of("relu", "tanh"),
   "model.decoder_activation": one_of("relu", "tanh"),
   "train.batch_size": AT_LEAST_ONE,
@@ -64,6 +68,9 @@ RULES: dict[str, Rule] = {
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
   "sample.num_images": AT_LEAST_ONE,
+  "benchmark.phase": one_of("train", "eval", "sample"),
+  "benchmark.batch_sizes": COUNTS,
+  "benchmark.measurements": ("at least 20", lambda value: value >= 20),
 }
 
 
@@ -127,7 +134,7 @@ def read(path: Path) -> ConfigDict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
 
   try:
-    config = ConfigDict(json.loads(path.read_text(), object_hook=with_tuples))
+    config = ConfigDict({**LATER, **json.loads(path.read_text(), object_hook=with_tuples)})
     check(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:

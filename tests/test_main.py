@@ -188,6 +188,38 @@ def test_a_damaged_checkpoint_is_one_line(trained, tiny_cache, tmp_path):
   assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("phase", ["train", "eval", "sample"])
+def test_benchmark_needs_no_workdir(phase, tiny_cache, tmp_path):
+  """Also for batches larger than the set; it leaves its numbers in a new directory."""
+  sizes = ["--config.benchmark.batch_sizes=4,64", "--config.benchmark.measurements=20"]
+  shown = ok(tiny_cache, "--mode=benchmark", *TINY, *sizes, f"--config.benchmark.phase={phase}", cwd=tmp_path)
+  (file,) = tmp_path.glob("runs/benchmark-draw-demo-*/benchmark.json")
+  results = json.loads(file.read_text())
+  assert (results["phase"], results["precision"]) == (phase, "float32")
+  assert [row["batch_size"] for row in results["rows"]] == [4, 64]
+  for row in results["rows"]:
+    assert row["step_time_ms_p90"] >= row["step_time_ms"] > 0
+    assert row["images_per_second"] == pytest.approx(1e3 * row["batch_size"] / row["step_time_ms"])
+    assert row["flops_per_second"] == pytest.approx(row["flops_per_image"] * row["images_per_second"])
+    assert row["peak_memory_bytes"] >= row["temporary_memory_bytes"] > 0
+    assert row["matmul_ratio"] > 0
+  assert "images/s" in shown
+  assert file.name in shown
+
+
+def test_benchmark_leaves_a_run_as_it_was(trained, tiny_cache, tmp_path):
+  """It takes the run's own config, also that of a run from before there were benchmarks and precisions."""
+  workdir = shutil.copytree(trained, tmp_path / "copy")
+  config = json.loads((workdir / "config.json").read_text())
+  del config["benchmark"], config["precision"]
+  (workdir / "config.json").write_text(json.dumps(config))
+  before = {path.name for path in workdir.iterdir()}
+  ok(tiny_cache, "--mode=benchmark", f"--workdir={workdir}", "--config.benchmark.batch_sizes=3")
+  assert {path.name for path in workdir.iterdir()} == before | {"benchmark.json"}
+  assert json.loads((workdir / "benchmark.json").read_text())["config"]["model"]["hidden_dim"] == 8
+  assert json.loads((workdir / "config.json").read_text()) == config
+
+
 def test_show_prints_the_resolved_config(tiny_cache):
   shown = json.loads(ok(tiny_cache, "--mode=show", "--config=configs/draw.py:paper", "--config.train.epochs=7"))
   assert shown["train"]["epochs"] == 7
@@ -202,7 +234,7 @@ BAD = {
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
-  "--mode=dance": "train|evaluate|sample|show",
+  "--mode=dance": "train|evaluate|sample|benchmark|show",
   "--colour=red": "Unknown command line flag",
   "train": "is no flag",
   "--config.model.name=vae --config.train.batch_size=16": "configs/vae.py",
@@ -211,6 +243,10 @@ BAD = {
   "--config.train.batch_size=1000": "larger than the 48 training images",
   "--config.train.learning_rate=-1": "train.learning_rate must be more than 0",
   "--config.data.name=mnits": "did you mean mnist",
+  "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
+  "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
+  "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
+  "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--mode=evaluate": "needs the --workdir",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--mode=sample --workdir=EMPTY": "has no config.json",
