@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from latentjax.models import merged
 from latentjax.models.attention import Window
 from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
 from latentjax.models.heads import FilterbankAttention, NoAttention, Weights, dense
@@ -96,11 +97,10 @@ class DRAW(nn.Module):
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    step = partial(infer_step, self.make_attention(), images)
-    state, (q, z, _) = scan(step, self.weights, self.initial_state(len(images)), noise)
+    canvas, (q, z) = merged.infer(self.make_attention(), self.weights, images, noise)  # `infer_step`, T times
     return Terms(
-      logits=state.canvas,
-      log_px=bernoulli_log_prob(state.canvas, images),
+      logits=canvas,
+      log_px=bernoulli_log_prob(canvas, images),
       kl=q.kl_to_standard().T,  # [B, T]
       log_pz=standard_normal_log_prob(z).T,
       log_qz=q.log_prob(z).T,
@@ -149,8 +149,8 @@ def infer_step(attend, images: jax.Array, weights: Weights, state: State, noise:
   """
   h_dec = state.decoder.hidden
   error = images - jax.nn.sigmoid(state.canvas)
-  glimpse, read_window = attend.read(weights["attention"], images, error, h_dec)
-  encoder = lstm(weights["encoder"], state.encoder, [glimpse, h_dec])
+  glimpse, read_window = attend.read(head_numbers(weights, h_dec), images, error)
+  encoder = lstm(weights["encoder"], state.encoder, [*attend.fixed(images), glimpse, h_dec])
   q = Gaussian(*jnp.split(dense(weights["posterior"], encoder.hidden), 2, axis=-1))
   z = q.sample(noise)
   state, (_, write_window) = generate_step(attend, weights, state.replace(encoder=encoder), z)
@@ -164,6 +164,11 @@ def generate_step(attend, weights: Weights, state: State, z: jax.Array):
     The new state (its encoder untouched), and (canvas, write window).
   """
   decoder = lstm(weights["decoder"], state.decoder, [z])
-  addition, write_window = attend.write(weights["attention"], decoder.hidden)
+  addition, write_window = attend.write(head_numbers(weights, decoder.hidden))
   state = state.replace(canvas=state.canvas + addition, decoder=decoder)
   return state, (state.canvas, write_window)
+
+
+def head_numbers(weights: Weights, h_dec: jax.Array) -> Weights:
+  """W(h_dec) of every head, by name; those that a caller leaves unused cost nothing once compiled."""
+  return {name: dense(head, h_dec) for name, head in weights["attention"].items()}

@@ -23,3 +23,14 @@ def scan(step: Callable, weights: Any, carry: Any, inputs: Any) -> tuple[Any, An
     The last carry, and the outputs stacked along a leading axis T.
   """
   return jax.lax.scan(lambda carry, x: step(weights, carry, x), carry, inputs)
+
+
+def scan_products(step: Callable, kernels: dict[str, jax.Array], carry: Any, inputs: Any) -> tuple[Any, Any]:
+  """`scan` for a step whose matrix products with weights go through a function that it is given.
+
+  Args:
+    step: function (product, carry, inputs at one time) -> (carry, outputs at that time), where
+      product(name, x) is x @ kernels[name], asked for once per name.
+    kernels, carry, inputs: see `scan`.
+  """
+  return scan(lambda kernels, carry, x: step(lambda name, v: v @ kernels[name], carry, x), kernels, carry, inputs)
