@@ -71,7 +71,6 @@ def count_launches(text: str) -> Counter:
 
 def compile_for_h100(config, batch_size: int) -> str:
   """Optimised HLO of `Steps.train` for an H100."""
-  os.environ["JAX_PLATFORMS"] = "cpu"
   (nvidia,) = importlib.util.find_spec("nvidia").submodule_search_locations
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_cuda_data_dir={Path(nvidia, 'cuda_nvcc')}"
   import jax
@@ -106,11 +105,18 @@ def main() -> None:
   parser.add_argument("--batch-size", type=int, default=128)
   parser.add_argument("--hlo", type=Path, help="also write the program to this file")
   options = parser.parse_args()
+  os.environ["JAX_PLATFORMS"] = "cpu"
   file, _, variant = options.config.partition(":")
   config = importlib.import_module(f"configs.{file}").get_config(variant)
   for change in options.set:
     key, _, value = change.partition("=")
     config.update_from_flattened_dict({key: literal(value)})
+  from latentjax.models import recurrence
+
+  if config.model.name == "draw":  # "auto" as it is on a GPU, not as on this machine
+    model = config.model
+    model.unroll, after = recurrence.options(model.unroll, model.weight_gradients, model.num_steps, "gpu")
+    model.weight_gradients = "after" if after else "step"
   text = compile_for_h100(config, options.batch_size)
   if options.hlo:
     options.hlo.write_text(text)

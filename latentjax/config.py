@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from latentjax.errors import RunError, UsageError
 
-# Keys and sections that say how long to train and what to evaluate or draw, not which experiment it is.
-FREE = ("train.epochs", "train.steps_per_call", "eval", "sample", "benchmark")
+# Keys and sections that say how long to train, how fast, and what to evaluate or draw, not which experiment it is.
+FREE = ("train.epochs", "train.steps_per_call", "eval", "sample", "benchmark", "model.unroll", "model.weight_gradients")
 
 # Sections and keys younger than the first workdirs, with what the runs of those did.
 LATER = {"precision": "float32", "benchmark": {"phase": "train", "batch_sizes": (128,), "measurements": 30}}
@@ -48,6 +48,8 @@ RULES: dict[str, Rule] = {
   "model.init_scale": POSITIVE,
   "model.variance_bias": FINITE,
   "model.stride_bias": FINITE,
+  "model.unroll": ("0 or more", lambda value: value >= 0),
+  "model.weight_gradients": one_of("auto", "step", "after"),
   "model.hidden_dims": COUNTS,
   "model.encoder_activation": one_of("relu", "tanh"),
   "model.decoder_activation": one_of("relu", "tanh"),

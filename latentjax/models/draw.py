@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from latentjax.models import merged
+from latentjax.models import merged, recurrence
 from latentjax.models.attention import Window
 from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
 from latentjax.models.heads import FilterbankAttention, NoAttention, Weights, dense
@@ -54,6 +54,7 @@ class DRAW(nn.Module):
     init_scale: standard deviation of the initial weights.
     variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
       unit variance and a grid over the whole image.
+    unroll, weight_gradients: how steps are scanned, see `recurrence.options`; they change the speed and nothing else.
   """
 
   image_shape: tuple[int, int, int]
@@ -67,6 +68,8 @@ class DRAW(nn.Module):
   init_scale: float = 0.05
   variance_bias: float = 0.0
   stride_bias: float = 0.0
+  unroll: int = 0
+  weight_gradients: str = "auto"
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
@@ -97,7 +100,9 @@ class DRAW(nn.Module):
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    canvas, (q, z) = merged.infer(self.make_attention(), self.weights, images, noise)  # `infer_step`, T times
+    unroll, after = recurrence.options(self.unroll, self.weight_gradients, self.num_steps, jax.default_backend())
+    # `infer_step`, T times.
+    canvas, (q, z) = merged.infer(self.make_attention(), self.weights, images, noise, unroll, after)
     return Terms(
       logits=canvas,
       log_px=bernoulli_log_prob(canvas, images),

@@ -19,7 +19,7 @@ from flax import struct
 from latentjax.models.distributions import Gaussian
 from latentjax.models.heads import Weights
 from latentjax.models.lstm import gated
-from latentjax.models.recurrence import scan_products
+from latentjax.models.recurrence import scan_gradients_after, scan_products
 
 
 @struct.dataclass
@@ -42,13 +42,14 @@ class Carry:
   numbers: dict[str, jax.Array]
 
 
-def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array):
+def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, unroll: int, gradients_after: bool):
   """All T steps of `draw.infer_step`.
 
   Args:
     attend: NoAttention or FilterbankAttention.
     weights: as `DRAW.init_weights` makes them.
     images: [B, H, W, C]. noise: [T, B, Z] standard normal.
+    unroll, gradients_after: how the steps are scanned, see `recurrence`.
 
   Returns:
     The last canvas [B, H, W, C], and (q, z) of every step, [T, B, Z].
@@ -69,32 +70,39 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array):
     "h_dec": jnp.concatenate([*(head["kernel"] for head in heads.values()), encoder_of_dec, decoder_of_dec], axis=-1),
   }
 
-  def from_encoder(product):
+  # All else that the steps use: what stays after the products, and the constant part of the encoder's.
+  others = {
+    "encoder": without_kernel(weights["encoder"]),
+    "decoder": without_kernel(weights["decoder"]),
+    "posterior": weights["posterior"]["bias"],
+    "heads": {name: head["bias"] for name, head in heads.items()},
+    "constant": [jnp.concatenate(fixed, axis=-1) @ of_fixed] if fixed else [],  # [B, 4 U]
+  }
+
+  def from_encoder(product, others):
     """(posterior's mean, log std, the encoder's next gates) of h_enc's product."""
     posterior, to_encoder = split_columns(product, [2 * latents, gates])
-    mean, log_std = jnp.split(posterior + weights["posterior"]["bias"][None], 2, axis=-1)
+    mean, log_std = jnp.split(posterior + others["posterior"][None], 2, axis=-1)
     return mean, log_std, to_encoder
 
-  def from_decoder(product):
+  def from_decoder(product, others):
     """(numbers of every head, the encoder's next gates, the decoder's next gates) of h_dec's product."""
-    sizes = [head["bias"].size for head in heads.values()]
+    biases = others["heads"]
+    sizes = [bias.size for bias in biases.values()]
     *numbers, to_encoder, to_decoder = split_columns(product, [*sizes, gates, gates])
-    numbers = {name: part + heads[name]["bias"][None] for name, part in zip(heads, numbers, strict=True)}
+    numbers = {name: part + biases[name][None] for name, part in zip(biases, numbers, strict=True)}
     return numbers, to_encoder, to_decoder
 
-  constant = jnp.concatenate(fixed, axis=-1) @ of_fixed if fixed else None  # [B, 4 U]
-
-  def step(product, carry, noise):
+  def step(product, others, carry, noise):
     error = images - jax.nn.sigmoid(carry.canvas)
     glimpse, _ = attend.read(carry.numbers, images, error)
-    joined = product("glimpse", glimpse) + carry.encoder_gates
-    joined = joined if constant is None else joined + constant
-    encoder = gated(weights["encoder"], joined, carry.encoder_cell)
-    mean, log_std, encoder_to_encoder = from_encoder(product("h_enc", encoder.hidden))
+    joined = sum(others["constant"], product("glimpse", glimpse) + carry.encoder_gates)
+    encoder = gated(others["encoder"], joined, carry.encoder_cell)
+    mean, log_std, encoder_to_encoder = from_encoder(product("h_enc", encoder.hidden), others)
     q = Gaussian(mean, log_std)
     z = q.sample(noise)
-    decoder = gated(weights["decoder"], product("z", z) + carry.decoder_gates, carry.decoder_cell)
-    numbers, decoder_to_encoder, to_decoder = from_decoder(product("h_dec", decoder.hidden))
+    decoder = gated(others["decoder"], product("z", z) + carry.decoder_gates, carry.decoder_cell)
+    numbers, decoder_to_encoder, to_decoder = from_decoder(product("h_dec", decoder.hidden), others)
     addition, _ = attend.write(numbers)
     carry = Carry(
       canvas=carry.canvas + addition,
@@ -107,8 +115,8 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array):
     return carry, (q, z)
 
   # What the learned hidden states before the first step say, once for the whole batch.
-  _, _, encoder_to_encoder = from_encoder(state.encoder.hidden[None] @ merged["h_enc"])
-  numbers, decoder_to_encoder, to_decoder = from_decoder(state.decoder.hidden[None] @ merged["h_dec"])
+  _, _, encoder_to_encoder = from_encoder(state.encoder.hidden[None] @ merged["h_enc"], others)
+  numbers, decoder_to_encoder, to_decoder = from_decoder(state.decoder.hidden[None] @ merged["h_dec"], others)
   first = Carry(
     canvas=state.canvas[None],
     encoder_cell=state.encoder.cell[None],
@@ -118,8 +126,13 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array):
     numbers={name: value for name, value in numbers.items() if name.startswith("read")},
   )
   first = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape[1:])), first)
-  last, outputs = scan_products(step, merged, first, noise)
+  scan = scan_gradients_after if gradients_after else scan_products
+  last, outputs = scan(step, unroll, merged, others, first, noise)
   return last.canvas, outputs
+
+
+def without_kernel(weights: Weights) -> Weights:
+  return {name: value for name, value in weights.items() if name != "kernel"}
 
 
 def split_rows(kernel: jax.Array, sizes: list[int]) -> list[jax.Array]:

@@ -11,7 +11,7 @@ import pytest
 from latentjax.models import merged
 from latentjax.models.distributions import bernoulli_log_prob
 from latentjax.models.draw import DRAW, infer_step
-from latentjax.models.recurrence import scan
+from latentjax.models.recurrence import options, scan
 
 BATCH, STEPS, LATENTS = 3, 4, 2
 
@@ -32,30 +32,33 @@ def as_written(model, weights, images, noise):
   return state.canvas, (q, z)
 
 
-def regrouped(model, weights, images, noise):
-  return merged.infer(model.make_attention(), weights, images, noise)
+def regrouped(unroll, after, model, weights, images, noise):
+  return merged.infer(model.make_attention(), weights, images, noise, unroll, after)
 
 
 def loss(infer, model, weights, images, noise):
   """Something that every output reaches, z by itself too."""
   canvas, (q, z) = infer(model, weights, images, noise)
-  return -bernoulli_log_prob(canvas, images).mean() + q.kl_to_standard().mean() + jnp.sin(z).mean()
+  value = -bernoulli_log_prob(canvas, images).mean() + q.kl_to_standard().mean() + jnp.sin(z).mean()
+  return value, (canvas, q, z)
 
 
+@pytest.mark.parametrize(("unroll", "after"), [(1, False), (3, True)])
 @pytest.mark.parametrize(
   ("attention", "shape", "layer_norm"),
-  [
-    ("none", (5, 6, 1), False),
-    ("none", (4, 3, 2), True),
-    ("filterbank", (5, 6, 1), True),
-    ("filterbank", (6, 5, 2), False),
-  ],
+  [("none", (5, 6, 1), False), ("none", (4, 3, 2), True), ("filterbank", (6, 5, 2), True)],
 )
-def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape, layer_norm):
+def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape, layer_norm, unroll, after):
   model, *arguments = create(attention, shape, layer_norm=layer_norm)
-  expected = jax.jit(partial(as_written, model))(*arguments)
-  chex.assert_trees_all_close(jax.jit(partial(regrouped, model))(*arguments), expected, rtol=1e-5, atol=1e-5)
-  gradients = [
-    jax.jit(jax.grad(partial(loss, infer, model), argnums=(0, 1)))(*arguments) for infer in (as_written, regrouped)
-  ]
-  chex.assert_trees_all_close(*gradients, rtol=1e-5, atol=1e-5)
+  expected, actual = (
+    jax.jit(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 2), has_aux=True))(*arguments)
+    for infer in (as_written, partial(regrouped, unroll, after))
+  )
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_options_by_backend_can_be_overruled():
+  assert options(0, "auto", 10, "cpu") == (1, False)
+  assert options(0, "auto", 10, "gpu") == (10, True)
+  assert options(3, "after", 10, "cpu") == (3, True)
+  assert options(64, "step", 10, "gpu") == (10, False)
