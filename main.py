@@ -1,6 +1,6 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|sweep|show] [--config=configs/FILE.py:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--config=configs/FILE.py:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 """
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
 
 FLAGS = flags.FLAGS
-MODES = ["train", "evaluate", "sample", "sweep", "compare", "show"]
+MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
 flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
 flags.DEFINE_list("workdirs", None, "The runs that --mode=compare puts side by side; --workdir is where it writes.")
@@ -140,6 +140,8 @@ def main(argv: list[str]) -> None:
     name, args = mode, [workdirs_to_compare()]
   else:
     name, args = config_name(), [resolve(given)]
+    if mode == "benchmark":
+      name = f"benchmark-{name}"
     configs.check(args[0])
     if args[0].compile_cache:
       keep_compiled()

@@ -7,6 +7,7 @@ def get_config() -> ConfigDict:
   """The defaults of all keys outside `model`."""
   config = ConfigDict()
   config.seed = 0  # initialisation, order of images, binarisation of batches, noise
+  config.precision = "float32"  # float32 | tensorfloat32 | bfloat16: of matrix products; all else is float32
   config.compile_cache = True  # keep compiled programs between runs, in the user's cache directory
 
   config.data = ConfigDict()
@@ -38,6 +39,11 @@ def get_config() -> ConfigDict:
 
   config.sample = ConfigDict()
   config.sample.num_images = 64
+
+  config.benchmark = ConfigDict()
+  config.benchmark.phase = "train"  # train | eval | sample
+  config.benchmark.batch_sizes = (128,)
+  config.benchmark.measurements = 30
   return config
 
 

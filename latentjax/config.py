@@ -11,8 +11,17 @@ from ml_collections import ConfigDict
 
 from latentjax.errors import RunError, UsageError
 
-# Keys and sections that say how long to train and what to evaluate or draw, not which experiment it is.
-FREE = ("compile_cache", "train.epochs", "train.steps_per_call", "eval", "sample")
+# Keys and sections that say how long to train, how fast, and what to evaluate or draw, not which experiment it is.
+FREE = (
+  "compile_cache",
+  "train.epochs",
+  "train.steps_per_call",
+  "model.unroll",
+  "model.weight_gradients",
+  "eval",
+  "sample",
+  "benchmark",
+)
 
 ORIGINS = "run"  # what else config.json says: under which command, code, libraries and data the run was trained
 
@@ -28,13 +37,14 @@ NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
 FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
-WIDTHS: Rule = (
+COUNTS: Rule = (
   "one or more whole numbers, each at least 1, such as '(512, 256)'",
-  lambda value: len(value) > 0 and all(isinstance(width, int) and width >= 1 for width in value),
+  lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 1 for count in value),
 )
 
 RULES: dict[str, Rule] = {
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
+  "precision": one_of("float32", "tensorfloat32", "bfloat16"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "model.name": one_of("draw", "ladder_vae", "vae"),
   "model.attention": one_of("none", "filterbank"),
@@ -46,8 +56,10 @@ RULES: dict[str, Rule] = {
   "model.init_scale": POSITIVE,
   "model.variance_bias": FINITE,
   "model.stride_bias": FINITE,
-  "model.hidden_dims": WIDTHS,
-  "model.latent_dims": WIDTHS,
+  "model.unroll": ("0 or more", lambda value: value >= 0),
+  "model.weight_gradients": one_of("auto", "step", "after"),
+  "model.hidden_dims": COUNTS,
+  "model.latent_dims": COUNTS,
   "model.mlp_depth": AT_LEAST_ONE,
   "model.inference": one_of("ladder", "bottom_up"),
   "model.encoder_activation": one_of("relu", "tanh"),
@@ -70,6 +82,9 @@ RULES: dict[str, Rule] = {
   "eval.nll_samples": AT_LEAST_ONE,
   "eval.num_examples": NOT_NEGATIVE,
   "sample.num_images": AT_LEAST_ONE,
+  "benchmark.phase": one_of("train", "eval", "sample"),
+  "benchmark.batch_sizes": COUNTS,
+  "benchmark.measurements": ("at least 20", lambda value: value >= 20),
 }
 
 

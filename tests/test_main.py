@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,10 +269,39 @@ def test_sweep_trains_every_run_once_and_ends_with_a_table(tiny_cache, tmp_path)
 
 def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(main, "FLAGS", {"config": SimpleNamespace(config_filename="configs/vae.py:demo")})
-  workdirs = [main.new_workdir() for _ in range(5)]
+  workdirs = [main.new_workdir("vae-demo") for _ in range(5)]
   assert len(set(workdirs)) == 5
   assert all(workdir.name.startswith("vae-demo-") for workdir in workdirs)
+
+
+@pytest.mark.parametrize("phase", ["train", "eval", "sample"])
+def test_benchmark_needs_no_workdir(phase, tiny_cache, tmp_path):
+  """Also for batches larger than the set; it leaves its numbers in a new directory."""
+  sizes = ["--config.benchmark.batch_sizes=4,64", "--config.benchmark.measurements=20"]
+  shown = ok(tiny_cache, "--mode=benchmark", *TINY, *sizes, f"--config.benchmark.phase={phase}", cwd=tmp_path)
+  (file,) = tmp_path.glob("runs/benchmark-draw-demo-*/benchmark.json")
+  results = json.loads(file.read_text())
+  assert (results["phase"], results["precision"]) == (phase, "float32")
+  assert [row["batch_size"] for row in results["rows"]] == [4, 64]
+  for row in results["rows"]:
+    assert row["step_time_ms_p90"] >= row["step_time_ms"] > 0
+    assert row["images_per_second"] == pytest.approx(1e3 * row["batch_size"] / row["step_time_ms"])
+    assert row["flops_per_second"] == pytest.approx(row["flops_per_image"] * row["images_per_second"])
+    assert row["peak_memory_bytes"] >= row["temporary_memory_bytes"] > 0
+    assert row["matmul_ratio"] > 0
+  assert "images/s" in shown
+  assert file.name in shown
+
+
+def test_benchmark_leaves_a_run_as_it_was(trained, tiny_cache, tmp_path):
+  """It takes the run's own config."""
+  workdir = shutil.copytree(trained, tmp_path / "copy")
+  config = (workdir / "config.json").read_text()
+  before = {path.name for path in workdir.iterdir()}
+  ok(tiny_cache, "--mode=benchmark", f"--workdir={workdir}", "--config.benchmark.batch_sizes=3")
+  assert {path.name for path in workdir.iterdir()} == before | {"benchmark.json"}
+  assert json.loads((workdir / "benchmark.json").read_text())["config"]["model"]["hidden_dim"] == 8
+  assert (workdir / "config.json").read_text() == config
 
 
 def test_show_prints_the_resolved_config(tiny_cache):
@@ -290,7 +318,7 @@ BAD = {
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
-  "--mode=dance": "train|evaluate|sample|sweep|show",
+  "--mode=dance": "train|evaluate|sample|sweep|compare|benchmark|show",
   "--colour=red": "Unknown command line flag",
   "train": "is no flag",
   "--config.model.name=vae --config.train.batch_size=16": "configs/vae.py",
@@ -300,6 +328,10 @@ BAD = {
   "--config.train.learning_rate=-1": "train.learning_rate must be more than 0",
   "--config.data.name=mnits": "did you mean mnist",
   "--mode=sweep --config=configs/draw.py": "has no sweep()",
+  "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
+  "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
+  "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
+  "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--mode=evaluate": "needs the --workdir",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--mode=sample --workdir=EMPTY": "has no config.json",

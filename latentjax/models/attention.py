@@ -90,4 +90,5 @@ def read(image: jax.Array, where: Window, size: int) -> jax.Array:
 def write(patch: jax.Array, where: Window, height: int, width: int) -> jax.Array:
   """[H, W, C] image of a patch [N, N, C]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
   vertical, horizontal = filters(where, patch.shape[0], height, width)
-  return jnp.einsum("nh,nmc,mw->hwc", vertical, patch, horizontal) / where.intensity
+  scaled = patch / where.intensity  # here and not on the image, which is larger
+  return jnp.einsum("nh,nmc,mw->hwc", vertical, scaled, horizontal)

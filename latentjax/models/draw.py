@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from latentjax.models import merged, recurrence
 from latentjax.models.attention import Window
 from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
 from latentjax.models.heads import FilterbankAttention, NoAttention, Weights, dense
@@ -54,6 +55,7 @@ class DRAW(nn.Module):
     init_scale: standard deviation of the initial weights.
     variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
       unit variance and a grid over the whole image.
+    unroll, weight_gradients: how steps are scanned, see `recurrence.options`; they change the speed and nothing else.
   """
 
   image_shape: tuple[int, int, int]
@@ -67,6 +69,8 @@ class DRAW(nn.Module):
   init_scale: float = 0.05
   variance_bias: float = 0.0
   stride_bias: float = 0.0
+  unroll: int = 0
+  weight_gradients: str = "auto"
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
@@ -97,11 +101,12 @@ class DRAW(nn.Module):
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    step = partial(infer_step, self.make_attention(), images)
-    state, (q, z, _) = scan(step, self.weights, self.initial_state(len(images)), noise)
+    unroll, after = recurrence.options(self.unroll, self.weight_gradients, self.num_steps, jax.default_backend())
+    # `infer_step`, T times.
+    canvas, (q, z) = merged.infer(self.make_attention(), self.weights, images, noise, unroll, after)
     return Terms(
-      logits=state.canvas,
-      log_px=bernoulli_log_prob(state.canvas, images),
+      logits=canvas,
+      log_px=bernoulli_log_prob(canvas, images),
       kl=q.kl_to_standard().T,  # [B, T]
       log_pz=standard_normal_log_prob(z).T,
       log_qz=q.log_prob(z).T,
@@ -164,8 +169,8 @@ def infer_step(attend, images: jax.Array, weights: Weights, state: State, noise:
   """
   h_dec = state.decoder.hidden
   error = images - jax.nn.sigmoid(state.canvas)
-  glimpse, read_window = attend.read(weights["attention"], images, error, h_dec)
-  encoder = lstm(weights["encoder"], state.encoder, [glimpse, h_dec])
+  glimpse, read_window = attend.read(head_numbers(weights, h_dec), images, error)
+  encoder = lstm(weights["encoder"], state.encoder, [*attend.fixed(images), glimpse, h_dec])
   q = Gaussian(*jnp.split(dense(weights["posterior"], encoder.hidden), 2, axis=-1))
   z = q.sample(noise)
   state, (_, write_window) = generate_step(attend, weights, state.replace(encoder=encoder), z)
@@ -179,6 +184,11 @@ def generate_step(attend, weights: Weights, state: State, z: jax.Array):
     The new state (its encoder untouched), and (canvas, write window).
   """
   decoder = lstm(weights["decoder"], state.decoder, [z])
-  addition, write_window = attend.write(weights["attention"], decoder.hidden)
+  addition, write_window = attend.write(head_numbers(weights, decoder.hidden))
   state = state.replace(canvas=state.canvas + addition, decoder=decoder)
   return state, (state.canvas, write_window)
+
+
+def head_numbers(weights: Weights, h_dec: jax.Array) -> Weights:
+  """W(h_dec) of every head, by name; those that a caller leaves unused cost nothing once compiled."""
+  return {name: dense(head, h_dec) for name, head in weights["attention"].items()}

@@ -1,6 +1,7 @@
 """How DRAW looks at an image and writes on its canvas: linear heads on the decoder, with or without attention.
 
-Both kinds have the same three functions: `init` makes their weights, `read` and `write` use them for a batch.
+Both kinds have the same functions: `init` makes the weights of their heads; `fixed` and `read` make a glimpse, `write`
+an addition to the canvas, for a batch. A head's `numbers` are W(h_dec), named as its weights are.
 Shapes: B batch, H W C image, N glimpse, U hidden units.
 """
 
@@ -31,13 +32,17 @@ class NoAttention:
     height, width, channels = self.image_shape
     return {"write": init_dense(key, units, height * width * channels)}
 
-  def read(self, weights: Weights, images: jax.Array, error: jax.Array, h_dec: jax.Array) -> tuple[jax.Array, None]:
-    del weights, h_dec
-    flat = partial(jnp.reshape, shape=(len(images), -1))
-    return jnp.concatenate([flat(images), flat(error)], axis=-1), None
+  def fixed(self, images: jax.Array) -> list[jax.Array]:
+    """The part of the glimpse that is the same at every step: the image."""
+    return [images.reshape(len(images), -1)]
 
-  def write(self, weights: Weights, h_dec: jax.Array) -> tuple[jax.Array, None]:
-    return dense(weights["write"], h_dec).reshape(-1, *self.image_shape), None
+  def read(self, numbers: Weights, images: jax.Array, error: jax.Array) -> tuple[jax.Array, None]:
+    """[B, H W C] the rest of it: the error image."""
+    del numbers
+    return error.reshape(len(images), -1), None
+
+  def write(self, numbers: Weights) -> tuple[jax.Array, None]:
+    return numbers["write"].reshape(-1, *self.image_shape), None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,22 +68,25 @@ class FilterbankAttention:
       "write": init_dense(patch_key, units, self.write_size**2 * self.image_shape[-1]),
     }
 
-  def window(self, weights: Weights, h_dec: jax.Array, size: int) -> attention.Window:
+  def window(self, numbers: jax.Array, size: int) -> attention.Window:
     height, width, _ = self.image_shape
-    return jax.vmap(partial(attention.window, size=size, height=height, width=width))(dense(weights, h_dec))
+    return jax.vmap(partial(attention.window, size=size, height=height, width=width))(numbers)
 
-  def read(
-    self, weights: Weights, images: jax.Array, error: jax.Array, h_dec: jax.Array
-  ) -> tuple[jax.Array, attention.Window]:
-    where = self.window(weights["read_window"], h_dec, self.read_size)
+  def fixed(self, images: jax.Array) -> list[jax.Array]:
+    """No part of the glimpse stays the same while the window moves."""
+    del images
+    return []
+
+  def read(self, numbers: Weights, images: jax.Array, error: jax.Array) -> tuple[jax.Array, attention.Window]:
+    where = self.window(numbers["read_window"], self.read_size)
     both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C], one window for both
     glimpse = jax.vmap(partial(attention.read, size=self.read_size))(both, where)  # [B, N, N, 2C]
     return glimpse.reshape(len(images), -1), where
 
-  def write(self, weights: Weights, h_dec: jax.Array) -> tuple[jax.Array, attention.Window]:
+  def write(self, numbers: Weights) -> tuple[jax.Array, attention.Window]:
     height, width, channels = self.image_shape
-    where = self.window(weights["write_window"], h_dec, self.write_size)
-    patch = dense(weights["write"], h_dec).reshape(-1, self.write_size, self.write_size, channels)
+    where = self.window(numbers["write_window"], self.write_size)
+    patch = numbers["write"].reshape(-1, self.write_size, self.write_size, channels)
     return jax.vmap(partial(attention.write, height=height, width=width))(patch, where), where
 
 

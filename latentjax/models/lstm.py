@@ -40,19 +40,27 @@ def lstm(weights: Weights, state: LSTMState, inputs: Sequence[jax.Array]) -> LST
 
       i, f, g, o = [inputs, h] W + b,  c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
 
+  Args:
+    inputs: arrays [B, ...], put side by side.
+  """
+  return gated(weights, jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"], state.cell)
+
+
+def gated(weights: Weights, joined: jax.Array, cell: jax.Array) -> LSTMState:
+  """The step after its product.
+
   With layer-norm weights each gate's pre-activation and the cell seen by the output are normalised over
   units (Ba et al. 2016, arXiv:1607.06450), the input and recurrent contributions together.
 
   Args:
-    inputs: arrays [B, ...], put side by side.
+    joined: [B, 4 U] [inputs, h] W. cell: [B, U] before the step.
   """
-  joined = jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"]  # [B, 4 U]
   normalised = "gate_scale" in weights
   if normalised:
     gates = joined.reshape(*joined.shape[:-1], 4, -1)  # [B, 4, U]
     joined = (standardise(gates) * weights["gate_scale"][None]).reshape(joined.shape)
   i, f, g, o = jnp.split(joined + weights["bias"][None], 4, axis=-1)
-  cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+  cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
   seen = standardise(cell) * weights["cell_scale"][None] + weights["cell_bias"][None] if normalised else cell
   return LSTMState(hidden=jax.nn.sigmoid(o) * jnp.tanh(seen), cell=cell)
 

@@ -29,6 +29,9 @@ from latentjax.training.state import (
 NEVER = jnp.iinfo(jnp.int32).max
 STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
 
+# How the inputs of matrix products are rounded; sums, weights and all else stay float32. A CPU rounds none of them.
+PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
+
 
 @struct.dataclass
 class Metrics:
@@ -180,15 +183,22 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
   def sample(variables, key, count):
     return model.apply(variables, key, count, method="sample")
 
+  def compiled(function, **options):
+    def at_precision(*args):
+      with jax.default_matmul_precision(PRECISIONS[config.precision]):
+        return function(*args)
+
+    return jax.jit(at_precision, **options)
+
   return Steps(
     init=jax.jit(partial(create_state, model, optimizer, config.train.ema_decay)),
     order=jax.jit(partial(epoch_order, num_images=num_images)),
-    train=jax.jit(train, donate_argnums=0),
-    collect=jax.jit(collect),
-    evaluate=jax.jit(lambda variables, images, key: apply(variables, to_pixels(images), key)),
-    encode=jax.jit(encode),
-    weigh=jax.jit(weigh),
-    sample=jax.jit(sample, static_argnums=2),
+    train=compiled(train, donate_argnums=0),
+    collect=compiled(collect),
+    evaluate=compiled(lambda variables, images, key: apply(variables, to_pixels(images), key)),
+    encode=compiled(encode),
+    weigh=compiled(weigh),
+    sample=compiled(sample, static_argnums=2),
     learning_rate=schedule,
     beta=beta,
   )

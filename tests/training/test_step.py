@@ -298,3 +298,21 @@ def test_the_configs_learning_rate_is_the_steps():
   steps, state = probing(train__learning_rate=0.02)
   state, _ = advance(steps, state, 1)
   assert float(state.params["w"]) == pytest.approx(0.02, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("precision", "written"),
+  [
+    ("float32", "precision = [HIGHEST, HIGHEST]"),
+    ("tensorfloat32", "[HIGH, HIGH]"),
+    ("bfloat16", "lhs_precision_type = bf16"),
+  ],
+)
+def test_precision_reaches_every_product(precision, written):
+  """Of the forward and of the backward pass, whatever the process's own default is."""
+  steps = vae_steps(precision=precision)
+  state = jax.eval_shape(steps.init, jax.random.key(0))
+  text = steps.train.lower(state, IMAGES, steps.order(ORDER, 0), NOISE, jnp.int32(1)).as_text()
+  products = [line for line in text.splitlines() if "dot_general" in line]
+  assert len(products) == 3 * 4 - 1  # each product has two gradients, but nobody asks for the image's
+  assert all(written in line for line in products), products

@@ -1,0 +1,131 @@
+"""latentjax against PyTorch: one training step of the same model, by turns on the same cores, in one table.
+
+    python -m benchmarks.race [--configs vae:default draw:base ...] [--batch-size 128] [--rounds 20] [--threads 2]
+
+Every contestant lives in a process of its own and waits for its turn, A B C A B C ...; a ratio compares turns of the
+same round, so that whatever else the machine does falls on all of them alike. Contestants on a CPU are held to the
+same cores and number of threads.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
+TURN = 0.25  # seconds that one turn should last
+IMAGES = (28, 28, 1)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="FILE:VARIANT", help="of configs/")
+  parser.add_argument("--ways", nargs="+", choices=["eager", "compile", "graph"], help="of PyTorch; all by default")
+  parser.add_argument("--batch-size", type=int, default=128)
+  parser.add_argument("--rounds", type=int, default=20)
+  parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores for each contestant")
+  parser.add_argument("--precision", choices=["float32", "tensorfloat32", "bfloat16"], default="float32")
+  parser.add_argument("--json", type=Path, help="also write all turns to this file")
+  options = parser.parse_args()
+  results = []
+  for name in options.configs:
+    if not Path(__file__).parents[1].joinpath("configs", name.partition(":")[0] + ".py").exists():
+      print(f"{name}: no such config here, left out")
+      continue
+    results.append({"config": name, "turns": race(name, options)})
+  title = f"{options.precision}, batch {options.batch_size}, {options.threads} CPU cores, {options.rounds} rounds"
+  Console(width=100).print(table(results, options.batch_size, title))
+  if options.json:
+    options.json.write_text(json.dumps(vars(options) | {"results": results}, default=str, indent=2) + "\n")
+
+
+def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
+  """Milliseconds per step of every turn of every contestant."""
+  context = multiprocessing.get_context("spawn")
+  ways = options.ways or (["eager", "compile", "graph"] if has_gpu() else ["eager", "compile"])
+  pipes, processes = {}, []
+  try:
+    for contestant in ("latentjax", *(f"torch {way}" for way in ways)):
+      here, there = context.Pipe()
+      process = context.Process(target=work, args=(there, contestant, name, options), daemon=True)
+      process.start()
+      there.close()
+      processes.append(process)
+      pipes[contestant] = here
+      here.recv()  # compiled and warm, before the next one starts
+    steps = {contestant: max(1, round(TURN / turn(pipe, 2) * 2)) for contestant, pipe in pipes.items()}
+    turns = {contestant: [] for contestant in pipes}
+    for _ in range(options.rounds):
+      for contestant, pipe in pipes.items():
+        turns[contestant].append(1e3 * turn(pipe, steps[contestant]) / steps[contestant])
+    return turns
+  finally:
+    for process in processes:
+      process.kill()
+
+
+def has_gpu() -> bool:
+  return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def turn(pipe, count: int) -> float:
+  """Seconds that a contestant takes for `count` steps."""
+  time.sleep(0.01)  # threads of the one before go to sleep
+  pipe.send(count)
+  return pipe.recv()
+
+
+def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
+  """A contestant's process: prepares its step, then does as many as it is told to, and says how long they took."""
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # before any thread pool counts cores
+  file, _, variant = name.partition(":")
+  config = importlib.import_module(f"configs.{file}").get_config(variant)
+  config.precision = options.precision
+  count = options.batch_size * max(2, 4096 // options.batch_size)
+  images = np.random.default_rng(0).integers(0, 256, (count, *IMAGES), np.uint8)
+  if contestant == "latentjax":
+    from latentjax import models
+    from latentjax.modes.benchmark import create_workload
+
+    call = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size).call
+  else:
+    import torch
+
+    from benchmarks.torch_steps import Training
+
+    torch.set_num_threads(options.threads)
+    call = Training(config, images, options.batch_size, contestant.removeprefix("torch ")).call
+  for _ in range(3):
+    call(2)
+  pipe.send("ready")
+  while True:
+    count = pipe.recv()
+    began = time.perf_counter()
+    call(count)
+    pipe.send(time.perf_counter() - began)
+
+
+def table(results: list[dict], batch_size: int, title: str) -> Table:
+  """Medians of all turns, and how many times longer a peer takes: the median, least and greatest ratio of a round."""
+  out = Table("config", "step", title=title, title_justify="left")
+  for column in ("ms", "images/s", "x latentjax", "least", "greatest"):
+    out.add_column(column, justify="right")
+  for result in results:
+    ours = np.array(result["turns"]["latentjax"])
+    for contestant, turns in result["turns"].items():
+      ratios = np.array(turns) / ours
+      median = np.median(turns)
+      spread = [f"{f(ratios):.2f}" for f in (np.median, np.min, np.max)]
+      out.add_row(result["config"], contestant, f"{median:.2f}", f"{1e3 * batch_size / median:,.0f}", *spread)
+  return out
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,201 @@
+"""The models of latentjax written again in PyTorch, batched, to be raced against.
+
+Every model is called as `model(images [B, H, W, C], noise)` and returns (log p(x|z) [B], KL per group [B, L]), in nats,
+with the sizes and equations of `latentjax/models`. `noise_shapes` says what `noise` must be.
+Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps, L groups.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+
+def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
+  """The peer of the model that `config.model` describes.
+
+  Raises:
+    ValueError: it uses an option that the peers leave out.
+  """
+  fields = config.to_dict()
+  if fields.get("layer_norm"):
+    raise ValueError("the peer of DRAW has no layer norm")
+  return {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE}[fields["name"]](image_shape, fields)
+
+
+def log_bernoulli(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+  """[B] log p(x|z) of logits and images [B, pixels]."""
+  return -F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum(-1)
+
+
+def kl_to_standard(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+  return 0.5 * (mean.square() + (2 * log_std).exp() - 2 * log_std - 1).sum(-1)
+
+
+def mlp(widths: list[int], activation: type[nn.Module]) -> nn.Sequential:
+  layers = [[nn.Linear(a, b), activation()] for a, b in pairwise(widths)]
+  return nn.Sequential(*(layer for pair in layers for layer in pair))
+
+
+class VAE(nn.Module):
+  """See latentjax/models/vae.py."""
+
+  def __init__(self, image_shape, fields):
+    super().__init__()
+    pixels, latents, widths = _pixels(image_shape), fields["latent_dim"], list(fields["hidden_dims"])
+    activations = {"relu": nn.ReLU, "tanh": nn.Tanh}
+    self.latents = latents
+    self.encoder = mlp([pixels, *widths], activations[fields["encoder_activation"]])
+    self.posterior = nn.Linear(widths[-1], 2 * latents)
+    self.decoder = mlp([latents, *widths[::-1]], activations[fields["decoder_activation"]])
+    self.pixels = nn.Linear(widths[0], pixels)
+
+  def noise_shapes(self, batch: int) -> list[tuple[int, ...]]:
+    return [(batch, self.latents)]
+
+  def forward(self, images, noise):
+    images = images.flatten(1)
+    mean, log_std = self.posterior(self.encoder(images)).chunk(2, -1)
+    z = mean + log_std.exp() * noise[0]
+    return log_bernoulli(self.pixels(self.decoder(z)), images), kl_to_standard(mean, log_std)[:, None]
+
+
+class LadderVAE(nn.Module):
+  """Sonderby et al. 2016: the posterior of a layer is the precision-weighted merge of what comes up and goes down.
+
+      q(z_i | z_{i+1}, x): var_q = 1/(1/var^ + 1/var_p),  mu_q = var_q (mu^/var^ + mu_p/var_p)
+
+  One linear layer with batch norm and leaky rectifier per MLP; variances are softplus of a linear layer.
+  """
+
+  def __init__(self, image_shape, fields):
+    super().__init__()
+    pixels, widths, latents = _pixels(image_shape), list(fields["hidden_dims"]), list(fields["latent_dims"])
+    self.latents = latents
+    self.up = nn.ModuleList(_layer(a, b) for a, b in pairwise([pixels, *widths]))
+    self.upward = nn.ModuleList(nn.Linear(h, 2 * z) for h, z in zip(widths, latents, strict=True))
+    # From z_{i+1} to the prior of z_i, through a layer as wide as the one below.
+    self.down = nn.ModuleList(_layer(z, h) for z, h in zip(latents[1:], widths[1:], strict=True))
+    self.downward = nn.ModuleList(nn.Linear(h, 2 * z) for h, z in zip(widths[1:], latents[:-1], strict=True))
+    self.decoder = _layer(latents[0], widths[0])
+    self.pixels = nn.Linear(widths[0], pixels)
+
+  def noise_shapes(self, batch):
+    return [(batch, z) for z in self.latents]
+
+  def forward(self, images, noise):
+    images = images.flatten(1)
+    features, bottom_up = images, []
+    for layer, head in zip(self.up, self.upward, strict=True):
+      features = layer(features)
+      bottom_up.append(_mean_variance(head(features)))
+    mean, variance = bottom_up[-1]
+    kls = [0.5 * (mean.square() + variance - variance.log() - 1).sum(-1)]
+    z = mean + variance.sqrt() * noise[-1]
+    for i in reversed(range(len(self.down))):
+      prior_mean, prior_variance = _mean_variance(self.downward[i](self.down[i](z)))
+      mean_up, variance_up = bottom_up[i]
+      variance = 1 / (1 / variance_up + 1 / prior_variance)
+      mean = variance * (mean_up / variance_up + prior_mean / prior_variance)
+      ratio = variance / prior_variance
+      kls.append(0.5 * ((mean - prior_mean).square() / prior_variance + ratio - ratio.log() - 1).sum(-1))
+      z = mean + variance.sqrt() * noise[i]
+    return log_bernoulli(self.pixels(self.decoder(z)), images), torch.stack(kls[::-1], -1)
+
+
+class DRAW(nn.Module):
+  """See latentjax/models/draw.py. One linear layer per LSTM, heads and posterior, as a good eager program has it."""
+
+  def __init__(self, image_shape, fields):
+    super().__init__()
+    self.image_shape, self.steps, self.latents = image_shape, fields["num_steps"], fields["latent_dim"]
+    self.attend = fields["attention"] == "filterbank"
+    self.read_size, self.write_size = fields["read_size"], fields["write_size"]
+    pixels, units, channels = _pixels(image_shape), fields["hidden_dim"], image_shape[-1]
+    num_read = 2 * self.read_size**2 * channels if self.attend else 2 * pixels
+    num_write = self.write_size**2 * channels if self.attend else pixels
+    self.encoder = nn.Linear(num_read + 2 * units, 4 * units)
+    self.posterior = nn.Linear(units, 2 * self.latents)
+    self.decoder = nn.Linear(self.latents + units, 4 * units)
+    self.write = nn.Linear(units, num_write)
+    self.read_window = nn.Linear(units, 5) if self.attend else None
+    self.write_window = nn.Linear(units, 5) if self.attend else None
+    self.canvas = nn.Parameter(torch.zeros(image_shape))
+    self.states = nn.Parameter(torch.zeros(4, units))  # hidden and cell of the encoder, hidden and cell of the decoder
+    for name, parameter in self.named_parameters():
+      if parameter.ndim == 2 and name != "states":
+        nn.init.normal_(parameter, std=fields["init_scale"])
+      elif name.endswith("bias"):
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+      for lstm in (self.encoder, self.decoder):
+        lstm.bias[units : 2 * units] = 1.0
+      for head in filter(None, (self.read_window, self.write_window)):
+        head.bias[2], head.bias[3] = fields["variance_bias"], fields["stride_bias"]
+
+  def noise_shapes(self, batch):
+    return [(self.steps, batch, self.latents)]
+
+  def forward(self, images, noise):
+    batch, kls = len(images), []
+    canvas = self.canvas.expand(batch, *self.image_shape)
+    h_enc, c_enc, h_dec, c_dec = (state.expand(batch, -1) for state in self.states)
+    for drawn in noise[0]:
+      error = images - canvas.sigmoid()
+      h_enc, c_enc = _lstm(self.encoder, [self._read(images, error, h_dec), h_dec, h_enc], c_enc)
+      mean, log_std = self.posterior(h_enc).chunk(2, -1)
+      kls.append(kl_to_standard(mean, log_std))
+      h_dec, c_dec = _lstm(self.decoder, [mean + log_std.exp() * drawn, h_dec], c_dec)
+      canvas = canvas + self._write(h_dec)
+    return log_bernoulli(canvas.flatten(1), images.flatten(1)), torch.stack(kls, -1)
+
+  def _read(self, images, error, h_dec):
+    if not self.attend:
+      return torch.cat([images.flatten(1), error.flatten(1)], -1)
+    vertical, horizontal, intensity = self._window(self.read_window(h_dec), self.read_size)
+    both = torch.cat([images, error], -1).permute(0, 3, 1, 2)  # [B, 2C, H, W]
+    glimpse = vertical[:, None] @ both @ horizontal[:, None].mT  # [B, 2C, N, N]
+    return (intensity[:, None] * glimpse).permute(0, 2, 3, 1).flatten(1)
+
+  def _write(self, h_dec):
+    if not self.attend:
+      return self.write(h_dec).view(-1, *self.image_shape)
+    vertical, horizontal, intensity = self._window(self.write_window(h_dec), self.write_size)
+    patch = self.write(h_dec).view(-1, self.write_size, self.write_size, self.image_shape[-1]).permute(0, 3, 1, 2)
+    return (vertical[:, None].mT @ patch @ horizontal[:, None] / intensity[:, None]).permute(0, 2, 3, 1)
+
+  def _window(self, numbers, size):
+    """Filters [B, N, H] and [B, N, W], and the intensity [B, 1, 1]."""
+    height, width, _ = self.image_shape
+    g_x, g_y, log_variance, log_stride, log_intensity = numbers[:, :, None].unbind(1)  # [B, 1]
+    offsets = torch.arange(size, device=numbers.device) - 0.5 * (size - 1)
+    stride = (max(height, width) - 1) / max(size - 1, 1) * log_stride.exp()
+
+    def filters(center, extent):
+      means = center + offsets * stride  # [B, N]
+      distance = torch.arange(extent, device=numbers.device) - means[:, :, None]  # [B, N, extent]
+      return (-0.5 * distance.square() / log_variance.exp()[:, :, None]).softmax(-1)
+
+    center_y, center_x = 0.5 * (height + 1) * (g_y + 1) - 1, 0.5 * (width + 1) * (g_x + 1) - 1
+    return filters(center_y, height), filters(center_x, width), log_intensity.exp()[:, :, None]
+
+
+def _pixels(image_shape) -> int:
+  height, width, channels = image_shape
+  return height * width * channels
+
+
+def _layer(inputs: int, outputs: int) -> nn.Sequential:
+  return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.LeakyReLU())
+
+
+def _mean_variance(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+  mean, variance = both.chunk(2, -1)
+  return mean, F.softplus(variance)
+
+
+def _lstm(layer: nn.Linear, inputs: list[torch.Tensor], cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+  i, f, g, o = layer(torch.cat(inputs, -1)).chunk(4, -1)
+  cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+  return o.sigmoid() * cell.tanh(), cell

@@ -1,0 +1,202 @@
+"""--mode=benchmark: how fast this machine trains, evaluates or samples a config, beside its own matmul rate.
+
+Needs no workdir of a run: weights are fresh, and time does not depend on them.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from latentjax import models
+from latentjax.console import console
+from latentjax.data import dataset
+from latentjax.training.flops import create_product, matmul_flops
+from latentjax.training.step import create_steps
+from latentjax.workdir import record
+
+SHORTEST = 0.1  # seconds that one measurement should last, so that calling it weighs little
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """What is timed: a compiled function with its arguments on the device.
+
+  Attributes:
+    call: (count) -> None does `count` steps and waits for them.
+    compiled: the executable, for what it says of its memory.
+    compile_seconds: tracing, lowering and compiling.
+    flops: of one step, see `matmul_flops`.
+    most_steps: that training gives one call.
+  """
+
+  call: Callable[[int], None]
+  compiled: Any
+  compile_seconds: float
+  flops: int
+  most_steps: int
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  """Measures every batch size, prints a table and writes benchmark.json.
+
+  Raises:
+    UsageError: the data do not fit the config, or the workdir holds another experiment.
+    RunError: the data cannot be had, or the disk refused.
+  """
+  if (workdir / "config.json").exists():
+    record.require_same(workdir, config)
+  data = dataset.load(config.data.name, config.data.binarization)
+  model = models.create(config.model, data.image_shape)
+  workdir.mkdir(parents=True, exist_ok=True)
+  jax.config.update("jax_enable_compilation_cache", False)  # or compile_seconds would tell how fast a disk is
+
+  phase, device = config.benchmark.phase, jax.devices()[0]
+  results = {
+    "phase": phase,
+    "precision": config.precision,
+    "device": device.device_kind,
+    "backend": device.platform,
+    "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "jax": jax.__version__,
+    "measurements": config.benchmark.measurements,
+    "rows": [],
+    "config": config.to_dict(),
+  }
+  ignored = " (which a CPU computes in float32)" if device.platform == "cpu" and config.precision != "float32" else ""
+  console.print(
+    f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on {device.device_kind}"
+    f" ({results['cpu_cores']} CPU cores)"
+  )
+  for batch_size in config.benchmark.batch_sizes:
+    workload = create_workload(config, model, data.train, batch_size)
+    results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
+  console.print(table(results))
+  record.write_whole(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")
+  console.print(f"  {workdir / 'benchmark.json'}")
+
+
+def create_workload(config: ConfigDict, model, images: np.ndarray, batch_size: int) -> Workload:
+  """Compiles the phase that `config.benchmark.phase` names, for one batch size.
+
+  Args:
+    images: [M, H, W, C] uint8; repeated where they do not fill a batch.
+  """
+  config = config.copy_and_resolve_references()
+  config.train.batch_size = batch_size
+  images = jax.device_put(np.resize(images, (max(len(images), batch_size), *images.shape[1:])))
+  steps = create_steps(config, model, len(images))
+  init_key, order_key, key = jax.random.split(jax.random.key(config.seed), 3)
+  state = steps.init(init_key)
+
+  def compile_ahead(function, *args):
+    began = time.perf_counter()
+    traced = function.trace(*args)
+    compiled = traced.lower().compile()
+    return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
+
+  if config.benchmark.phase == "train":
+    order = steps.order(order_key, 0)
+    compiled, seconds, flops = compile_ahead(steps.train, state, images, order, key, jnp.int32(1))
+
+    def call(count):
+      nonlocal state
+      state, metrics = compiled(state, images, order, key, jnp.int32(count))
+      jax.block_until_ready((state, metrics))
+
+  else:
+    if config.benchmark.phase == "eval":
+      function, args, dynamic = steps.evaluate, (state.variables, images[:batch_size], key), 3
+    else:
+      function, args, dynamic = steps.sample, (state.variables, key, batch_size), 2
+    compiled, seconds, flops = compile_ahead(function, *args)
+
+    def call(count):
+      for _ in range(count):
+        out = compiled(*args[:dynamic])
+      jax.block_until_ready(out)
+
+  return Workload(call, compiled, seconds, flops, config.train.steps_per_call)
+
+
+def measure(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:
+  """Times a workload and the machine's own large product by turns, so that both see the same machine."""
+  product, product_flops = create_product(precision)
+  for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
+    jax.block_until_ready(product())
+    once = seconds_of(lambda: workload.call(1))
+  count = int(np.clip(round(SHORTEST / once), 1, workload.most_steps))
+  workload.call(count)
+  step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)
+  for i in range(measurements):
+    product_seconds[i] = seconds_of(lambda: jax.block_until_ready(product()))
+    step_seconds[i] = seconds_of(lambda: workload.call(count)) / count
+  median = float(np.median(step_seconds))
+  memory = memory_bytes(workload.compiled)
+  return {
+    "batch_size": batch_size,
+    "steps_per_measurement": count,
+    "compile_seconds": workload.compile_seconds,
+    "step_time_ms": 1e3 * median,
+    "step_time_ms_p90": 1e3 * float(np.quantile(step_seconds, 0.9)),
+    "images_per_second": batch_size / median,
+    **memory,
+    "flops_per_image": workload.flops / batch_size,
+    "flops_per_second": workload.flops / median,
+    "matmul_flops_per_second": product_flops / float(np.median(product_seconds)),
+    "matmul_ratio": float(np.median(workload.flops / step_seconds * product_seconds / product_flops)),
+  }
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+  began = time.perf_counter()
+  call()
+  return time.perf_counter() - began
+
+
+def memory_bytes(compiled) -> dict[str, int | None]:
+  """What the compiled program says it needs: at its peak with its arguments, and for its temporary arrays."""
+  stats = compiled.memory_analysis()
+  if stats is None:  # a backend that does not say
+    return {"peak_memory_bytes": None, "temporary_memory_bytes": None}
+  temporary = stats.temp_size_in_bytes
+  arguments_and_outputs = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+  return {"peak_memory_bytes": arguments_and_outputs + temporary, "temporary_memory_bytes": temporary}
+
+
+def table(results: dict[str, Any]) -> Table:
+  """A column for every batch size."""
+  lines = {
+    "ms per step, median": lambda row: f"{row['step_time_ms']:.2f}",
+    "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",
+    "images/s": lambda row: f"{row['images_per_second']:,.0f}",
+    "seconds to compile": lambda row: f"{row['compile_seconds']:.1f}",
+    "memory at its peak, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
+    "of it temporary, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
+    "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
+    "GFLOP/s": lambda row: f"{row['flops_per_second'] / 1e9:,.1f}",
+    "GFLOP/s of a large product": lambda row: f"{row['matmul_flops_per_second'] / 1e9:,.1f}",
+    "ratio of the two": lambda row: f"{row['matmul_ratio']:.2f}",
+  }
+  rows = results["rows"]
+  out = Table("batch size", caption=f"of {results['measurements']} measurements")
+  for row in rows:
+    out.add_column(str(row["batch_size"]), justify="right")
+  for name, show in lines.items():
+    out.add_row(name, *(show(row) for row in rows))
+  return out
+
+
+def mebibytes(count: int | None) -> str:
+  return "-" if count is None else f"{count / 2**20:,.1f}"

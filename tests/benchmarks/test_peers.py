@@ -1,0 +1,124 @@
+"""The peers in PyTorch compute what latentjax computes; a race between different models would say nothing.
+
+Skipped where PyTorch is not installed: benchmarks/requirements.txt brings it.
+"""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from latentjax import models
+
+torch = pytest.importorskip("torch")
+torch_models = importlib.import_module("benchmarks.torch_models")
+torch_steps = importlib.import_module("benchmarks.torch_steps")
+
+SHAPE, BATCH = (7, 6, 1), 4
+KEY = 3
+
+
+def get_config(file: str, variant: str, **changes):
+  config = importlib.import_module(f"configs.{file}").get_config(variant)
+  small = {"num_steps": 3, "hidden_dim": 6, "hidden_dims": (8, 6), "latent_dim": 3, "read_size": 2, "write_size": 3}
+  config.model.update({key: value for key, value in small.items() if key in config.model} | changes)
+  return config
+
+
+def random_params(model):
+  """Weights of ordinary size everywhere, biases and initial states too."""
+  start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))["params"]
+  generator = np.random.default_rng(0)
+  return jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), start)
+
+
+def linear(layer, weights) -> None:
+  with torch.no_grad():
+    layer.weight.copy_(torch.tensor(np.asarray(weights["kernel"]).T))
+    layer.bias.copy_(torch.tensor(np.asarray(weights["bias"])))
+
+
+def copy_vae(peer, params) -> None:
+  for name in ("encoder", "decoder"):
+    for index, layer in enumerate(params[name].values()):
+      linear(getattr(peer, name)[2 * index], layer)
+  for name in ("posterior", "pixels"):
+    linear(getattr(peer, name), params[name])
+
+
+def copy_draw(peer, params) -> None:
+  weights = params["weights"]
+  for name in ("encoder", "decoder", "posterior"):
+    linear(getattr(peer, name), weights[name])
+  for name, head in weights["attention"].items():
+    linear(getattr(peer, name), head)
+  initial = weights["initial"]
+  states = (initial.encoder.hidden, initial.encoder.cell, initial.decoder.hidden, initial.decoder.cell)
+  with torch.no_grad():
+    peer.canvas.copy_(torch.tensor(np.asarray(initial.canvas)))
+    peer.states.copy_(torch.tensor(np.stack(states)))
+
+
+@pytest.mark.parametrize(
+  ("file", "variant", "changes", "copy", "shape"),
+  [
+    ("vae", "default", {"decoder_activation": "tanh"}, copy_vae, SHAPE),
+    ("draw", "base", {}, copy_draw, SHAPE),
+    ("draw", "filterbank", {}, copy_draw, (6, 7, 3)),
+  ],
+)
+def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, variant, changes, copy, shape):
+  config = get_config(file, variant, **changes)
+  model = models.create(config.model, shape)
+  params = random_params(model)
+  images = (np.random.default_rng(1).random((BATCH, *shape)) < 0.5).astype(np.float32)
+  terms = jax.jit(model.apply)({"params": params}, images, jax.random.key(KEY))
+
+  peer = torch_models.create(config.model, shape)
+  copy(peer, params)
+  (noise_shape,) = peer.noise_shapes(BATCH)
+  noise = torch.tensor(np.asarray(jax.random.normal(jax.random.key(KEY), noise_shape)))
+  log_px, kl = peer(torch.tensor(images), [noise])
+  np.testing.assert_allclose(log_px.detach(), terms.log_px, rtol=1e-4)
+  np.testing.assert_allclose(kl.detach(), terms.kl, rtol=1e-3, atol=1e-5)
+  assert sum(p.numel() for p in peer.parameters()) == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def test_the_ladders_posterior_is_its_prior_where_the_image_says_nothing():
+  """A bottom-up variance beyond all bounds leaves the merge with the prior, and no KL below the top."""
+  fields = {"hidden_dims": (8, 6, 6), "latent_dims": (4, 3, 2)}
+  peer = torch_models.create(ConfigDict({"name": "ladder_vae", **fields}), SHAPE)
+  noise = [torch.randn(shape) for shape in peer.noise_shapes(BATCH)]
+  log_px, kl = peer(torch.rand(BATCH, *SHAPE).round(), noise)
+  assert (log_px.shape, kl.shape) == ((BATCH,), (BATCH, 3))
+  assert (kl > 0).all()
+  assert (log_px < 0).all()
+  with torch.no_grad():
+    for head, z in zip(peer.upward[:-1], fields["latent_dims"], strict=False):
+      head.weight.zero_()
+      head.bias[z:] = 1e9
+  _, kl = peer(torch.rand(BATCH, *SHAPE).round(), noise)
+  np.testing.assert_allclose(kl[:, :-1].detach(), 0, atol=1e-4)
+  assert (kl[:, -1] > 0).all()
+
+
+@pytest.mark.parametrize(("file", "variant"), [("vae", "default"), ("draw", "filterbank")])
+def test_an_eager_step_learns(file, variant):
+  config = get_config(file, variant, **({"init_scale": 0.4} if file == "draw" else {}))
+  config.train.learning_rate = 1e-2
+  config.data.binarization = "static"
+  images = np.tile(255 * np.random.default_rng(0).integers(0, 2, (4, *SHAPE), np.uint8), (2, 1, 1, 1))
+  training = torch_steps.Training(config, images, BATCH, "eager")
+  training.call(10)
+  early = training.total.clone()
+  training.call(40)
+  training.total.zero_()
+  training.call(10)
+  assert training.total[0] < 0.9 * early[0]
+  assert training.total[0] == pytest.approx(float(training.total[1] + training.total[2]), rel=1e-4)
+  assert all(
+    not torch.equal(average, parameter) for average, parameter in zip(training.average, training.params, strict=True)
+  )

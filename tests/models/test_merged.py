@@ -1,0 +1,64 @@
+"""The regrouped recurrence against the step as it is written, and its gradients."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latentjax.models import merged
+from latentjax.models.distributions import bernoulli_log_prob
+from latentjax.models.draw import DRAW, infer_step
+from latentjax.models.recurrence import options, scan
+
+BATCH, STEPS, LATENTS = 3, 4, 2
+
+
+def create(attention: str, shape=(5, 6, 1), **fields):
+  """(model, weights of ordinary size everywhere, images, noise)."""
+  model = DRAW(shape, attention, STEPS, hidden_dim=4, latent_dim=LATENTS, read_size=2, write_size=3, **fields)
+  start = model.init(jax.random.key(0), jnp.zeros((1, *shape)), jax.random.key(1))["params"]["weights"]
+  generator = np.random.default_rng(0)
+  weights = jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), start)
+  images = jnp.array(generator.random((BATCH, *shape)) < 0.5, jnp.float32)
+  return model, weights, images, jnp.array(generator.normal(size=(STEPS, BATCH, LATENTS)), jnp.float32)
+
+
+def as_written(model, weights, images, noise):
+  state = jax.tree.map(lambda x: jnp.broadcast_to(x, (BATCH, *x.shape)), weights["initial"])
+  state, (q, z, _) = scan(partial(infer_step, model.make_attention(), images), weights, state, noise)
+  return state.canvas, (q, z)
+
+
+def regrouped(unroll, after, model, weights, images, noise):
+  return merged.infer(model.make_attention(), weights, images, noise, unroll, after)
+
+
+def loss(infer, model, weights, images, noise):
+  """Something that every output reaches, z by itself too."""
+  canvas, (q, z) = infer(model, weights, images, noise)
+  value = -bernoulli_log_prob(canvas, images).mean() + q.kl_to_standard().mean() + jnp.sin(z).mean()
+  return value, (canvas, q, z)
+
+
+@pytest.mark.parametrize(("unroll", "after"), [(1, False), (3, True)])
+@pytest.mark.parametrize(
+  ("attention", "shape", "layer_norm"),
+  [("none", (5, 6, 1), False), ("none", (4, 3, 2), True), ("filterbank", (6, 5, 2), True)],
+)
+def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape, layer_norm, unroll, after):
+  model, *arguments = create(attention, shape, layer_norm=layer_norm)
+  expected, actual = (
+    jax.jit(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 2), has_aux=True))(*arguments)
+    for infer in (as_written, partial(regrouped, unroll, after))
+  )
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_options_by_backend_can_be_overruled():
+  assert options(0, "auto", 10, "cpu") == (1, False)
+  assert options(0, "auto", 10, "gpu") == (10, True)
+  assert options(3, "after", 10, "cpu") == (3, True)
+  assert options(64, "step", 10, "gpu") == (10, False)
