@@ -4,8 +4,11 @@ Every function takes ONE example; callers `vmap`. Pixels are counted from 0: the
 (counted from 1) is g - 1 here. Shapes: N filters per axis, H W C image.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 
@@ -66,29 +69,54 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
     [N, A] weights, each row summing to 1, also when the window lies off the image.
   """
   means = center + (jnp.arange(size) - 0.5 * (size - 1)) * stride  # [N]
-  pixels = jnp.arange(extent)  # [A]
+  return rows(means, jnp.broadcast_to(variance, means.shape), np.full(size, extent))
+
+
+def rows(means: jax.Array, variances: jax.Array, extents: np.ndarray) -> jax.Array:
+  """[R, A] filters of any axes, one a row: `filterbank` for all of them at once.
+
+  Args:
+    means, variances: [R] pixels, pixels^2.
+    extents: [R] pixels of each row's axis; A is the longest, and shorter axes are filled up with zeros.
+  """
+  pixels = np.arange(extents.max())  # [A]
   # (a - mu)^2 less that of the pixel nearest to mu, which a softmax does not see: far off the image, where both
   # are huge, nothing cancels and nothing overflows, forwards or backwards.
-  nearest = jax.lax.stop_gradient(jnp.round(jnp.clip(means, 0, extent - 1)))
-  excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [N, A]
-  return jax.nn.softmax(-0.5 * excess / variance, axis=-1)
+  nearest = jax.lax.stop_gradient(jnp.round(jnp.clip(means, 0, extents - 1)))
+  excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [R, A]
+  logits = -0.5 * excess / variances[:, None]
+  inside = pixels[None] < extents[:, None]
+  return jax.nn.softmax(logits if inside.all() else jnp.where(inside, logits, -jnp.inf), axis=-1)
 
 
-def filters(where: Window, size: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-  """The filterbanks of both axes: vertical [N, H] and horizontal [N, W]."""
-  vertical = filterbank(where.center_y, where.stride, where.variance, size, height)
-  horizontal = filterbank(where.center_x, where.stride, where.variance, size, width)
-  return vertical, horizontal
+@struct.dataclass
+class Lens:
+  """A window with its filterbanks: vertical [N, H] and horizontal [N, W]."""
+
+  where: Window
+  vertical: jax.Array
+  horizontal: jax.Array
 
 
-def read(image: jax.Array, where: Window, size: int) -> jax.Array:
+def lenses(windows: Sequence[Window], sizes: Sequence[int], height: int, width: int) -> list[Lens]:
+  """The filterbanks of several windows, all rows of all axes in one call: on a GPU four calls cost four times one."""
+  means, variances, extents = [], [], []
+  for where, size in zip(windows, sizes, strict=True):
+    offsets = (jnp.arange(size) - 0.5 * (size - 1)) * where.stride  # [N]
+    means += [where.center_y + offsets, where.center_x + offsets]
+    variances += 2 * [jnp.broadcast_to(where.variance, offsets.shape)]
+    extents += size * [height] + size * [width]
+  filters = rows(jnp.concatenate(means), jnp.concatenate(variances), np.array(extents))
+  parts = iter(jnp.split(filters, np.cumsum(np.repeat(sizes, 2))[:-1]))
+  return [Lens(where, next(parts)[:, :height], next(parts)[:, :width]) for where in windows]
+
+
+def read(image: jax.Array, lens: Lens) -> jax.Array:
   """[N, N, C] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
-  vertical, horizontal = filters(where, size, *image.shape[:2])
-  return where.intensity * jnp.einsum("nh,hwc,mw->nmc", vertical, image, horizontal)
+  return lens.where.intensity * jnp.einsum("nh,hwc,mw->nmc", lens.vertical, image, lens.horizontal)
 
 
-def write(patch: jax.Array, where: Window, height: int, width: int) -> jax.Array:
+def write(patch: jax.Array, lens: Lens) -> jax.Array:
   """[H, W, C] image of a patch [N, N, C]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
-  vertical, horizontal = filters(where, patch.shape[0], height, width)
-  scaled = patch / where.intensity  # here and not on the image, which is larger
-  return jnp.einsum("nh,nmc,mw->hwc", vertical, scaled, horizontal)
+  scaled = patch / lens.where.intensity  # here and not on the image, which is larger
+  return jnp.einsum("nh,nmc,mw->hwc", lens.vertical, scaled, lens.horizontal)

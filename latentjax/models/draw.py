@@ -14,9 +14,9 @@ from flax import struct
 from latentjax.models import merged, recurrence
 from latentjax.models.attention import Window
 from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
-from latentjax.models.heads import FilterbankAttention, NoAttention, Weights, dense
+from latentjax.models.heads import FilterbankAttention, NoAttention, Weights
 from latentjax.models.lstm import LSTMState, init_lstm, lstm
-from latentjax.models.recurrence import scan
+from latentjax.models.recurrence import dense, scan
 from latentjax.models.terms import Terms
 
 
@@ -169,12 +169,13 @@ def infer_step(attend, images: jax.Array, weights: Weights, state: State, noise:
   """
   h_dec = state.decoder.hidden
   error = images - jax.nn.sigmoid(state.canvas)
-  glimpse, read_window = attend.read(head_numbers(weights, h_dec), images, error)
+  lens, _ = attend.aim(head_numbers(weights, h_dec))
+  glimpse = attend.read(lens, images, error)
   encoder = lstm(weights["encoder"], state.encoder, [*attend.fixed(images), glimpse, h_dec])
   q = Gaussian(*jnp.split(dense(weights["posterior"], encoder.hidden), 2, axis=-1))
   z = q.sample(noise)
   state, (_, write_window) = generate_step(attend, weights, state.replace(encoder=encoder), z)
-  return state, (q, z, (read_window, write_window))
+  return state, (q, z, (lens and lens.where, write_window))
 
 
 def generate_step(attend, weights: Weights, state: State, z: jax.Array):
@@ -184,9 +185,10 @@ def generate_step(attend, weights: Weights, state: State, z: jax.Array):
     The new state (its encoder untouched), and (canvas, write window).
   """
   decoder = lstm(weights["decoder"], state.decoder, [z])
-  addition, write_window = attend.write(head_numbers(weights, decoder.hidden))
-  state = state.replace(canvas=state.canvas + addition, decoder=decoder)
-  return state, (state.canvas, write_window)
+  numbers = head_numbers(weights, decoder.hidden)
+  _, lens = attend.aim(numbers)
+  state = state.replace(canvas=state.canvas + attend.write(lens, numbers), decoder=decoder)
+  return state, (state.canvas, lens and lens.where)
 
 
 def head_numbers(weights: Weights, h_dec: jax.Array) -> Weights:

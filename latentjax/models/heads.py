@@ -1,12 +1,11 @@
 """How DRAW looks at an image and writes on its canvas: linear heads on the decoder, with or without attention.
 
-Both kinds have the same functions: `init` makes the weights of their heads; `fixed` and `read` make a glimpse, `write`
-an addition to the canvas, for a batch. A head's `numbers` are W(h_dec), named as its weights are.
+Both kinds have the same functions: `init` makes the weights of the heads; `aim` turns their numbers W(h_dec), named as
+the weights are, into lenses; `fixed` and `read` make a glimpse and `write` an addition to the canvas, for a batch.
 Shapes: B batch, H W C image, N glimpse, U hidden units.
 """
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -36,13 +35,18 @@ class NoAttention:
     """The part of the glimpse that is the same at every step: the image."""
     return [images.reshape(len(images), -1)]
 
-  def read(self, numbers: Weights, images: jax.Array, error: jax.Array) -> tuple[jax.Array, None]:
-    """[B, H W C] the rest of it: the error image."""
+  def aim(self, numbers: Weights) -> tuple[None, None]:
     del numbers
-    return error.reshape(len(images), -1), None
+    return None, None
 
-  def write(self, numbers: Weights) -> tuple[jax.Array, None]:
-    return numbers["write"].reshape(-1, *self.image_shape), None
+  def read(self, lens: None, images: jax.Array, error: jax.Array) -> jax.Array:
+    """[B, H W C] the rest of it: the error image."""
+    del lens
+    return error.reshape(len(images), -1)
+
+  def write(self, lens: None, numbers: Weights) -> jax.Array:
+    del lens
+    return numbers["write"].reshape(-1, *self.image_shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,28 +72,27 @@ class FilterbankAttention:
       "write": init_dense(patch_key, units, self.write_size**2 * self.image_shape[-1]),
     }
 
-  def window(self, numbers: jax.Array, size: int) -> attention.Window:
-    height, width, _ = self.image_shape
-    return jax.vmap(partial(attention.window, size=size, height=height, width=width))(numbers)
-
   def fixed(self, images: jax.Array) -> list[jax.Array]:
     """No part of the glimpse stays the same while the window moves."""
     del images
     return []
 
-  def read(self, numbers: Weights, images: jax.Array, error: jax.Array) -> tuple[jax.Array, attention.Window]:
-    where = self.window(numbers["read_window"], self.read_size)
-    both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C], one window for both
-    glimpse = jax.vmap(partial(attention.read, size=self.read_size))(both, where)  # [B, N, N, 2C]
-    return glimpse.reshape(len(images), -1), where
+  def aim(self, numbers: Weights) -> tuple[attention.Lens, attention.Lens]:
+    """The lenses that read and write, of every example."""
+    height, width, _ = self.image_shape
+    sizes = self.read_size, self.write_size
 
-  def write(self, numbers: Weights) -> tuple[jax.Array, attention.Window]:
-    height, width, channels = self.image_shape
-    where = self.window(numbers["write_window"], self.write_size)
-    patch = numbers["write"].reshape(-1, self.write_size, self.write_size, channels)
-    return jax.vmap(partial(attention.write, height=height, width=width))(patch, where), where
+    def both(*numbers):
+      windows = [attention.window(five, size, height, width) for five, size in zip(numbers, sizes, strict=True)]
+      return tuple(attention.lenses(windows, sizes, height, width))
 
+    return jax.vmap(both)(numbers["read_window"], numbers["write_window"])
 
-def dense(weights: Weights, x: jax.Array) -> jax.Array:
-  """[B, outputs] x W + b of x [B, inputs]."""
-  return x @ weights["kernel"] + weights["bias"][None]
+  def read(self, lens: attention.Lens, images: jax.Array, error: jax.Array) -> jax.Array:
+    """[B, 2 N N C] the image and the error image through one window."""
+    both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C]
+    return jax.vmap(attention.read)(both, lens).reshape(len(images), -1)
+
+  def write(self, lens: attention.Lens, numbers: Weights) -> jax.Array:
+    patch = numbers["write"].reshape(-1, self.write_size, self.write_size, self.image_shape[-1])
+    return jax.vmap(attention.write)(patch, lens)

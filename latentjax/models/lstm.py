@@ -43,7 +43,13 @@ def lstm(weights: Weights, state: LSTMState, inputs: Sequence[jax.Array]) -> LST
   Args:
     inputs: arrays [B, ...], put side by side.
   """
-  return gated(weights, jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"], state.cell)
+  joined = jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"]  # [B, 4 U]
+  return gated(weights, joined + product_bias(weights)[None], state.cell)
+
+
+def product_bias(weights: Weights) -> jax.Array:
+  """[4 U] what is added to the product: the bias, but 0 where layer norm comes in between."""
+  return jnp.zeros_like(weights["bias"]) if "gate_scale" in weights else weights["bias"]
 
 
 def gated(weights: Weights, joined: jax.Array, cell: jax.Array) -> LSTMState:
@@ -53,13 +59,13 @@ def gated(weights: Weights, joined: jax.Array, cell: jax.Array) -> LSTMState:
   units (Ba et al. 2016, arXiv:1607.06450), the input and recurrent contributions together.
 
   Args:
-    joined: [B, 4 U] [inputs, h] W. cell: [B, U] before the step.
+    joined: [B, 4 U] [inputs, h] W + `product_bias`. cell: [B, U] before the step.
   """
   normalised = "gate_scale" in weights
   if normalised:
     gates = joined.reshape(*joined.shape[:-1], 4, -1)  # [B, 4, U]
-    joined = (standardise(gates) * weights["gate_scale"][None]).reshape(joined.shape)
-  i, f, g, o = jnp.split(joined + weights["bias"][None], 4, axis=-1)
+    joined = (standardise(gates) * weights["gate_scale"][None]).reshape(joined.shape) + weights["bias"][None]
+  i, f, g, o = jnp.split(joined, 4, axis=-1)
   cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
   seen = standardise(cell) * weights["cell_scale"][None] + weights["cell_bias"][None] if normalised else cell
   return LSTMState(hidden=jax.nn.sigmoid(o) * jnp.tanh(seen), cell=cell)

@@ -5,21 +5,24 @@ Three facts make it faster than the step as written, without changing what it co
 - What is linear in a hidden state is one product: h_enc @ [posterior | encoder] and
   h_dec @ [heads | encoder | decoder]; parts meant for the next step travel there in the carry.
 - The part of a glimpse that is the same at every step (without attention the image itself) meets its weights once.
+- Both windows of a decoder state, the one that writes now and the one that reads next, get their filters in one call.
 - So a step has four products, with h_enc, z, h_dec and the glimpse, and each weight is used by one of them alone.
 
 Shapes: B batch, H W C image, Z latent, U hidden units, T steps.
 """
 
 import itertools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from latentjax.models.attention import Lens
 from latentjax.models.distributions import Gaussian
 from latentjax.models.heads import Weights
-from latentjax.models.lstm import gated
-from latentjax.models.recurrence import scan_gradients_after, scan_products
+from latentjax.models.lstm import gated, product_bias
+from latentjax.models.recurrence import dense, scan_gradients_after, scan_layers
 
 
 @struct.dataclass
@@ -31,7 +34,7 @@ class Carry:
     encoder_cell, decoder_cell: [B, U].
     encoder_gates: [B, 4 U] the encoder's pre-activation but for the glimpse.
     decoder_gates: [B, 4 U] the decoder's but for z.
-    numbers: of every head that reads, by name.
+    lens: for reading, or None.
   """
 
   canvas: jax.Array
@@ -39,7 +42,7 @@ class Carry:
   decoder_cell: jax.Array
   encoder_gates: jax.Array
   decoder_gates: jax.Array
-  numbers: dict[str, jax.Array]
+  lens: Lens | None
 
 
 def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, unroll: int, gradients_after: bool):
@@ -63,81 +66,72 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, unroll:
     weights["encoder"]["kernel"], [num_fixed, attend.num_read - num_fixed, units, units]
   )
   of_z, decoder_of_dec = split_rows(weights["decoder"]["kernel"], [latents, units])
-  merged = {
-    "glimpse": of_glimpse,
-    "z": of_z,
-    "h_enc": jnp.concatenate([weights["posterior"]["kernel"], encoder_of_enc], axis=-1),
-    "h_dec": jnp.concatenate([*(head["kernel"] for head in heads.values()), encoder_of_dec, decoder_of_dec], axis=-1),
+  sizes = [head["bias"].size for head in heads.values()]
+  layers = {
+    "glimpse": {"kernel": of_glimpse, "bias": product_bias(weights["encoder"])},
+    "z": {"kernel": of_z, "bias": product_bias(weights["decoder"])},
+    "h_enc": side_by_side([weights["posterior"]], [encoder_of_enc]),
+    "h_dec": side_by_side(heads.values(), [encoder_of_dec, decoder_of_dec]),
   }
-
-  # All else that the steps use: what stays after the products, and the constant part of the encoder's.
+  # All else that the steps use: gains of layer norm, and the constant part of the encoder's pre-activation [B, 4 U].
   others = {
-    "encoder": without_kernel(weights["encoder"]),
-    "decoder": without_kernel(weights["decoder"]),
-    "posterior": weights["posterior"]["bias"],
-    "heads": {name: head["bias"] for name, head in heads.items()},
-    "constant": [jnp.concatenate(fixed, axis=-1) @ of_fixed] if fixed else [],  # [B, 4 U]
+    "encoder": {name: value for name, value in weights["encoder"].items() if name != "kernel"},
+    "decoder": {name: value for name, value in weights["decoder"].items() if name != "kernel"},
+    "constant": [jnp.concatenate(fixed, axis=-1) @ of_fixed] if fixed else [],
   }
 
-  def from_encoder(product, others):
-    """(posterior's mean, log std, the encoder's next gates) of h_enc's product."""
-    posterior, to_encoder = split_columns(product, [2 * latents, gates])
-    mean, log_std = jnp.split(posterior + others["posterior"][None], 2, axis=-1)
-    return mean, log_std, to_encoder
+  def from_decoder(said):
+    """(numbers of every head by name, the encoder's next gates, the decoder's next gates) of what h_dec says."""
+    *numbers, to_encoder, to_decoder = split_columns(said, [*sizes, gates, gates])
+    return dict(zip(heads, numbers, strict=True)), to_encoder, to_decoder
 
-  def from_decoder(product, others):
-    """(numbers of every head, the encoder's next gates, the decoder's next gates) of h_dec's product."""
-    biases = others["heads"]
-    sizes = [bias.size for bias in biases.values()]
-    *numbers, to_encoder, to_decoder = split_columns(product, [*sizes, gates, gates])
-    numbers = {name: part + biases[name][None] for name, part in zip(biases, numbers, strict=True)}
-    return numbers, to_encoder, to_decoder
-
-  def step(product, others, carry, noise):
+  def step(linear, others, carry, noise):
     error = images - jax.nn.sigmoid(carry.canvas)
-    glimpse, _ = attend.read(carry.numbers, images, error)
-    joined = sum(others["constant"], product("glimpse", glimpse) + carry.encoder_gates)
+    glimpse = attend.read(carry.lens, images, error)
+    joined = sum(others["constant"], linear("glimpse", glimpse) + carry.encoder_gates)
     encoder = gated(others["encoder"], joined, carry.encoder_cell)
-    mean, log_std, encoder_to_encoder = from_encoder(product("h_enc", encoder.hidden), others)
+    mean, log_std, encoder_to_encoder = split_columns(linear("h_enc", encoder.hidden), [latents, latents, gates])
     q = Gaussian(mean, log_std)
     z = q.sample(noise)
-    decoder = gated(others["decoder"], product("z", z) + carry.decoder_gates, carry.decoder_cell)
-    numbers, decoder_to_encoder, to_decoder = from_decoder(product("h_dec", decoder.hidden), others)
-    addition, _ = attend.write(numbers)
+    decoder = gated(others["decoder"], linear("z", z) + carry.decoder_gates, carry.decoder_cell)
+    numbers, decoder_to_encoder, to_decoder = from_decoder(linear("h_dec", decoder.hidden))
+    reading, writing = attend.aim(numbers)
     carry = Carry(
-      canvas=carry.canvas + addition,
+      canvas=carry.canvas + attend.write(writing, numbers),
       encoder_cell=encoder.cell,
       decoder_cell=decoder.cell,
       encoder_gates=encoder_to_encoder + decoder_to_encoder,
       decoder_gates=to_decoder,
-      numbers={name: numbers[name] for name in carry.numbers},
+      lens=reading,
     )
     return carry, (q, z)
 
   # What the learned hidden states before the first step say, once for the whole batch.
-  _, _, encoder_to_encoder = from_encoder(state.encoder.hidden[None] @ merged["h_enc"], others)
-  numbers, decoder_to_encoder, to_decoder = from_decoder(state.decoder.hidden[None] @ merged["h_dec"], others)
+  _, encoder_to_encoder = split_columns(dense(layers["h_enc"], state.encoder.hidden[None]), [2 * latents, gates])
+  numbers, decoder_to_encoder, to_decoder = from_decoder(dense(layers["h_dec"], state.decoder.hidden[None]))
   first = Carry(
     canvas=state.canvas[None],
     encoder_cell=state.encoder.cell[None],
     decoder_cell=state.decoder.cell[None],
     encoder_gates=encoder_to_encoder + decoder_to_encoder,
     decoder_gates=to_decoder,
-    numbers={name: value for name, value in numbers.items() if name.startswith("read")},
+    lens=attend.aim(numbers)[0],
   )
   first = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape[1:])), first)
-  scan = scan_gradients_after if gradients_after else scan_products
-  last, outputs = scan(step, unroll, merged, others, first, noise)
+  scan = scan_gradients_after if gradients_after else scan_layers
+  last, outputs = scan(step, unroll, layers, others, first, noise)
   return last.canvas, outputs
 
 
-def without_kernel(weights: Weights) -> Weights:
-  return {name: value for name, value in weights.items() if name != "kernel"}
+def side_by_side(layers: Iterable[Weights], kernels: list[jax.Array]) -> Weights:
+  """One layer with the outputs of all, `kernels` having no bias."""
+  layers = [*layers, *({"kernel": kernel, "bias": jnp.zeros(kernel.shape[-1])} for kernel in kernels)]
+  return {name: jnp.concatenate([layer[name] for layer in layers], axis=-1) for name in ("kernel", "bias")}
 
 
 def split_rows(kernel: jax.Array, sizes: list[int]) -> list[jax.Array]:
   return jnp.split(kernel, list(itertools.accumulate(sizes))[:-1], axis=0)
 
 
-def split_columns(product: jax.Array, sizes: list[int]) -> list[jax.Array]:
-  return jnp.split(product, list(itertools.accumulate(sizes))[:-1], axis=-1)
+def split_columns(said: jax.Array, sizes: list[int]) -> list[jax.Array]:
+  return jnp.split(said, list(itertools.accumulate(sizes))[:-1], axis=-1)

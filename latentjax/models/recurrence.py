@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Kernels = dict[str, jax.Array]
+Layers = dict[str, dict[str, jax.Array]]
 
 
 def options(unroll: int, weight_gradients: str, num_steps: int, backend: str) -> tuple[int, bool]:
@@ -45,54 +45,54 @@ def scan(step: Callable, weights: Any, carry: Any, inputs: Any) -> tuple[Any, An
   return jax.lax.scan(lambda carry, x: step(weights, carry, x), carry, inputs)
 
 
-def scan_products(step: Callable, unroll: int, kernels: Kernels, others: Any, carry: Any, inputs: Any):
-  """`scan` for a step whose matrix products with weights go through a function that it is given.
+def scan_layers(step: Callable, unroll: int, layers: Layers, others: Any, carry: Any, inputs: Any):
+  """`scan` for a step whose linear layers go through a function that it is given.
 
   Args:
-    step: pure function (product, others, carry, inputs at one time) -> (carry, outputs at that time); product(name, x)
-      is x @ kernels[name], x [B, inputs], asked for once per name.
+    step: pure function (linear, others, carry, inputs at one time) -> (carry, outputs at that time); linear(name, x)
+      is x W + b, x [B, inputs], asked for once per name.
     unroll: steps per iteration of the compiled loop.
-    kernels: matrices by name.
+    layers: kernel W and bias b by name.
     others: pytree of all else that the step uses and that has a gradient.
     carry, inputs: see `scan`; the leaves of the carry are [B, ...].
   """
 
   def body(carry, x):
-    return step(lambda name, value: value @ kernels[name], others, carry, x)
+    return step(lambda name, value: dense(layers[name], value), others, carry, x)
 
   return jax.lax.scan(body, carry, inputs, unroll=unroll)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def scan_gradients_after(step: Callable, unroll: int, kernels: Kernels, others: Any, carry: Any, inputs: Any):
-  """`scan_products` with a backward pass that computes each kernel's gradient once, after the loop.
+def scan_gradients_after(step: Callable, unroll: int, layers: Layers, others: Any, carry: Any, inputs: Any):
+  """`scan_layers` with a backward pass that computes the gradients of the layers once, after the loop.
 
-  The gradient of W in y_t = x_t W is sum_t x_t^T dy_t: one large product of all steps in place of T small ones, each
-  added to an array as large as W. For a device where launches cost more than arithmetic.
+  The gradient of W in y_t = x_t W + b is sum_t x_t^T dy_t: one large product of all steps in place of T small ones,
+  each added to an array as large as W. For a device where launches cost more than arithmetic.
   """
-  return scan_products(step, unroll, kernels, others, carry, inputs)
+  return scan_layers(step, unroll, layers, others, carry, inputs)
 
 
-def keep_products(step, unroll, kernels, others, carry, inputs):
-  """Forward: scans with a slot on every product, whose gradient is dy_t, and keeps every x_t."""
+def keep_inputs(step, unroll, layers, others, carry, inputs):
+  """Forward: scans with a slot on every layer's output, whose gradient is dy_t, and keeps every x_t."""
 
   def scanned(others, carry, inputs, slots):
     def body(carry, x):
       x, slots = x
       met = {}
 
-      def product(name, value):
+      def linear(name, value):
         met[name] = value
-        return with_slot(value @ kernels[name], slots[name])
+        return with_slot(dense(layers[name], value), slots[name])
 
-      carry, outputs = step(product, others, carry, x)
+      carry, outputs = step(linear, others, carry, x)
       return carry, (outputs, met)
 
     last, (outputs, met) = jax.lax.scan(body, carry, (inputs, slots), unroll=unroll)
     return (last, outputs), met
 
   steps, batch = len(jax.tree.leaves(inputs)[0]), len(jax.tree.leaves(carry)[0])
-  slots = {name: jnp.zeros((steps, batch, kernel.shape[-1])) for name, kernel in kernels.items()}
+  slots = {name: jnp.zeros((steps, batch, layer["bias"].size)) for name, layer in layers.items()}
   result, pull_back, met = jax.vjp(scanned, others, carry, inputs, slots, has_aux=True)
   return result, (pull_back, met)
 
@@ -101,10 +101,20 @@ def multiply_after(step, unroll, kept, cotangents):
   del step, unroll
   pull_back, met = kept
   *others, slots = pull_back(cotangents)
-  return {name: jnp.einsum("tbi,tbo->io", met[name], slots[name]) for name in met}, *others
+  slots = jax.lax.optimization_barrier(slots)  # or the sum below is split again into one of each unrolled step
+  layers = {
+    name: {"kernel": jnp.einsum("tbi,tbo->io", met[name], slot), "bias": slot.sum((0, 1))}
+    for name, slot in slots.items()
+  }
+  return layers, *others
 
 
-scan_gradients_after.defvjp(keep_products, multiply_after)
+scan_gradients_after.defvjp(keep_inputs, multiply_after)
+
+
+def dense(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+  """[B, outputs] x W + b of x [B, inputs]."""
+  return x @ weights["kernel"] + weights["bias"][None]
 
 
 @jax.custom_vjp

@@ -29,13 +29,15 @@ def image(shape, seed=0) -> np.ndarray:
 def read(picture, numbers, size):
   """[N, N, C] from five unconstrained numbers."""
   where = attention.window(numbers, size, *picture.shape[:2])
-  return attention.read(picture, where, size)
+  (lens,) = attention.lenses([where], [size], *picture.shape[:2])
+  return attention.read(picture, lens)
 
 
 @partial(jax.jit, static_argnames=("height", "width"))
 def write(patch, numbers, height, width):
   where = attention.window(numbers, patch.shape[0], height, width)
-  return attention.write(patch, where, height, width)
+  (lens,) = attention.lenses([where], [patch.shape[0]], height, width)
+  return attention.write(patch, lens)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -62,6 +64,16 @@ def test_a_window_off_the_image_sees_its_nearest_edge(center, nearest):
   rows = attention.filterbank(center, 1.0, 0.5, 3, 6)
   np.testing.assert_allclose(rows.sum(-1), 1, rtol=1e-6)
   np.testing.assert_allclose(rows[:, nearest], 1, rtol=1e-6)
+
+
+def test_lenses_made_together_are_those_made_alone():
+  """Of windows of different sizes, on an image whose axes differ."""
+  windows = [attention.window(jnp.array(parameters(seed)), 2, 6, 5) for seed in range(2)]
+  together = attention.lenses(windows, [2, 3], 6, 5)
+  for lens, where, size in zip(together, windows, (2, 3), strict=True):
+    for filters, center, extent in ((lens.vertical, where.center_y, 6), (lens.horizontal, where.center_x, 5)):
+      alone = attention.filterbank(center, where.stride, where.variance, size, extent)
+      np.testing.assert_allclose(filters, alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
