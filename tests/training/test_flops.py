@@ -11,7 +11,7 @@ from latentjax import models
 from latentjax.training.flops import matmul_flops
 from latentjax.training.step import create_steps
 
-BATCH = 64
+BATCH = 128
 
 
 def flops(function, *args) -> int:
@@ -39,7 +39,7 @@ def test_a_scan_counts_as_often_as_it_runs_and_a_branch_once():
 
 
 def traced(file: str, variant: str, **changes):
-  """(train, evaluate) of a config at its own size, traced for a batch of 64 images of 28 x 28 pixels."""
+  """(train, evaluate) of a config at its own size, traced for a batch of 128 images of 28 x 28 pixels."""
   config = importlib.import_module(f"configs.{file}").get_config(variant)
   config.model.update(changes)
   config.train.batch_size = BATCH
@@ -59,7 +59,7 @@ def test_a_vae_touches_every_weight_once():
 
 @pytest.mark.parametrize(("variant", "steps"), [("base", 1), ("filterbank", 1), ("filterbank", 10)])
 def test_xla_counts_the_same_where_no_loop_hides_anything(variant, steps):
-  """XLA counts the cheap operations too, so a little more; of ten steps it sees one."""
+  """XLA counts the cheap operations too, so a little more; of ten steps it sees one, but all around them."""
   for one in traced("draw", variant, num_steps=steps):
     ratio = matmul_flops(one.jaxpr) / steps / one.lower().compile().cost_analysis()["flops"]
-    assert 0.9 < ratio < 1.0
+    assert 0.88 < ratio < 1.0
