@@ -1,7 +1,10 @@
 """What every test runs under: strict JAX, exact matrix products, and no data but what a test makes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling is most of a test's time; main.py's processes inherit it
 
 import jax
 import numpy as np

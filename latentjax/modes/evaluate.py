@@ -76,7 +76,7 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
     "device": str(jax.devices()[0].device_kind),
   }
   test = results["test"]
-  plots.save_groups(workdir / "groups.png", {workdir.name: test})
+  plots.save_groups(workdir / "groups.png", {experiment.config.model.name: test})
   record.write_results(workdir, results)
   console.print(results_table(f"{experiment.config.model.name}, epoch {results['epoch']}", results))
   if test["num_examples"] < len(experiment.data.test):
