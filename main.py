@@ -64,7 +64,8 @@ def parse(argv: list[str]) -> list[str]:
 def last_line(error: Exception) -> str:
   """What an error has to say, without the traceback that ml_collections puts before it."""
   text = str(error).strip() or type(error).__name__
-  return text.splitlines()[-1].strip().removeprefix("ValueError: ")
+  line = text.splitlines()[-1].strip().removeprefix("ValueError: ")
+  return line.removeprefix("Configuration is not available because of an earlier failure to load: ")
 
 
 def resolve(workdir: Path | None) -> ConfigDict:
