@@ -115,8 +115,8 @@ def main() -> None:
 
   if config.model.name == "draw":  # "auto" as it is on a GPU, not as on this machine
     model = config.model
-    model.unroll, after = recurrence.options(model.unroll, model.weight_gradients, model.num_steps, "gpu")
-    model.weight_gradients = "after" if after else "step"
+    how = recurrence.options(model.unroll, model.weight_gradients, model.remat, model.num_steps, "gpu")
+    model.unroll, model.weight_gradients = how.unroll, "after" if how.gradients_after else "step"
   text = compile_for_h100(config, options.batch_size)
   if options.hlo:
     options.hlo.write_text(text)

@@ -36,6 +36,7 @@ def filterbank() -> ConfigDict:
   config.model.layer_norm = False
   config.model.unroll = 0  # steps per iteration of the compiled loop; 0 chooses by backend
   config.model.weight_gradients = "auto"  # step | after (the loop) | auto: by backend
+  config.model.remat = "none"  # none | step | sqrt: what to compute again rather than keep, for many steps
   config.model.init_scale = 0.05  # standard deviation of initial weights
   config.model.variance_bias = 0.0  # initial log variance of both windows, log pixels^2
   config.model.stride_bias = 0.0  # initial log stride of both windows; 0 spans the image

@@ -18,6 +18,7 @@ FREE = (
   "train.steps_per_call",
   "model.unroll",
   "model.weight_gradients",
+  "model.remat",
   "eval",
   "sample",
   "benchmark",
@@ -58,6 +59,7 @@ RULES: dict[str, Rule] = {
   "model.stride_bias": FINITE,
   "model.unroll": ("0 or more", lambda value: value >= 0),
   "model.weight_gradients": one_of("auto", "step", "after"),
+  "model.remat": one_of("none", "step", "sqrt"),
   "model.hidden_dims": COUNTS,
   "model.latent_dims": COUNTS,
   "model.mlp_depth": AT_LEAST_ONE,
@@ -100,6 +102,8 @@ def check(config: ConfigDict) -> None:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
   if train.importance_samples > 1 and train.free_bits > 0:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
+  if config.model.get("remat", "none") != "none" and config.model.get("weight_gradients") == "after":
+    raise UsageError("model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two")
 
 
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:

@@ -55,7 +55,8 @@ class DRAW(nn.Module):
     init_scale: standard deviation of the initial weights.
     variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
       unit variance and a grid over the whole image.
-    unroll, weight_gradients: how steps are scanned, see `recurrence.options`; they change the speed and nothing else.
+    unroll, weight_gradients, remat: how steps are scanned for a gradient, see `recurrence.Options`; they change speed
+      and memory and nothing else.
   """
 
   image_shape: tuple[int, int, int]
@@ -71,6 +72,7 @@ class DRAW(nn.Module):
   stride_bias: float = 0.0
   unroll: int = 0
   weight_gradients: str = "auto"
+  remat: str = "none"
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
@@ -101,16 +103,12 @@ class DRAW(nn.Module):
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    unroll, after = recurrence.options(self.unroll, self.weight_gradients, self.num_steps, jax.default_backend())
+    backend = jax.default_backend()
+    how = recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
     # `infer_step`, T times.
-    canvas, (q, z) = merged.infer(self.make_attention(), self.weights, images, noise, unroll, after)
-    return Terms(
-      logits=canvas,
-      log_px=bernoulli_log_prob(canvas, images),
-      kl=q.kl_to_standard().T,  # [B, T]
-      log_pz=standard_normal_log_prob(z).T,
-      log_qz=q.log_prob(z).T,
-    )
+    canvas, terms = merged.infer(self.make_attention(), self.weights, images, noise, latent_terms, how)
+    kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
+    return Terms(canvas, bernoulli_log_prob(canvas, images), kl, log_pz, log_qz)
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior, a new one at every step."""
@@ -176,6 +174,11 @@ def infer_step(attend, images: jax.Array, weights: Weights, state: State, noise:
   z = q.sample(noise)
   state, (_, write_window) = generate_step(attend, weights, state.replace(encoder=encoder), z)
   return state, (q, z, (lens and lens.where, write_window))
+
+
+def latent_terms(q: Gaussian, z: jax.Array) -> tuple[jax.Array, ...]:
+  """KL(q || N(0, 1)), log p(z) and log q(z) of a step, each [B]; so no step has to keep q and z themselves."""
+  return q.kl_to_standard(), standard_normal_log_prob(z), q.log_prob(z)
 
 
 def generate_step(attend, weights: Weights, state: State, z: jax.Array):

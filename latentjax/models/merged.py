@@ -12,7 +12,7 @@ Shapes: B batch, H W C image, Z latent, U hidden units, T steps.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from latentjax.models.attention import Lens
 from latentjax.models.distributions import Gaussian
 from latentjax.models.heads import Weights
 from latentjax.models.lstm import gated, product_bias
-from latentjax.models.recurrence import dense, scan_gradients_after, scan_layers
+from latentjax.models.recurrence import Options, dense, scan_layers
 
 
 @struct.dataclass
@@ -45,17 +45,18 @@ class Carry:
   lens: Lens | None
 
 
-def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, unroll: int, gradients_after: bool):
+def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: Callable, how: Options):
   """All T steps of `draw.infer_step`.
 
   Args:
     attend: NoAttention or FilterbankAttention.
     weights: as `DRAW.init_weights` makes them.
     images: [B, H, W, C]. noise: [T, B, Z] standard normal.
-    unroll, gradients_after: how the steps are scanned, see `recurrence`.
+    keep: (q, z) of a step -> what to return of it.
+    how: the steps are scanned.
 
   Returns:
-    The last canvas [B, H, W, C], and (q, z) of every step, [T, B, Z].
+    The last canvas [B, H, W, C], and what `keep` made of every step, stacked along a leading axis T.
   """
   heads, state = weights["attention"], weights["initial"]
   latents, units = noise.shape[-1], state.decoder.hidden.size
@@ -104,7 +105,7 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, unroll:
       decoder_gates=to_decoder,
       lens=reading,
     )
-    return carry, (q, z)
+    return carry, keep(q, z)
 
   # What the learned hidden states before the first step say, once for the whole batch.
   _, encoder_to_encoder = split_columns(dense(layers["h_enc"], state.encoder.hidden[None]), [2 * latents, gates])
@@ -118,8 +119,7 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, unroll:
     lens=attend.aim(numbers)[0],
   )
   first = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape[1:])), first)
-  scan = scan_gradients_after if gradients_after else scan_layers
-  last, outputs = scan(step, unroll, layers, others, first, noise)
+  last, outputs = scan_layers(step, how, layers, others, first, noise)
   return last.canvas, outputs
 
 

@@ -4,9 +4,10 @@ A recurrent model hands over a pure step. Whatever makes the scan cheaper belong
 touching an equation. Shapes: T steps, B batch.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +15,35 @@ import jax.numpy as jnp
 Layers = dict[str, dict[str, jax.Array]]
 
 
-def options(unroll: int, weight_gradients: str, num_steps: int, backend: str) -> tuple[int, bool]:
+class Options(NamedTuple):
+  """How a recurrence is scanned: speed and memory, never a value.
+
+  Attributes:
+    unroll: steps per iteration of the compiled loop.
+    gradients_after: whether weight gradients are computed once after the loop, see `scan_gradients_after`.
+    remat: what is computed again for the gradient in place of being kept, see `scan_again`: "none", "step", "sqrt".
+  """
+
+  unroll: int
+  gradients_after: bool
+  remat: str
+
+
+def options(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> Options:
   """What "auto" stands for on a backend, as benchmarks/NOTES.md found it.
+
+  What saves memory by computing again goes with none of the two that cost memory for speed.
 
   Args:
     unroll: steps per iteration of the compiled loop; 0 is auto.
     weight_gradients: "step", "after" (the loop) or "auto".
+    remat: "none", "step" or "sqrt".
     backend: "cpu", "gpu" or "tpu".
-
-  Returns:
-    unroll and whether weight gradients come after the loop.
   """
-  auto_unroll, auto_gradients = (1, "step") if backend == "cpu" else (num_steps, "after")
+  fast = backend != "cpu" and remat == "none"
+  auto_unroll, auto_gradients = (num_steps, "after") if fast else (1, "step")
   chosen = auto_gradients if weight_gradients == "auto" else weight_gradients
-  return min(unroll or auto_unroll, num_steps), chosen == "after"
+  return Options(min(unroll or auto_unroll, num_steps), chosen == "after", remat)
 
 
 def scan(step: Callable, weights: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
@@ -45,22 +61,53 @@ def scan(step: Callable, weights: Any, carry: Any, inputs: Any) -> tuple[Any, An
   return jax.lax.scan(lambda carry, x: step(weights, carry, x), carry, inputs)
 
 
-def scan_layers(step: Callable, unroll: int, layers: Layers, others: Any, carry: Any, inputs: Any):
+def scan_layers(step: Callable, how: Options, layers: Layers, others: Any, carry: Any, inputs: Any):
   """`scan` for a step whose linear layers go through a function that it is given.
 
   Args:
     step: pure function (linear, others, carry, inputs at one time) -> (carry, outputs at that time); linear(name, x)
       is x W + b, x [B, inputs], asked for once per name.
-    unroll: steps per iteration of the compiled loop.
     layers: kernel W and bias b by name.
     others: pytree of all else that the step uses and that has a gradient.
     carry, inputs: see `scan`; the leaves of the carry are [B, ...].
   """
+  if how.gradients_after:
+    return scan_gradients_after(step, how.unroll, layers, others, carry, inputs)
 
   def body(carry, x):
     return step(lambda name, value: dense(layers[name], value), others, carry, x)
 
-  return jax.lax.scan(body, carry, inputs, unroll=unroll)
+  return scan_again(body, carry, inputs, how)
+
+
+def scan_again(body: Callable, carry: Any, inputs: Any, how: Options) -> tuple[Any, Any]:
+  """`jax.lax.scan` whose gradient keeps less and computes the rest again, by `how.remat`.
+
+  "none" keeps what every step computed. "step" keeps the carry of every step and computes each step twice. "sqrt"
+  keeps the carry of about sqrt(T) blocks of steps, and what the steps of one block computed: memory grows with
+  sqrt(T) for one more forward pass (Chen et al. 2016, arXiv:1604.06174).
+  """
+  if how.remat == "none":
+    return jax.lax.scan(body, carry, inputs, unroll=how.unroll)
+  # Inside a loop nothing can be merged with its second computation, so nothing has to be done against that.
+  checkpoint = partial(jax.checkpoint, prevent_cse=False)
+  if how.remat == "step":
+    return jax.lax.scan(checkpoint(body), carry, inputs, unroll=how.unroll)
+
+  @checkpoint
+  def block(carry, inputs):
+    return jax.lax.scan(body, carry, inputs, unroll=min(how.unroll, length))
+
+  steps = len(jax.tree.leaves(inputs)[0])
+  length = math.isqrt(steps)
+  whole = steps // length * length
+  blocks = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), inputs)
+  carry, outputs = jax.lax.scan(block, carry, blocks)
+  outputs = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), outputs)
+  if whole < steps:
+    carry, last = block(carry, jax.tree.map(lambda x: x[whole:], inputs))
+    outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, last)
+  return carry, outputs
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -70,7 +117,7 @@ def scan_gradients_after(step: Callable, unroll: int, layers: Layers, others: An
   The gradient of W in y_t = x_t W + b is sum_t x_t^T dy_t: one large product of all steps in place of T small ones,
   each added to an array as large as W. For a device where launches cost more than arithmetic.
   """
-  return scan_layers(step, unroll, layers, others, carry, inputs)
+  return scan_layers(step, Options(unroll, False, "none"), layers, others, carry, inputs)
 
 
 def keep_inputs(step, unroll, layers, others, carry, inputs):

@@ -11,7 +11,7 @@ import pytest
 from latentjax.models import merged
 from latentjax.models.distributions import bernoulli_log_prob
 from latentjax.models.draw import DRAW, infer_step
-from latentjax.models.recurrence import options, scan
+from latentjax.models.recurrence import Options, options, scan
 
 BATCH, STEPS, LATENTS = 3, 4, 2
 
@@ -32,8 +32,8 @@ def as_written(model, weights, images, noise):
   return state.canvas, (q, z)
 
 
-def regrouped(unroll, after, model, weights, images, noise):
-  return merged.infer(model.make_attention(), weights, images, noise, unroll, after)
+def regrouped(how, model, weights, images, noise):
+  return merged.infer(model.make_attention(), weights, images, noise, lambda q, z: (q, z), how)
 
 
 def loss(infer, model, weights, images, noise):
@@ -43,22 +43,41 @@ def loss(infer, model, weights, images, noise):
   return value, (canvas, q, z)
 
 
-@pytest.mark.parametrize(("unroll", "after"), [(1, False), (3, True)])
+@pytest.mark.parametrize(
+  "how", [Options(1, False, "none"), Options(3, True, "none"), Options(1, False, "step"), Options(2, False, "sqrt")]
+)
 @pytest.mark.parametrize(
   ("attention", "shape", "layer_norm"),
   [("none", (5, 6, 1), False), ("none", (4, 3, 2), True), ("filterbank", (6, 5, 2), True)],
 )
-def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape, layer_norm, unroll, after):
+def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape, layer_norm, how):
   model, *arguments = create(attention, shape, layer_norm=layer_norm)
   expected, actual = (
     jax.jit(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 2), has_aux=True))(*arguments)
-    for infer in (as_written, partial(regrouped, unroll, after))
+    for infer in (as_written, partial(regrouped, how))
   )
   chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_options_by_backend_can_be_overruled():
-  assert options(0, "auto", 10, "cpu") == (1, False)
-  assert options(0, "auto", 10, "gpu") == (10, True)
-  assert options(3, "after", 10, "cpu") == (3, True)
-  assert options(64, "step", 10, "gpu") == (10, False)
+  assert options(0, "auto", "none", 10, "cpu") == (1, False, "none")
+  assert options(0, "auto", "none", 10, "gpu") == (10, True, "none")
+  assert options(0, "auto", "sqrt", 10, "gpu") == (1, False, "sqrt")
+  assert options(3, "after", "none", 10, "cpu") == (3, True, "none")
+  assert options(64, "step", "step", 10, "gpu") == (10, False, "step")
+
+
+def test_memory_grows_with_the_root_of_the_number_of_steps():
+  def temporary_bytes(remat: str, steps: int) -> int:
+    model = DRAW((28, 28, 1), "none", steps, hidden_dim=4, latent_dim=LATENTS, remat=remat)
+
+    def loss(params, images, key):
+      return -model.apply(params, images, key).elbo.mean()
+
+    images, key = jnp.zeros((32, 28, 28, 1)), jax.random.key(0)
+    params = jax.eval_shape(model.init, key, images, key)
+    return jax.jit(jax.grad(loss)).lower(params, images, key).compile().memory_analysis().temp_size_in_bytes
+
+  few, many = 16, 256
+  growth = {remat: temporary_bytes(remat, many) / temporary_bytes(remat, few) for remat in ("none", "step", "sqrt")}
+  assert growth["sqrt"] < 4 < growth["step"] < growth["none"]

@@ -1,0 +1,53 @@
+"""Memory and time of a training step of DRAW as T grows, for every `model.remat`, as a Markdown table.
+
+    python -m benchmarks.depth [--config draw:filterbank] [--num-steps 16 64 256 1024] [--batch-size 128]
+
+Memory is what the compiled program says of its temporary arrays; time is the median of a few steps, taken by turns of
+the three ways, after one that does not count.
+"""
+
+import argparse
+import importlib
+
+import numpy as np
+
+WAYS = ("none", "step", "sqrt")
+IMAGES = (28, 28, 1)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--config", default="draw:filterbank", metavar="FILE:VARIANT", help="of configs/")
+  parser.add_argument("--num-steps", nargs="+", type=int, default=[16, 64, 256, 1024], metavar="T")
+  parser.add_argument("--batch-size", type=int, default=128)
+  parser.add_argument("--measurements", type=int, default=5)
+  options = parser.parse_args()
+  print("| T | " + " | ".join(f"{way}: MiB | ms per step" for way in WAYS) + " |")
+  print("|---" * (1 + 2 * len(WAYS)) + "|")
+  for num_steps in options.num_steps:
+    cells = [f"{mebibytes:,.0f} | {ms:,.0f}" for mebibytes, ms in measure(num_steps, options)]
+    print(f"| {num_steps} | " + " | ".join(cells) + " |", flush=True)
+
+
+def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, float]]:
+  """Temporary MiB and milliseconds per step of each of WAYS."""
+  from latentjax import models
+  from latentjax.modes.benchmark import create_workload, seconds_of
+
+  file, _, variant = options.config.partition(":")
+  images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
+  workloads = []
+  for way in WAYS:
+    config = importlib.import_module(f"configs.{file}").get_config(variant)
+    config.model.num_steps, config.model.remat = num_steps, way
+    workloads.append(create_workload(config, models.create(config.model, IMAGES), images, options.batch_size))
+    workloads[-1].call(1)
+  seconds = [
+    [seconds_of(lambda call=workload.call: call(1)) for workload in workloads] for _ in range(options.measurements)
+  ]
+  memory = [workload.compiled.memory_analysis().temp_size_in_bytes / 2**20 for workload in workloads]
+  return list(zip(memory, 1e3 * np.median(seconds, axis=0), strict=True))
+
+
+if __name__ == "__main__":
+  main()
