@@ -156,13 +156,13 @@ class DRAW(nn.Module):
     vertical, horizontal, intensity = self._window(self.read_window(h_dec), self.read_size)
     both = torch.cat([images, error], -1).permute(0, 3, 1, 2)  # [B, 2C, H, W]
     glimpse = vertical[:, None] @ both @ horizontal[:, None].mT  # [B, 2C, N, N]
-    return (intensity[:, None] * glimpse).permute(0, 2, 3, 1).flatten(1)
+    return (intensity[:, None] * glimpse).flatten(1)
 
   def _write(self, h_dec):
     if not self.attend:
       return self.write(h_dec).view(-1, *self.image_shape)
     vertical, horizontal, intensity = self._window(self.write_window(h_dec), self.write_size)
-    patch = self.write(h_dec).view(-1, self.write_size, self.write_size, self.image_shape[-1]).permute(0, 3, 1, 2)
+    patch = self.write(h_dec).view(-1, self.image_shape[-1], self.write_size, self.write_size)
     return (vertical[:, None].mT @ patch @ horizontal[:, None] / intensity[:, None]).permute(0, 2, 3, 1)
 
   def _window(self, numbers, size):

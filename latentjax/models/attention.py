@@ -69,54 +69,69 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
     [N, A] weights, each row summing to 1, also when the window lies off the image.
   """
   means = center + (jnp.arange(size) - 0.5 * (size - 1)) * stride  # [N]
-  return rows(means, jnp.broadcast_to(variance, means.shape), np.full(size, extent))
+  return rows(means, jnp.broadcast_to(variance, means.shape), jnp.ones(size), np.full(size, extent))
 
 
-def rows(means: jax.Array, variances: jax.Array, extents: np.ndarray) -> jax.Array:
+def rows(means: jax.Array, variances: jax.Array, sums: jax.Array, extents: np.ndarray) -> jax.Array:
   """[R, A] filters of any axes, one a row: `filterbank` for all of them at once.
 
   Args:
     means, variances: [R] pixels, pixels^2.
+    sums: [R] what each row adds up to.
     extents: [R] pixels of each row's axis; A is the longest, and shorter axes are filled up with zeros.
   """
   pixels = np.arange(extents.max())  # [A]
-  # (a - mu)^2 less that of the pixel nearest to mu, which a softmax does not see: far off the image, where both
-  # are huge, nothing cancels and nothing overflows, forwards or backwards.
+  # (a - mu)^2 less that of the pixel nearest to mu, which cancels in the ratio: its weight is 1, all others are less,
+  # and far off the image, where both squares are huge, nothing overflows, forwards or backwards.
   nearest = jax.lax.stop_gradient(jnp.round(jnp.clip(means, 0, extents - 1)))
   excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [R, A]
-  logits = -0.5 * excess / variances[:, None]
+  weights = jnp.exp(-0.5 * excess / variances[:, None])
   inside = pixels[None] < extents[:, None]
-  return jax.nn.softmax(logits if inside.all() else jnp.where(inside, logits, -jnp.inf), axis=-1)
+  weights = weights if inside.all() else jnp.where(inside, weights, 0)
+  return weights * (sums / weights.sum(-1))[:, None]
 
 
 @struct.dataclass
 class Lens:
-  """A window with its filterbanks: vertical [N, H] and horizontal [N, W]."""
+  """A window with its filterbanks: vertical [N, H], times a gain, and horizontal [N, W]."""
 
   where: Window
   vertical: jax.Array
   horizontal: jax.Array
 
 
-def lenses(windows: Sequence[Window], sizes: Sequence[int], height: int, width: int) -> list[Lens]:
-  """The filterbanks of several windows, all rows of all axes in one call: on a GPU four calls cost four times one."""
-  means, variances, extents = [], [], []
-  for where, size in zip(windows, sizes, strict=True):
-    offsets = (jnp.arange(size) - 0.5 * (size - 1)) * where.stride  # [N]
-    means += [where.center_y + offsets, where.center_x + offsets]
-    variances += 2 * [jnp.broadcast_to(where.variance, offsets.shape)]
-    extents += size * [height] + size * [width]
-  filters = rows(jnp.concatenate(means), jnp.concatenate(variances), np.array(extents))
-  parts = iter(jnp.split(filters, np.cumsum(np.repeat(sizes, 2))[:-1]))
+def lenses(
+  windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
+) -> list[Lens]:
+  """The filterbanks of several windows, all rows of all axes in one call: on a GPU four calls cost four times one.
+
+  Args:
+    gains: a factor of each window on all that passes through it: gamma for reading, 1/gamma for writing.
+  """
+  each = np.repeat(sizes, 2)  # rows of each axis, vertical before horizontal
+  axis = np.repeat(np.arange(len(each)), each)  # [R]
+  offsets = np.concatenate([np.arange(size) - 0.5 * (size - 1) for size in each])  # [R]
+
+  def spread(values):
+    """[R] of a scalar per axis; arithmetic is compiled into what uses it, gathers and concatenations are not."""
+    return sum(value * (axis == index).astype(np.float32) for index, value in enumerate(values))
+
+  centers = [center for where in windows for center in (where.center_y, where.center_x)]
+  strides = [where.stride for where in windows for _ in range(2)]
+  variances = [where.variance for where in windows for _ in range(2)]
+  extents = np.repeat([height, width] * len(windows), each)
+  sums = spread([factor for gain in gains for factor in (gain, 1.0)])
+  filters = rows(spread(centers) + offsets * spread(strides), spread(variances), sums, extents)
+  ends = np.cumsum(each)
+  parts = iter([filters[end - size : end] for end, size in zip(ends, each, strict=True)])
   return [Lens(where, next(parts)[:, :height], next(parts)[:, :width]) for where in windows]
 
 
 def read(image: jax.Array, lens: Lens) -> jax.Array:
-  """[N, N, C] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
-  return lens.where.intensity * jnp.einsum("nh,hwc,mw->nmc", lens.vertical, image, lens.horizontal)
+  """[C, N, N] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
+  return jnp.einsum("nh,hwc,mw->cnm", lens.vertical, image, lens.horizontal)
 
 
 def write(patch: jax.Array, lens: Lens) -> jax.Array:
-  """[H, W, C] image of a patch [N, N, C]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
-  scaled = patch / lens.where.intensity  # here and not on the image, which is larger
-  return jnp.einsum("nh,nmc,mw->hwc", lens.vertical, scaled, lens.horizontal)
+  """[H, W, C] image of a patch [C, N, N]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
+  return jnp.einsum("nh,cnm,mw->hwc", lens.vertical, patch, lens.horizontal)

@@ -84,15 +84,16 @@ class FilterbankAttention:
 
     def both(*numbers):
       windows = [attention.window(five, size, height, width) for five, size in zip(numbers, sizes, strict=True)]
-      return tuple(attention.lenses(windows, sizes, height, width))
+      gains = windows[0].intensity, 1 / windows[1].intensity
+      return tuple(attention.lenses(windows, gains, sizes, height, width))
 
     return jax.vmap(both)(numbers["read_window"], numbers["write_window"])
 
   def read(self, lens: attention.Lens, images: jax.Array, error: jax.Array) -> jax.Array:
-    """[B, 2 N N C] the image and the error image through one window."""
+    """[B, 2 C N N] the image, then the error image, through one window."""
     both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C]
     return jax.vmap(attention.read)(both, lens).reshape(len(images), -1)
 
   def write(self, lens: attention.Lens, numbers: Weights) -> jax.Array:
-    patch = numbers["write"].reshape(-1, self.write_size, self.write_size, self.image_shape[-1])
+    patch = numbers["write"].reshape(-1, self.image_shape[-1], self.write_size, self.write_size)
     return jax.vmap(attention.write)(patch, lens)

@@ -50,19 +50,19 @@ def window(parameters, N, height, width):
 
 
 def read(image, parameters, N):
-  """[N, N, C]"""
+  """[C, N, N]"""
   height, width, channels = image.shape
   g_x, g_y, delta, variance, gamma = window(parameters, N, height, width)
   F_X, F_Y = filterbank(g_x, delta, variance, N, width), filterbank(g_y, delta, variance, N, height)
-  return np.stack([gamma * F_Y @ image[:, :, c] @ F_X.T for c in range(channels)], axis=-1)
+  return np.stack([gamma * F_Y @ image[:, :, c] @ F_X.T for c in range(channels)])
 
 
 def write(patch, parameters, height, width):
   """[H, W, C]"""
-  N, _, channels = patch.shape
+  channels, N, _ = patch.shape
   g_x, g_y, delta, variance, gamma = window(parameters, N, height, width)
   F_X, F_Y = filterbank(g_x, delta, variance, N, width), filterbank(g_y, delta, variance, N, height)
-  return np.stack([F_Y.T @ patch[:, :, c] @ F_X / gamma for c in range(channels)], axis=-1)
+  return np.stack([F_Y.T @ patch[c] @ F_X / gamma for c in range(channels)], axis=-1)
 
 
 def layer_norm(x):
@@ -118,7 +118,7 @@ def draw(weights, initial, images, noise, sizes=None):
         else:
           where = dense(attention["read_window"], h_dec)
           both = [read(picture, where, sizes[0]) for picture in (images[b], x_hat)]
-          glimpse = np.concatenate(both, axis=-1).ravel()
+          glimpse = np.concatenate(both).ravel()
         h_enc, c_enc = lstm(weights["encoder"], h_enc, c_enc, np.concatenate([glimpse, h_dec]))
         mean, log_std = np.split(dense(weights["posterior"], h_enc), 2)
         z = mean + np.exp(log_std) * noise[t, b]
@@ -130,7 +130,7 @@ def draw(weights, initial, images, noise, sizes=None):
       if sizes is None:
         canvas = canvas + addition.reshape(canvas.shape)
       else:
-        patch = addition.reshape(sizes[1], sizes[1], channels)
+        patch = addition.reshape(channels, sizes[1], sizes[1])
         canvas = canvas + write(patch, dense(attention["write_window"], h_dec), height, width)
       canvases[-1].append(canvas)
   canvases = np.array(canvases)

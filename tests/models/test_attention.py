@@ -27,16 +27,17 @@ def image(shape, seed=0) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="size")
 def read(picture, numbers, size):
-  """[N, N, C] from five unconstrained numbers."""
+  """[C, N, N] from five unconstrained numbers."""
   where = attention.window(numbers, size, *picture.shape[:2])
-  (lens,) = attention.lenses([where], [size], *picture.shape[:2])
+  (lens,) = attention.lenses([where], [where.intensity], [size], *picture.shape[:2])
   return attention.read(picture, lens)
 
 
 @partial(jax.jit, static_argnames=("height", "width"))
 def write(patch, numbers, height, width):
-  where = attention.window(numbers, patch.shape[0], height, width)
-  (lens,) = attention.lenses([where], [patch.shape[0]], height, width)
+  size = patch.shape[-1]
+  where = attention.window(numbers, size, height, width)
+  (lens,) = attention.lenses([where], [1 / where.intensity], [size], height, width)
   return attention.write(patch, lens)
 
 
@@ -69,11 +70,15 @@ def test_a_window_off_the_image_sees_its_nearest_edge(center, nearest):
 def test_lenses_made_together_are_those_made_alone():
   """Of windows of different sizes, on an image whose axes differ."""
   windows = [attention.window(jnp.array(parameters(seed)), 2, 6, 5) for seed in range(2)]
-  together = attention.lenses(windows, [2, 3], 6, 5)
-  for lens, where, size in zip(together, windows, (2, 3), strict=True):
-    for filters, center, extent in ((lens.vertical, where.center_y, 6), (lens.horizontal, where.center_x, 5)):
+  gains = [2.0, 0.5]
+  together = attention.lenses(windows, gains, [2, 3], 6, 5)
+  for lens, where, gain, size in zip(together, windows, gains, (2, 3), strict=True):
+    for filters, factor, center, extent in (
+      (lens.vertical, gain, where.center_y, 6),
+      (lens.horizontal, 1, where.center_x, 5),
+    ):
       alone = attention.filterbank(center, where.stride, where.variance, size, extent)
-      np.testing.assert_allclose(filters, alone, rtol=1e-6)
+      np.testing.assert_allclose(filters, factor * alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -90,7 +95,7 @@ def test_read(shape, size):
 def test_write(shape, size):
   height, width, channels = shape
   for seed in range(3):
-    numbers, patch = parameters(seed), image((size, size, channels))
+    numbers, patch = parameters(seed), image((channels, size, size))
     expected = oracle.write(patch, numbers, height, width)
     np.testing.assert_allclose(
       write(jnp.array(patch), jnp.array(numbers), height, width), expected, rtol=1e-4, atol=1e-6
@@ -102,7 +107,7 @@ def test_write(shape, size):
 def test_write_is_the_adjoint_of_read(shape, size):
   """<read(x), w> = gamma^2 <x, write(w)>: reading multiplies by gamma, writing divides."""
   numbers = jnp.array(parameters(4))
-  picture, patch = jnp.array(image(shape)), jnp.array(image((size, size, shape[-1]), seed=1))
+  picture, patch = jnp.array(image(shape)), jnp.array(image((shape[-1], size, size), seed=1))
   gamma = np.exp(float(numbers[4]))
   there = (read(picture, numbers, size) * patch).sum()
   back = (picture * write(patch, numbers, *shape[:2])).sum()
@@ -132,7 +137,7 @@ def central_differences(function, x, epsilon=1e-6):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_five_numbers_receive_their_gradient(shape):
   height, width, channels = shape
-  picture, patch = image(shape), image((3, 3, channels), seed=1)
+  picture, patch = image(shape), image((channels, 3, 3), seed=1)
 
   expected = central_differences(lambda p: (oracle.read(picture, p, 3) * patch).sum(), PARAMETERS)
   actual = jax.jit(jax.grad(lambda p: (read(jnp.array(picture), p, 3) * patch).sum()))(jnp.array(PARAMETERS))
@@ -151,7 +156,7 @@ def test_extreme_windows_stay_finite(size):
   """Also in the corners of [-20, 20]^5, which a diverging head visits first."""
   corners = np.array(list(itertools.product([-20.0, 20.0], repeat=5)))
   numbers = jnp.array(np.concatenate([corners, np.random.default_rng(0).uniform(-20, 20, (200, 5))]))
-  picture, patch = jnp.array(image((28, 28, 1))), jnp.array(image((size, size, 1)))
+  picture, patch = jnp.array(image((28, 28, 1))), jnp.array(image((1, size, size)))
 
   @jax.jit
   @jax.vmap
@@ -167,8 +172,8 @@ def test_a_centred_patch_is_centred():
   """The replaced project's 0-based grid put this patch 5.75 pixels off the centre at N = 5."""
   columns = jnp.broadcast_to(jnp.arange(28.0)[None, :, None], (28, 28, 1))
   small = jnp.array([0.0, 0.0, np.log(0.25), np.log(0.3), 0.0])
-  along_x = read(columns, small, 5)[..., 0]
-  along_y = read(columns.transpose(1, 0, 2), small, 5)[..., 0]
+  along_x = read(columns, small, 5)[0]
+  along_y = read(columns.transpose(1, 0, 2), small, 5)[0]
   stride = 0.3 * 27 / 4
   expected = 13.5 + stride * np.array([-2, -1, 0, 1, 2])
   np.testing.assert_allclose(along_x, np.tile(expected, (5, 1)), atol=1e-2)
@@ -180,4 +185,4 @@ def test_a_centred_window_sees_a_mirrored_image_mirrored(shape):
   picture, centred = jnp.array(image(shape)), jnp.array([0.0, 0.0, 0.3, -0.5, 0.2])
   glimpse = read(picture, centred, 5)
   for axis in (0, 1):
-    chex.assert_trees_all_close(read(jnp.flip(picture, axis), centred, 5), jnp.flip(glimpse, axis), rtol=1e-4)
+    chex.assert_trees_all_close(read(jnp.flip(picture, axis), centred, 5), jnp.flip(glimpse, axis + 1), rtol=1e-4)
