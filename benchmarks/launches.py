@@ -29,6 +29,7 @@ H100 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32 s
 runtime_version { major: 12 minor: 8 patch: 0 } platform_name: "CUDA" dnn_version_info { major: 9 minor: 7 }
 device_description_str: "NVIDIA H100 80GB HBM3" """
 
+SHAPE = (28, 28, 1)
 # What names, regroups or reinterprets arrays without a kernel.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
 CALLS = {"call", "async-start"}  # one other computation, its launches counted there
@@ -83,13 +84,13 @@ def compile_for_h100(config, batch_size: int) -> str:
 
   topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
   whole = NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())
-  count, shape = 8 * batch_size, (28, 28, 1)
+  count = 8 * batch_size
   config.train.batch_size = batch_size
-  steps = create_steps(config, models.create(config.model, shape), count)
+  steps = create_steps(config, models.create(config.model, SHAPE), count)
   key = jax.eval_shape(lambda: jax.random.key(0))
   arguments = (
     jax.eval_shape(steps.init, key),
-    jax.ShapeDtypeStruct((count, *shape), jnp.uint8),
+    jax.ShapeDtypeStruct((count, *SHAPE), jnp.uint8),
     jax.ShapeDtypeStruct((count,), jnp.int32),
     key,
     jax.ShapeDtypeStruct((), jnp.int32),
@@ -106,17 +107,16 @@ def main() -> None:
   parser.add_argument("--hlo", type=Path, help="also write the program to this file")
   options = parser.parse_args()
   os.environ["JAX_PLATFORMS"] = "cpu"
+  from latentjax import models
+
   file, _, variant = options.config.partition(":")
   config = importlib.import_module(f"configs.{file}").get_config(variant)
   for change in options.set:
     key, _, value = change.partition("=")
     config.update_from_flattened_dict({key: literal(value)})
-  from latentjax.models import recurrence
-
   if config.model.name == "draw":  # "auto" as it is on a GPU, not as on this machine
-    model = config.model
-    how = recurrence.options(model.unroll, model.weight_gradients, model.remat, model.num_steps, "gpu")
-    model.unroll, model.weight_gradients = how.unroll, "after" if how.gradients_after else "step"
+    how = models.create(config.model, SHAPE).scan_options("gpu")
+    config.model.unroll, config.model.weight_gradients = how.unroll, "after" if how.gradients_after else "step"
   text = compile_for_h100(config, options.batch_size)
   if options.hlo:
     options.hlo.write_text(text)

@@ -103,12 +103,16 @@ class DRAW(nn.Module):
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    backend = jax.default_backend()
-    how = recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
+    how = self.scan_options(jax.default_backend())
     # `infer_step`, T times.
     canvas, terms = merged.infer(self.make_attention(), self.weights, images, noise, latent_terms, how)
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
     return Terms(canvas, bernoulli_log_prob(canvas, images), kl, log_pz, log_qz)
+
+  def scan_options(self, backend: str) -> recurrence.Options:
+    """How the steps are scanned on a backend."""
+    small = self.attention == "filterbank"
+    return recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, small, backend)
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior, a new one at every step."""

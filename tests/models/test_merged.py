@@ -60,11 +60,13 @@ def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape,
 
 
 def test_options_by_backend_can_be_overruled():
-  assert options(0, "auto", "none", 10, "cpu") == (1, False, "none")
-  assert options(0, "auto", "none", 10, "gpu") == (10, True, "none")
-  assert options(0, "auto", "sqrt", 10, "gpu") == (1, False, "sqrt")
-  assert options(3, "after", "none", 10, "cpu") == (3, True, "none")
-  assert options(64, "step", "step", 10, "gpu") == (10, False, "step")
+  assert options(0, "auto", "none", 10, True, "cpu") == (10, False, "none")
+  assert options(0, "auto", "none", 10, False, "cpu") == (1, False, "none")
+  assert options(0, "auto", "none", 64, True, "cpu") == (1, False, "none")
+  assert options(0, "auto", "none", 64, False, "gpu") == (64, True, "none")
+  assert options(0, "auto", "sqrt", 10, True, "gpu") == (1, False, "sqrt")
+  assert options(3, "after", "none", 10, True, "cpu") == (3, True, "none")
+  assert options(64, "step", "step", 10, True, "gpu") == (10, False, "step")
 
 
 def test_memory_grows_with_the_root_of_the_number_of_steps():
