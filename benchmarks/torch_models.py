@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+MIN_VARIANCE = 1e-6  # as in latentjax/models/ladder_vae.py
+
 
 def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
   """The peer of the model that `config.model` describes.
@@ -21,6 +23,8 @@ def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
   fields = config.to_dict()
   if fields.get("layer_norm"):
     raise ValueError("the peer of DRAW has no layer norm")
+  if fields.get("mlp_depth", 1) != 1 or fields.get("inference", "ladder") != "ladder":
+    raise ValueError("the peer of the Ladder VAE has one hidden layer per MLP, and no bottom-up inference")
   return {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE}[fields["name"]](image_shape, fields)
 
 
@@ -62,11 +66,9 @@ class VAE(nn.Module):
 
 
 class LadderVAE(nn.Module):
-  """Sonderby et al. 2016: the posterior of a layer is the precision-weighted merge of what comes up and goes down.
+  """See latentjax/models/ladder_vae.py, with inference by the ladder and one hidden layer per MLP.
 
-      q(z_i | z_{i+1}, x): var_q = 1/(1/var^ + 1/var_p),  mu_q = var_q (mu^/var^ + mu_p/var_p)
-
-  One linear layer with batch norm and leaky rectifier per MLP; variances are softplus of a linear layer.
+  q(z_i | z_{i+1}, x): var_q = 1/(1/var^ + 1/var_p),  mu_q = var_q (mu^/var^ + mu_p/var_p)
   """
 
   def __init__(self, image_shape, fields):
@@ -187,12 +189,12 @@ def _pixels(image_shape) -> int:
 
 
 def _layer(inputs: int, outputs: int) -> nn.Sequential:
-  return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.LeakyReLU())
+  return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.LeakyReLU())
 
 
 def _mean_variance(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
   mean, variance = both.chunk(2, -1)
-  return mean, F.softplus(variance)
+  return mean, F.softplus(variance) + MIN_VARIANCE
 
 
 def _lstm(layer: nn.Linear, inputs: list[torch.Tensor], cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,7 @@ Skipped where PyTorch is not installed: benchmarks/requirements.txt brings it.
 """
 
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +29,20 @@ def get_config(file: str, variant: str, **changes):
   return config
 
 
-def random_params(model):
+def random_variables(model):
   """Weights of ordinary size everywhere, biases and initial states too."""
-  start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))["params"]
+  start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))
   generator = np.random.default_rng(0)
-  return jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), start)
+  return start | jax.tree.map(
+    lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), {"params": start["params"]}
+  )
 
 
 def linear(layer, weights) -> None:
   with torch.no_grad():
     layer.weight.copy_(torch.tensor(np.asarray(weights["kernel"]).T))
-    layer.bias.copy_(torch.tensor(np.asarray(weights["bias"])))
+    if "bias" in weights:
+      layer.bias.copy_(torch.tensor(np.asarray(weights["bias"])))
 
 
 def copy_vae(peer, params) -> None:
@@ -47,6 +51,23 @@ def copy_vae(peer, params) -> None:
       linear(getattr(peer, name)[2 * index], layer)
   for name in ("posterior", "pixels"):
     linear(getattr(peer, name), params[name])
+
+
+def copy_ladder(peer, params) -> None:
+  def normalised(layers, weights):
+    linear(layers[0], weights["Dense_0"])
+    with torch.no_grad():
+      layers[1].weight.copy_(torch.tensor(np.asarray(weights["BatchNorm_0"]["scale"])))
+      layers[1].bias.copy_(torch.tensor(np.asarray(weights["BatchNorm_0"]["bias"])))
+
+  for index in range(len(peer.up)):
+    normalised(peer.up[index], params[f"encoders_{index}"])
+    linear(peer.upward[index], params[f"evidence_{index}"]["Dense_0"])
+  for index in range(len(peer.down)):
+    normalised(peer.down[index], params[f"decoders_{index + 1}"])
+    linear(peer.downward[index], params[f"priors_{index}"]["Dense_0"])
+  normalised(peer.decoder, params["decoders_0"])
+  linear(peer.pixels, params["pixels"])
 
 
 def copy_draw(peer, params) -> None:
@@ -66,6 +87,7 @@ def copy_draw(peer, params) -> None:
   ("file", "variant", "changes", "copy", "shape"),
   [
     ("vae", "default", {"decoder_activation": "tanh"}, copy_vae, SHAPE),
+    ("ladder_vae", "default", {"hidden_dims": (8, 6, 5), "latent_dims": (4, 3, 2)}, copy_ladder, SHAPE),
     ("draw", "base", {}, copy_draw, SHAPE),
     ("draw", "filterbank", {}, copy_draw, (6, 7, 3)),
   ],
@@ -73,15 +95,18 @@ def copy_draw(peer, params) -> None:
 def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, variant, changes, copy, shape):
   config = get_config(file, variant, **changes)
   model = models.create(config.model, shape)
-  params = random_params(model)
+  variables = random_variables(model)
+  params = variables["params"]
   images = (np.random.default_rng(1).random((BATCH, *shape)) < 0.5).astype(np.float32)
-  terms = jax.jit(model.apply)({"params": params}, images, jax.random.key(KEY))
+  apply = jax.jit(partial(model.apply, mutable=["batch_stats"]))  # batch norm as in training
+  terms, _ = apply(variables, images, jax.random.key(KEY))
 
   peer = torch_models.create(config.model, shape)
   copy(peer, params)
-  (noise_shape,) = peer.noise_shapes(BATCH)
-  noise = torch.tensor(np.asarray(jax.random.normal(jax.random.key(KEY), noise_shape)))
-  log_px, kl = peer(torch.tensor(images), [noise])
+  shapes, key = peer.noise_shapes(BATCH), jax.random.key(KEY)
+  keys = jax.random.split(key, len(shapes)) if len(shapes) > 1 else [key]
+  noise = [torch.tensor(np.asarray(jax.random.normal(key, size))) for key, size in zip(keys, shapes, strict=True)]
+  log_px, kl = peer(torch.tensor(images), noise)
   np.testing.assert_allclose(log_px.detach(), terms.log_px, rtol=1e-4)
   np.testing.assert_allclose(kl.detach(), terms.kl, rtol=1e-3, atol=1e-5)
   assert sum(p.numel() for p in peer.parameters()) == sum(leaf.size for leaf in jax.tree.leaves(params))
