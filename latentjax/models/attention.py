@@ -85,9 +85,9 @@ def rows(means: jax.Array, variances: jax.Array, sums: jax.Array, extents: np.nd
   # and far off the image, where both squares are huge, nothing overflows, forwards or backwards.
   nearest = jax.lax.stop_gradient(jnp.round(jnp.clip(means, 0, extents - 1)))
   excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [R, A]
-  weights = jnp.exp(-0.5 * excess / variances[:, None])
+  exponents = -0.5 * excess / variances[:, None]
   inside = pixels[None] < extents[:, None]
-  weights = weights if inside.all() else jnp.where(inside, weights, 0)
+  weights = jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf))
   return weights * (sums / weights.sum(-1))[:, None]
 
 

@@ -1,0 +1,95 @@
+"""Properties of the pure functions over all that a diverging network may hand them, values and gradients."""
+
+from functools import cache
+
+import chex
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+
+from latentjax.models import attention
+from latentjax.models.distributions import Gaussian, bernoulli_log_prob
+
+SHAPE = (9, 7, 2)
+thoroughly = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+
+
+def number(bound: float):
+  return st.floats(-bound, bound, width=32)
+
+
+@cache
+def through_a_window(size: int):
+  """Jitted: five numbers -> (filter sums, values and gradients of reading and writing)."""
+  generator = np.random.default_rng(0)
+  picture, patch = jnp.array(generator.random(SHAPE)), jnp.array(generator.random((SHAPE[2], size, size)))
+
+  def lens(numbers, invert):
+    where = attention.window(numbers, size, *SHAPE[:2])
+    return attention.lenses([where], [1 / where.intensity if invert else 1.0], [size], *SHAPE[:2])[0]
+
+  def read(numbers):
+    return attention.read(picture, lens(numbers, False)).sum()
+
+  def write(numbers):
+    return (attention.write(patch, lens(numbers, True)) * picture).sum()
+
+  def both(numbers):
+    filters = lens(numbers, False)
+    sums = filters.vertical.sum(-1), filters.horizontal.sum(-1)
+    return sums, [jax.value_and_grad(function)(numbers) for function in (read, write)]
+
+  return jax.jit(both)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@thoroughly
+@given(numbers=st.lists(number(20), min_size=5, max_size=5))
+@example(numbers=[20.0, -20.0, -20.0, 20.0, -20.0])
+@example(numbers=[-20.0, 0.0, 20.0, -20.0, 20.0])
+def test_no_window_breaks_a_filter(size, numbers):
+  sums, outcomes = through_a_window(size)(jnp.array(numbers))
+  for each in sums:
+    np.testing.assert_allclose(each, 1, rtol=1e-5)
+  chex.assert_tree_all_finite(outcomes)
+
+
+@jax.jit
+def compare(q: Gaussian, p: Gaussian):
+  return jax.value_and_grad(lambda q, p: q.kl(p), argnums=(0, 1))(q, p)
+
+
+@thoroughly
+@given(numbers=st.lists(number(20), min_size=4, max_size=4))
+def test_the_kl_is_finite_and_not_negative(numbers):
+  q, p = Gaussian(*jnp.array(numbers[:2])[:, None]), Gaussian(*jnp.array(numbers[2:])[:, None])
+  value, gradients = compare(q, p)
+  chex.assert_tree_all_finite((value, gradients))
+  assert value >= -1e-5 * (1 + abs(numbers[1] - numbers[3]))
+
+
+@thoroughly
+@given(numbers=st.lists(number(20), min_size=4, max_size=4))
+def test_merging_two_gaussians_is_surer_than_either_and_lies_between(numbers):
+  one, other = Gaussian(*jnp.array(numbers[:2])[:, None]), Gaussian(*jnp.array(numbers[2:])[:, None])
+  merged = one.merge(other)
+  slack = 1e-4 * (1 + max(map(abs, numbers)))
+  assert merged.log_std <= min(one.log_std, other.log_std) + slack
+  assert min(one.mean, other.mean) - slack <= merged.mean <= max(one.mean, other.mean) + slack
+
+
+@jax.jit
+def likelihood(logit, pixel):
+  return jax.value_and_grad(lambda logit: bernoulli_log_prob(logit.reshape(1, 1, 1), pixel))(logit)
+
+
+@thoroughly
+@given(logit=number(1e6), pixel=st.sampled_from([0.0, 1.0]))
+def test_a_binary_pixels_log_probability_is_finite_and_not_positive(logit, pixel):
+  value, gradient = likelihood(jnp.array([logit]), pixel)
+  chex.assert_tree_all_finite((value, gradient))
+  assert value <= 0
+  assert abs(gradient[0]) <= 1
