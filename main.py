@@ -192,5 +192,8 @@ if __name__ == "__main__":
   except (RuntimeError, MemoryError) as error:
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    print("error: out of memory: lower train.batch_size, eval.batch_size or the model's sizes", file=sys.stderr)
+    print(
+      "error: out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes",
+      file=sys.stderr,
+    )
     sys.exit(RunError.exit_code)

@@ -79,6 +79,7 @@ RULES: dict[str, Rule] = {
   "train.kl_warmup_epochs": NOT_NEGATIVE,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
+  "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
@@ -104,6 +105,8 @@ def check(config: ConfigDict) -> None:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
   if config.model.get("remat", "none") != "none" and config.model.get("weight_gradients") == "after":
     raise UsageError("model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two")
+  if config.seed + train.num_seeds > 2**32:
+    raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
 
 
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from latentjax import models
@@ -13,7 +14,7 @@ from latentjax.training.step import Steps, create_steps
 
 
 class Keys(NamedTuple):
-  """The independent random streams of a run, all from its seed."""
+  """The independent random streams of a run, all from its seed; [S] where S seeds are trained together."""
 
   init: jax.Array
   order: jax.Array
@@ -39,6 +40,18 @@ class Experiment:
     """Full batches in the training set; what is left over differs from epoch to epoch."""
     return len(self.data.train) // self.config.train.batch_size
 
+  def by_seed(self) -> list["Experiment"]:
+    """The single runs that this one amounts to, one of each seed; they share what they compile."""
+    num_seeds = self.config.train.num_seeds
+    if num_seeds == 1:
+      return [self]
+    configs = [self.config.copy_and_resolve_references() for _ in range(num_seeds)]
+    for index, config in enumerate(configs):
+      config.seed += index
+      config.train.num_seeds = 1
+    steps = create_steps(configs[0], self.model, len(self.data.train))
+    return [Experiment(config, self.data, self.model, steps, create_keys(config)) for config in configs]
+
 
 def create(config: ConfigDict) -> Experiment:
   """Loads the data and builds the model that a checked config describes.
@@ -54,5 +67,11 @@ def create(config: ConfigDict) -> Experiment:
       f" of {config.data.name}"
     )
   model = models.create(config.model, data.image_shape)
-  keys = Keys(*jax.random.split(jax.random.key(config.seed), len(Keys._fields)))
-  return Experiment(config, data, model, create_steps(config, model, len(data.train)), keys)
+  return Experiment(config, data, model, create_steps(config, model, len(data.train)), create_keys(config))
+
+
+def create_keys(config: ConfigDict) -> Keys:
+  """The streams of a run: for every seed those that a single run with it has."""
+  seeds = range(config.seed, config.seed + config.train.num_seeds)
+  keys = [Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields))) for seed in seeds]
+  return keys[0] if len(keys) == 1 else jax.tree.map(lambda *key: jnp.stack(key), *keys)

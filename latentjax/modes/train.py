@@ -18,8 +18,8 @@ from latentjax.interruption import Interruption
 from latentjax.modes import evaluate, sample
 from latentjax.training import evaluation
 from latentjax.training.state import TrainState
-from latentjax.training.step import NEVER, Metrics
-from latentjax.workdir import plots, provenance, record
+from latentjax.training.step import Metrics
+from latentjax.workdir import plots, provenance, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.lock import Lock
 from latentjax.workdir.metrics import MetricsLog
@@ -65,10 +65,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
           state = train(experiment, state, begun, checkpoints, log, interruption)
         if log.lines:
           plots.save_loss(workdir / "loss.png", log.lines)
-      best = evaluate.settle(experiment, checkpoints.restore(checkpoints.best, state))
-      sample.finish(experiment, best, workdir)
+      best = list(evaluate.pick_best(experiment, checkpoints, state))
+      sample.finish(*best[0], workdir)
       console.print(f"  {workdir / 'loss.png'}")
-      evaluate.finish(experiment, best, workdir)  # last: results.json says that the run is finished
+      evaluate.finish(best, workdir)  # last: results.json says that the run is finished
 
 
 def finished(workdir: Path, epochs: int) -> record.Line | None:
@@ -80,7 +80,8 @@ def finished(workdir: Path, epochs: int) -> record.Line | None:
 
 def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Epoch]:
   """Where the run stands: at its newest checkpoint, or before its first step."""
-  state, begun = experiment.steps.init(experiment.keys.init), Epoch(Metrics.zero(), 0.0)
+  state = experiment.steps.init(experiment.keys.init)
+  begun = Epoch(Metrics.zero(experiment.config.train.num_seeds), 0.0)
   newest = checkpoints.newest
   if newest is None:
     return state, begun
@@ -95,10 +96,12 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
 def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:
   """Says what is about to happen, and on what."""
   config, data, device = experiment.config, experiment.data, jax.devices()[0]
-  parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  num_seeds = config.train.num_seeds
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // num_seeds
+  seeds_said = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
   console.print(
-    f"{config.model.name}, {parameters:,} parameters, on {config.data.name} ({config.data.binarization} binarisation,"
-    f" {len(data.train):,} / {len(data.validation):,} / {len(data.test):,} images)\n"
+    f"{config.model.name}, {parameters:,} parameters{seeds_said}, on {config.data.name} ({config.data.binarization}"
+    f" binarisation, {len(data.train):,} / {len(data.validation):,} / {len(data.test):,} images)\n"
     f"jax {jax.__version__} on {device.device_kind}; writing to {workdir}"
   )
   if state.step > 0:
@@ -123,7 +126,7 @@ def train(
     RunError: the loss stopped being a number, or the disk refused.
     Stopped: after a checkpoint, if a signal came.
   """
-  config, steps = experiment.config, experiment.steps
+  config, steps, num_seeds = experiment.config, experiment.steps, experiment.config.train.num_seeds
   images = jax.device_put(experiment.data.train)
   advance = compile_train(experiment, state, images)
   seconds = log.lines[-1]["seconds"] if log.lines else 0.0
@@ -131,7 +134,7 @@ def train(
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
     for epoch in range(epochs_done(experiment, state, begun), config.train.epochs):
-      (metrics, earlier), begun = begun, Epoch(Metrics.zero(), 0.0)
+      (metrics, earlier), begun = begun, Epoch(Metrics.zero(num_seeds), 0.0)
       began = time.perf_counter()
       try:
         with interruption.held():  # a signal between a call and the state that it returns would lose both
@@ -146,8 +149,8 @@ def train(
             stop=lambda: interruption.asked,
           )
           trained = earlier + time.perf_counter() - began
-          if metrics.diverged_at != NEVER:
-            raise diverged(int(metrics.diverged_at), checkpoints)
+          if metrics.divergence is not None:
+            raise diverged(config, *metrics.divergence, checkpoints)
         validation = validate(experiment, state)
       except Stopped:
         if metrics.steps > 0:
@@ -155,17 +158,17 @@ def train(
         console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
         raise
       step = int(state.step)
-      if not np.isfinite(validation["loss"]):
-        raise diverged(step, checkpoints)
+      finite = np.isfinite(validation["loss"])
+      if not finite.all():
+        raise diverged(config, step, int(np.argmin(finite)), checkpoints)
       seconds += earlier + time.perf_counter() - began
       line = {
         "step": step,
         "epoch": epoch + 1,
-        "train": metrics.mean(),
-        "validation": validation,
+        **summarise(config, {"train": metrics.mean(), "validation": validation}),
         "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
         "learning_rate": float(steps.learning_rate(step - 1)),
-        "images_per_second": int(metrics.steps) * config.train.batch_size / trained,
+        "images_per_second": int(metrics.steps) * num_seeds * config.train.batch_size / trained,
         "seconds": seconds,
       }
       with interruption.held():
@@ -173,7 +176,7 @@ def train(
         checkpoints.save(state, validation["elbo"])
         console.print(
           f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
-          f" {validation['elbo']:8.2f} validation  KL {validation['kl']:6.2f}"
+          f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
           f"  {line['images_per_second']:,.0f} images/s"
         )
   return state
@@ -219,16 +222,17 @@ def train_epoch(
     state, part = advance(state, images, order, experiment.keys.train, jnp.int32(count))
     part = jax.device_get(part)
     metrics = metrics + part
-    if part.diverged_at != NEVER:
+    if part.divergence is not None:
       break
-    speed = count * config.batch_size / (time.perf_counter() - began)
-    report(count, f"ELBO {part.mean()['elbo']:.2f} nats, {speed:,.0f} images/s")
+    speed = count * config.num_seeds * config.batch_size / (time.perf_counter() - began)
+    report(count, f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s")
   return state, metrics
 
 
-def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
+def validate(experiment: Experiment, state: TrainState) -> evaluation.Numbers:
   """The true bound on the validation split, and its loss: the same terms with the KL weighed as in the last step.
 
+  Of several seeds trained together a list of each number.
   With importance-weighted training it is still this one-sample loss, which the training loss is not.
   """
   config, steps = experiment.config, experiment.steps
@@ -238,13 +242,27 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
   kl = numbers.pop("kl_per_group")  # of a bottom-up hierarchy it is sampled, and may be negative
   if config.train.free_bits > 0:
     kl = np.maximum(kl, config.train.free_bits)
-  return {"loss": numbers["reconstruction"] + float(steps.beta(state.step - 1)) * float(np.sum(kl)), **numbers}
+  loss = numbers["reconstruction"] + float(steps.beta(state.step - 1)) * np.sum(kl, -1)
+  return {"loss": loss.tolist(), **numbers}
 
 
-def diverged(step: int, checkpoints: Checkpoints) -> RunError:
+def summarise(config: ConfigDict, splits: dict[str, evaluation.Numbers]) -> record.Line:
+  """An epoch's numbers, which of several seeds are lists, as metrics.jsonl has them."""
+  if config.train.num_seeds == 1:
+    return splits
+
+  def of_seed(index):
+    return {split: {name: values[index] for name, values in numbers.items()} for split, numbers in splits.items()}
+
+  return seeds.summarise({config.seed + index: of_seed(index) for index in range(config.train.num_seeds)})
+
+
+def diverged(config: ConfigDict, step: int, index: int, checkpoints: Checkpoints) -> RunError:
+  """What to say of the seed with that index."""
   newest = checkpoints.newest
+  whose = f" of seed {config.seed + index}" if config.train.num_seeds > 1 else ""
   kept = "no checkpoint had been written" if newest is None else f"the checkpoint of step {newest} is kept"
   return RunError(
-    f"the loss became NaN or infinite at step {step}; {kept}."
+    f"the loss{whose} became NaN or infinite at step {step}; {kept}."
     " Try a lower train.learning_rate or train.clip_norm in a new workdir"
   )

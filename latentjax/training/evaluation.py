@@ -25,26 +25,25 @@ def bound(steps: Steps, variables: Variables, images: np.ndarray, key: jax.Array
   """The bound of every image with one posterior sample each, averaged.
 
   Args:
+    steps, variables: of one seed, or of S together.
     images: [M, H, W, C] uint8, used as they are.
-    key: batch number i uses fold_in(key, i).
+    key: batch number i uses fold_in(key, i); [S] where there are S seeds.
 
   Returns:
-    elbo, kl, reconstruction with elbo = -(kl + reconstruction), and kl_per_group, a list of L.
+    elbo, kl, reconstruction with elbo = -(kl + reconstruction), and kl_per_group, a list of L; of S seeds a list of S
+    of each.
   """
+  fold_in = jnp.vectorize(jax.random.fold_in)
   log_px, kl = [], []
   for index, batch, count in batches(images, batch_size):
-    terms = steps.evaluate(variables, batch, jax.random.fold_in(key, index))
-    log_px.append(terms.log_px[:count])
-    kl.append(terms.kl[:count])
-  reconstruction = -float(np.concatenate(log_px).mean(dtype=np.float64))
-  per_group = np.concatenate(kl).mean(0, dtype=np.float64)  # [L]
-  total = float(per_group.sum())
-  return {
-    "elbo": -(total + reconstruction),
-    "kl": total,
-    "reconstruction": reconstruction,
-    "kl_per_group": per_group.tolist(),
-  }
+    terms = steps.evaluate(variables, batch, fold_in(key, index))
+    log_px.append(terms.log_px[..., :count])
+    kl.append(terms.kl[..., :count, :])
+  reconstruction = -np.concatenate(log_px, axis=-1).mean(-1, dtype=np.float64)
+  per_group = np.concatenate(kl, axis=-2).mean(-2, dtype=np.float64)  # [L] or [S, L]
+  total = per_group.sum(-1)
+  numbers = {"elbo": -(total + reconstruction), "kl": total, "reconstruction": reconstruction}
+  return {name: value.tolist() for name, value in {**numbers, "kl_per_group": per_group}.items()}
 
 
 def negative_log_likelihood(

@@ -1,6 +1,7 @@
 """The compiled functions of a run: train, evaluate, weigh. Everything that is jitted is jitted here.
 
-Shapes: M images in a set, B batch, H W C image, L latent groups, K importance samples.
+Shapes: M images in a set, B batch, H W C image, L latent groups, K importance samples. Where `train.num_seeds` = S is
+above 1, what trains and validates does so for all seeds at once, and what differs between them has a leading axis S.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from ml_collections import ConfigDict
@@ -17,6 +19,7 @@ from latentjax.data.batches import binarize, epoch_order, gather, to_pixels
 from latentjax.models import Terms
 from latentjax.training import objectives
 from latentjax.training.state import (
+  SEED_AXES,
   Params,
   TrainState,
   Variables,
@@ -35,7 +38,7 @@ PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16"
 
 @struct.dataclass
 class Metrics:
-  """Sums over training steps of batch means, in nats; `mean` divides.
+  """Sums over training steps of batch means, in nats; `mean` divides. All but `steps` is [S] where there are S seeds.
 
   Attributes:
     loss: what was minimised: annealed, with free bits, or importance-weighted.
@@ -52,31 +55,45 @@ class Metrics:
   diverged_at: jax.Array
 
   @classmethod
-  def zero(cls) -> "Metrics":
-    zero = jnp.zeros(())
-    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.array(NEVER))
+  def zero(cls, num_seeds: int = 1) -> "Metrics":
+    shape = () if num_seeds == 1 else (num_seeds,)
+    zero = jnp.zeros(shape)
+    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.full(shape, NEVER))
 
   def __add__(self, other: "Metrics") -> "Metrics":
     total = jax.tree.map(jnp.add, self, other)
     return total.replace(diverged_at=jnp.minimum(self.diverged_at, other.diverged_at))
 
-  def mean(self) -> dict[str, float]:
-    """Means over the summed steps, on the host."""
+  def mean(self) -> dict[str, float | list[float]]:
+    """Means over the summed steps, on the host; a list of S where there are S seeds."""
     sums = jax.device_get(self)
-    return {name: float(getattr(sums, name) / sums.steps) for name in ("loss", "elbo", "kl", "reconstruction")}
+    return {name: (getattr(sums, name) / sums.steps).tolist() for name in ("loss", "elbo", "kl", "reconstruction")}
+
+  @property
+  def divergence(self) -> tuple[int, int] | None:
+    """The first step whose loss or gradient was not finite and the index of its seed, or None while all are."""
+    index = int(np.argmin(self.diverged_at))
+    step = int(np.ravel(self.diverged_at)[index])
+    return None if step == NEVER else (step, index)
+
+
+METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diverged_at=0)
 
 
 class Steps(NamedTuple):
   """The compiled functions of a run.
+
+  Of S seeds, `init`, `order`, `train` and `evaluate` take keys [S], an order [S, M] and states or variables of all
+  seeds, and return the like; images and counts are shared. The others know one seed only.
 
   Attributes:
     init: (key) -> TrainState.
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics): `count` optimiser steps in one call; the state
       is donated. The step number decides batch and randomness, so the same state always goes on the same way.
+    evaluate: (variables, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
     collect: (state, images, order, key) -> state whose batch-norm statistics are those of its evaluated weights,
       averaged over one epoch of training batches.
-    evaluate: (variables, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l], see a model's `encode`.
     weigh: (variables, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
     sample: (variables, key, count) -> [count, H, W, C] pixel probabilities from the prior.
@@ -86,8 +103,8 @@ class Steps(NamedTuple):
   init: Callable
   order: Callable
   train: Callable
-  collect: Callable
   evaluate: Callable
+  collect: Callable
   encode: Callable
   weigh: Callable
   sample: Callable
@@ -173,6 +190,9 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
     total = jax.lax.fori_loop(0, steps_per_epoch, add_batch, jax.tree.map(jnp.zeros_like, state.stats))
     return state.replace(stats=jax.tree.map(lambda x: x / steps_per_epoch, total))
 
+  def evaluate(variables, images, key):
+    return apply(variables, to_pixels(images), key)
+
   def encode(variables, images):
     return model.apply(variables, to_pixels(images), method="encode")
 
@@ -183,6 +203,10 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
   def sample(variables, key, count):
     return model.apply(variables, key, count, method="sample")
 
+  def over_seeds(function, in_axes, out_axes=0):
+    """The function for all seeds at once; a seed alone has no axis for it."""
+    return function if config.train.num_seeds == 1 else jax.vmap(function, in_axes, out_axes)
+
   def compiled(function, **options):
     def at_precision(*args):
       with jax.default_matmul_precision(PRECISIONS[config.precision]):
@@ -191,11 +215,14 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
     return jax.jit(at_precision, **options)
 
   return Steps(
-    init=jax.jit(partial(create_state, model, optimizer, config.train.ema_decay)),
-    order=jax.jit(partial(epoch_order, num_images=num_images)),
-    train=compiled(train, donate_argnums=0),
+    init=jax.jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), 0, SEED_AXES)),
+    order=jax.jit(over_seeds(partial(epoch_order, num_images=num_images), (0, None))),
+    train=compiled(
+      over_seeds(train, (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)),
+      donate_argnums=0,
+    ),
+    evaluate=compiled(over_seeds(evaluate, (0, None, 0))),
     collect=compiled(collect),
-    evaluate=compiled(lambda variables, images, key: apply(variables, to_pixels(images), key)),
     encode=compiled(encode),
     weigh=compiled(weigh),
     sample=compiled(sample, static_argnums=2),

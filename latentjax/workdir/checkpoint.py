@@ -2,7 +2,8 @@
 
     checkpoints/1200/state/          the train state after step 1200
     checkpoints/1200/partial/        in mid-epoch only: what that epoch has summed up so far
-    checkpoints/1200/manifest.json   the validation ELBO (null in mid-epoch) and the SHA-256 of every other file
+    checkpoints/1200/manifest.json   the validation ELBO (of several seeds a list; null in mid-epoch) and the SHA-256
+                                     of every other file
 
 Orbax checks no sum over array data, so a flipped bit would come back as another number. A checkpoint is written
 beside its place and renamed into it, so a run killed in the middle leaves none or a whole one.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from latentjax.console import console
@@ -27,7 +29,7 @@ NEWEST = 2  # checkpoints kept besides the best: one to go on from, and one in c
 
 
 class Checkpoints:
-  """The folder `checkpoints/` of a workdir: the two newest and the best by validation ELBO.
+  """The folder `checkpoints/` of a workdir: the two newest and every seed's best by validation ELBO.
 
   Saving is synchronous: the state's buffers are donated to the next training call, so nothing may still
   read them by then.
@@ -43,7 +45,7 @@ class Checkpoints:
   def __init__(self, directory: Path, read_only: bool = False):
     self.directory = directory.absolute()
     self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-    self._elbos: dict[int, float | None] = {}  # of the checkpoints found whole
+    self._elbos: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
     self._damaged: set[int] = set()
     if not read_only:
       try:
@@ -64,17 +66,22 @@ class Checkpoints:
     return max(self._whole(), default=None)
 
   @property
-  def best(self) -> int | None:
-    """Step of the whole checkpoint with the highest validation ELBO, the first of equal ones; else as `newest`."""
-    elbos = {step: elbo for step, elbo in self._whole().items() if elbo is not None}
-    return max(elbos, key=elbos.get, default=None)
+  def best(self) -> list[int]:
+    """For every seed the step of the whole checkpoint with its highest validation ELBO, the first of equal ones.
 
-  def save(self, state: Any, elbo: float | None = None, partial: Any = None) -> None:
+    Empty before the first validation; raises as `newest` does.
+    """
+    elbos = {step: np.atleast_1d(elbo) for step, elbo in self._whole().items() if elbo is not None}
+    steps = list(elbos)
+    return [steps[index] for index in np.argmax(list(elbos.values()), axis=0)] if elbos else []
+
+  def save(self, state: Any, elbo: float | list[float] | None = None, partial: Any = None) -> None:
     """Keeps a state, then removes what is neither among the newest nor the best.
 
     Args:
       state: a pytree with a field `step`.
-      elbo: on validation, in nats; None in mid-epoch, where the state cannot be the best.
+      elbo: on validation, in nats, a list of every seed's where there are several; None in mid-epoch, where the state
+        cannot be the best.
       partial: a pytree to keep beside the state.
 
     Raises:
@@ -96,7 +103,7 @@ class Checkpoints:
       shutil.rmtree(unfinished, ignore_errors=True)
       raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
     self._elbos[step] = elbo
-    for old in set(self._steps()) - {self.best, *sorted(self._whole())[-NEWEST:]}:
+    for old in set(self._steps()) - {*self.best, *sorted(self._whole())[-NEWEST:]}:
       self._remove(old)
 
   def restore(self, step: int, like: Any) -> Any:
@@ -124,7 +131,7 @@ class Checkpoints:
       return []
     return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
 
-  def _whole(self) -> dict[int, float | None]:
+  def _whole(self) -> dict[int, float | list[float] | None]:
     """The validation ELBO of every whole checkpoint by its step, ascending."""
     steps = self._steps()
     for step in steps:
