@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from latentjax import models
@@ -72,6 +72,10 @@ def create(config: ConfigDict) -> Experiment:
 
 def create_keys(config: ConfigDict) -> Keys:
   """The streams of a run: for every seed those that a single run with it has."""
-  seeds = range(config.seed, config.seed + config.train.num_seeds)
-  keys = [Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields))) for seed in seeds]
-  return keys[0] if len(keys) == 1 else jax.tree.map(lambda *key: jnp.stack(key), *keys)
+
+  def of_seed(seed):
+    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+
+  if config.train.num_seeds == 1:
+    return of_seed(config.seed)
+  return jax.vmap(of_seed)(np.arange(config.seed, config.seed + config.train.num_seeds, dtype=np.uint32))

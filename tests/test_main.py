@@ -335,6 +335,7 @@ BAD = {
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--mode=sample --workdir=EMPTY": "has no config.json",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
+  "--workdir=TRAINED --config.train.num_seeds=2": "train.num_seeds: 1 -> 2",
   "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
 }
 

@@ -43,6 +43,15 @@ def test_the_two_newest_and_the_best_are_kept_and_come_back(tmp_path):
   assert kept(directory) == ["2", "4", "5"]
 
 
+def test_every_seeds_best_is_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  for step, elbos in enumerate(([-90.0, -70.0], [-80.0, -75.0], [-85.0, -75.0], [-85.0, -76.0]), start=1):
+    checkpoints.save(state_at(step), elbos)
+  checkpoints.save(state_at(5), partial={"loss": jnp.zeros(2)})
+  assert Checkpoints(tmp_path).best == [2, 1]
+  assert kept(tmp_path) == ["1", "2", "4", "5"]
+
+
 def test_a_checkpoint_in_mid_epoch_is_newest_and_never_best(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(state_at(3), partial={"loss": jnp.float32(0.1), "seconds": 2.5})
