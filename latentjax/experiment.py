@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.data import dataset
+from latentjax.data.feed import Feed, create_feed
 from latentjax.errors import UsageError
+from latentjax.mesh import create_mesh
 from latentjax.training.step import Steps, create_steps
 
 
@@ -32,6 +35,7 @@ class Experiment:
   config: ConfigDict
   data: dataset.Dataset
   model: models.Model
+  mesh: Mesh | None
   steps: Steps
   keys: Keys
 
@@ -39,6 +43,12 @@ class Experiment:
   def steps_per_epoch(self) -> int:
     """Full batches in the training set; what is left over differs from epoch to epoch."""
     return len(self.data.train) // self.config.train.batch_size
+
+  def feed(self) -> Feed:
+    """Brings the training images to the devices; one that keeps them there frees them when it is dropped."""
+    train = self.config.train
+    placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
+    return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
 
   def by_seed(self) -> list["Experiment"]:
     """The single runs that this one amounts to, one of each seed; they share what they compile."""
@@ -49,8 +59,8 @@ class Experiment:
     for index, config in enumerate(configs):
       config.seed += index
       config.train.num_seeds = 1
-    steps = create_steps(configs[0], self.model, len(self.data.train))
-    return [Experiment(config, self.data, self.model, steps, create_keys(config)) for config in configs]
+    steps = create_steps(configs[0], self.model, len(self.data.train), self.mesh)
+    return [Experiment(config, self.data, self.model, self.mesh, steps, create_keys(config)) for config in configs]
 
 
 def create(config: ConfigDict) -> Experiment:
@@ -67,7 +77,9 @@ def create(config: ConfigDict) -> Experiment:
       f" of {config.data.name}"
     )
   model = models.create(config.model, data.image_shape)
-  return Experiment(config, data, model, create_steps(config, model, len(data.train)), create_keys(config))
+  mesh = create_mesh()
+  steps = create_steps(config, model, len(data.train), mesh)
+  return Experiment(config, data, model, mesh, steps, create_keys(config))
 
 
 def create_keys(config: ConfigDict) -> Keys:

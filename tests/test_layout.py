@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console")
+GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console", "latentjax.mesh")
 MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/config.py": ("latentjax.errors",),
   "latentjax/console.py": (),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
+  "latentjax/mesh.py": (),
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),
   "latentjax/models": ("latentjax.models", *GROUND),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
@@ -75,7 +76,11 @@ def settle(experiment: Experiment, state: TrainState) -> TrainState:
     return state
   steps, keys = experiment.steps, experiment.keys
   order = steps.order(keys.order, int(state.step) // experiment.steps_per_epoch)
-  return steps.collect(state, experiment.data.train, order, keys.collect)
+  first, total = 0, jax.tree.map(jnp.zeros_like, state.stats)
+  for count, images, order_of_call in experiment.feed().calls(order, first):
+    total = steps.collect(total, state, images, order_of_call, keys.collect, jnp.int32(first), jnp.int32(count))
+    first += count
+  return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
 
 
 def finish(trained: Sequence[Trained], workdir: Path) -> None:

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
-from latentjax.errors import RunError, Stopped
+from latentjax.data.feed import Feed
+from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
 from latentjax.modes import evaluate, sample
@@ -41,7 +42,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Trains to the last epoch, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
 
   Raises:
-    UsageError: the workdir holds a different experiment.
+    UsageError: the workdir holds a different experiment, or a batch cannot be divided among the devices.
     RunError: the loss stopped being a number, the disk refused, or another process trains in the workdir.
     Stopped: a signal asked for it; the same call goes on from there.
   """
@@ -49,6 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     record.require_same(workdir, config)
   with Interruption() as interruption:
     experiment = experiments.create(config)
+    require_divisible(experiment)
     with Lock(workdir):
       checkpoints = Checkpoints(workdir / "checkpoints")
       state, begun = restore(experiment, checkpoints)
@@ -69,6 +71,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
       sample.finish(*best[0], workdir)
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(best, workdir)  # last: results.json says that the run is finished
+
+
+def require_divisible(experiment: Experiment) -> None:
+  """Raises UsageError if the devices cannot have equal parts of a training batch."""
+  batch_size, num_devices = experiment.config.train.batch_size, experiment.steps.num_devices
+  if batch_size % num_devices:
+    raise UsageError(
+      f"train.batch_size = {batch_size} cannot be divided among {num_devices} devices: choose a multiple of"
+      f" {num_devices}, or show JAX fewer devices"
+    )
 
 
 def finished(workdir: Path, epochs: int) -> record.Line | None:
@@ -95,14 +107,14 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
 
 def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:
   """Says what is about to happen, and on what."""
-  config, data, device = experiment.config, experiment.data, jax.devices()[0]
+  config, data, devices = experiment.config, experiment.data, jax.devices()
   num_seeds = config.train.num_seeds
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // num_seeds
   seeds_said = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
   console.print(
     f"{config.model.name}, {parameters:,} parameters{seeds_said}, on {config.data.name} ({config.data.binarization}"
     f" binarisation, {len(data.train):,} / {len(data.validation):,} / {len(data.test):,} images)\n"
-    f"jax {jax.__version__} on {device.device_kind}; writing to {workdir}"
+    f"jax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing to {workdir}"
   )
   if state.step > 0:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
@@ -127,8 +139,8 @@ def train(
     Stopped: after a checkpoint, if a signal came.
   """
   config, steps, num_seeds = experiment.config, experiment.steps, experiment.config.train.num_seeds
-  images = jax.device_put(experiment.data.train)
-  advance = compile_train(experiment, state, images)
+  feed = experiment.feed()
+  advance = compile_train(experiment, state, feed)
   seconds = log.lines[-1]["seconds"] if log.lines else 0.0
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
@@ -143,7 +155,7 @@ def train(
             advance,
             state,
             metrics,
-            images,
+            feed,
             epoch,
             report=lambda count, note: bar.update(task, advance=count, note=note),
             stop=lambda: interruption.asked,
@@ -182,12 +194,12 @@ def train(
   return state
 
 
-def compile_train(experiment: Experiment, state: TrainState, images: jax.Array) -> Callable:
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
   """`steps.train`, compiled ahead so that no measured speed contains it."""
   steps, keys = experiment.steps, experiment.keys
   began = time.perf_counter()
-  order = steps.order(keys.order, 0)
-  compiled = steps.train.lower(state, images, order, keys.train, jnp.int32(1)).compile()
+  call = next(feed.calls(steps.order(keys.order, 0), 0))
+  compiled = steps.train.lower(state, call.images, call.order, keys.train, jnp.int32(1)).compile()
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
   return compiled
 
@@ -197,7 +209,7 @@ def train_epoch(
   advance: Callable,
   state: TrainState,
   metrics: Metrics,
-  images: jax.Array,
+  feed: Feed,
   epoch: int,
   report: Callable[[int, str], None],
   stop: Callable[[], bool],
@@ -207,24 +219,24 @@ def train_epoch(
   Args:
     advance: compiled `steps.train`.
     metrics: sums over the epoch's steps that `state` has seen already.
-    images: [M, H, W, C] uint8 on the device.
+    feed: of the experiment.
     report: called with the steps done and a note after every call.
     stop: asked before every call whether to end early.
   """
-  config, per_epoch = experiment.config.train, experiment.steps_per_epoch
+  config = experiment.config.train
   order = experiment.steps.order(experiment.keys.order, epoch)
   metrics = jax.device_get(metrics)
-  for first in range(int(metrics.steps), per_epoch, config.steps_per_call):
+  began = time.perf_counter()
+  for count, images, order_of_call in feed.calls(order, first=int(metrics.steps)):
     if stop():
       break
-    count = min(config.steps_per_call, per_epoch - first)
-    began = time.perf_counter()
-    state, part = advance(state, images, order, experiment.keys.train, jnp.int32(count))
+    state, part = advance(state, images, order_of_call, experiment.keys.train, jnp.int32(count))
     part = jax.device_get(part)
     metrics = metrics + part
     if part.divergence is not None:
       break
-    speed = count * config.num_seeds * config.batch_size / (time.perf_counter() - began)
+    began, seconds = time.perf_counter(), time.perf_counter() - began
+    speed = count * config.num_seeds * config.batch_size / seconds
     report(count, f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s")
   return state, metrics
 

@@ -35,7 +35,7 @@ def bound(steps: Steps, variables: Variables, images: np.ndarray, key: jax.Array
   """
   fold_in = jnp.vectorize(jax.random.fold_in)
   log_px, kl = [], []
-  for index, batch, count in batches(images, batch_size):
+  for index, batch, count in batches(images, batch_size, steps.num_devices):
     terms = steps.evaluate(variables, batch, fold_in(key, index))
     log_px.append(terms.log_px[..., :count])
     kl.append(terms.kl[..., :count, :])
@@ -69,7 +69,7 @@ def negative_log_likelihood(
   """
   kept = [k for k in (10**power for power in range(8)) if k < num_samples] + [num_samples]
   estimates = []
-  for index, batch, count in batches(images, batch_size):
+  for index, batch, count in batches(images, batch_size, steps.num_devices):
     log_weights = []
     for chunk, done in enumerate(range(0, num_samples, CHUNK)):
       chunk_key = jax.random.fold_in(jax.random.fold_in(key, index), chunk)
@@ -94,15 +94,18 @@ def active_units(steps: Steps, variables: Variables, images: np.ndarray, batch_s
   """
   means = [
     [np.asarray(group)[:count] for group in steps.encode(variables, batch)]
-    for _, batch, count in batches(images, batch_size)
+    for _, batch, count in batches(images, batch_size, steps.num_devices)
   ]
   return [int((np.concatenate(group).var(0, dtype=np.float64) > ACTIVE).sum()) for group in zip(*means, strict=True)]
 
 
-def batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[int, jax.Array, int]]:
-  """(index, [B, H, W, C], images that count): the last batch is filled up with its last image, for one shape."""
+def batches(images: np.ndarray, batch_size: int, num_devices: int) -> Iterator[tuple[int, jax.Array, int]]:
+  """(index, [B, H, W, C], images that count): batches are filled up with their last image, for one shape.
+
+  B is `batch_size`, or the next multiple of `num_devices`. DRAW draws other noise in a batch of another shape.
+  """
   batch_size = min(batch_size, len(images))
   for index, start in enumerate(range(0, len(images), batch_size)):
     batch = images[start : start + batch_size]
-    missing = batch_size - len(batch)
+    missing = batch_size - len(batch) + -batch_size % num_devices
     yield index, jnp.asarray(np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")), len(batch)

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from latentjax.data.batches import binarize, epoch_order, gather, to_pixels
+from latentjax.mesh import divide, sharding
 from latentjax.models import Terms
 from latentjax.training import objectives
 from latentjax.training.state import (
@@ -81,7 +83,7 @@ METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diver
 
 
 class Steps(NamedTuple):
-  """The compiled functions of a run.
+  """The compiled functions of a run. On a mesh a batch is divided among its devices; what comes back each has whole.
 
   Of S seeds, `init`, `order`, `train` and `evaluate` take keys [S], an order [S, M] and states or variables of all
   seeds, and return the like; images and counts are shared. The others know one seed only.
@@ -91,13 +93,15 @@ class Steps(NamedTuple):
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics): `count` optimiser steps in one call; the state
       is donated. The step number decides batch and randomness, so the same state always goes on the same way.
+      images and order are as `gather` takes them.
     evaluate: (variables, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
-    collect: (state, images, order, key) -> state whose batch-norm statistics are those of its evaluated weights,
-      averaged over one epoch of training batches.
+    collect: (total, state, images, order, key, first, count) -> total with the batch-norm statistics of the evaluated
+      weights added, over `count` training batches of an epoch from number `first` on.
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l], see a model's `encode`.
     weigh: (variables, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
     sample: (variables, key, count) -> [count, H, W, C] pixel probabilities from the prior.
     learning_rate, beta: (step) -> scalar.
+    num_devices: a batch is divided among so many.
   """
 
   init: Callable
@@ -110,15 +114,17 @@ class Steps(NamedTuple):
   sample: Callable
   learning_rate: Callable
   beta: Callable
+  num_devices: int
 
 
-def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
+def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None = None) -> Steps:
   """Builds and jits the functions of a run.
 
   Args:
     config: the whole config.
     model: as `models.create` returns it.
     num_images: M of the training split.
+    mesh: the devices to work on; None is the default one.
   """
   batch_size = config.train.batch_size
   steps_per_epoch = num_images // batch_size
@@ -137,6 +143,7 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
 
   def draw(images, key) -> tuple[jax.Array, jax.Array]:
     """Pixels of a training batch, and a key for the model."""
+    images = divide(mesh, images)
     binarize_key, model_key = jax.random.split(key)
     return binarize(binarize_key, images) if dynamic else to_pixels(images), model_key
 
@@ -182,22 +189,21 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
 
     return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
 
-  def collect(state, images, order, key):
+  def collect(total, state, images, order, key, first, count):
     def add_batch(index, total):
       pixels, model_key = draw(gather(images, order, index, batch_size), jax.random.fold_in(key, index))
       return jax.tree.map(jnp.add, total, apply_to_batch(state.variables["params"], pixels, model_key)[1])
 
-    total = jax.lax.fori_loop(0, steps_per_epoch, add_batch, jax.tree.map(jnp.zeros_like, state.stats))
-    return state.replace(stats=jax.tree.map(lambda x: x / steps_per_epoch, total))
+    return jax.lax.fori_loop(first, first + count, add_batch, total)
 
   def evaluate(variables, images, key):
-    return apply(variables, to_pixels(images), key)
+    return apply(variables, to_pixels(divide(mesh, images)), key)
 
   def encode(variables, images):
-    return model.apply(variables, to_pixels(images), method="encode")
+    return model.apply(variables, to_pixels(divide(mesh, images)), method="encode")
 
   def weigh(variables, images, keys):
-    pixels = to_pixels(images)
+    pixels = to_pixels(divide(mesh, images))
     return jax.lax.map(lambda key: apply(variables, pixels, key).log_weight, keys)
 
   def sample(variables, key, count):
@@ -212,11 +218,13 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
       with jax.default_matmul_precision(PRECISIONS[config.precision]):
         return function(*args)
 
-    return jax.jit(at_precision, **options)
+    return jit(at_precision, **options)
+
+  jit = jax.jit if mesh is None else partial(jax.jit, out_shardings=sharding(mesh))
 
   return Steps(
-    init=jax.jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), 0, SEED_AXES)),
-    order=jax.jit(over_seeds(partial(epoch_order, num_images=num_images), (0, None))),
+    init=jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), 0, SEED_AXES)),
+    order=jit(over_seeds(partial(epoch_order, num_images=num_images), (0, None))),
     train=compiled(
       over_seeds(train, (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)),
       donate_argnums=0,
@@ -228,4 +236,5 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
     sample=compiled(sample, static_argnums=2),
     learning_rate=schedule,
     beta=beta,
+    num_devices=1 if mesh is None else mesh.size,
   )

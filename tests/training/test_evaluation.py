@@ -67,7 +67,7 @@ def test_every_image_weighs_the_same(batch_size):
     assert len(keys) == 5
     return jnp.array(weights[:, np.ravel(batch)])
 
-  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh)
+  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh, num_devices=1)
   numbers = evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
   assert numbers["reconstruction"] == pytest.approx(-log_px.mean(), rel=1e-5)
   assert numbers["kl_per_group"] == pytest.approx(kl.mean(0), rel=1e-5)
@@ -108,7 +108,7 @@ def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
     return jnp.array(weights[first : first + len(chunk_keys), np.ravel(batch)])
 
   monkeypatch.setattr(evaluation, "CHUNK", 5)
-  steps = SimpleNamespace(weigh=weigh)
+  steps = SimpleNamespace(weigh=weigh, num_devices=1)
   numbers = evaluation.negative_log_likelihood(steps, None, images, jax.random.key(0), 4, 12, lambda _: None)
   assert [len(chunk) for chunk in keys] == [5, 5, 2]
   assert len({str(key) for chunk in keys for key in chunk}) == 12
@@ -124,7 +124,7 @@ def test_active_units_are_those_whose_means_vary(batch_size):
   scales = [np.array([[1.0, 0.08, 0.06]]), np.array([[0.0, -0.5]])]  # 0.08^2 * 2 > 0.01 > 0.06^2 * 2
   images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
   encode = lambda _, batch: [np.reshape(batch, (-1, 1)) * scale + 7 for scale in scales]  # noqa: E731
-  assert evaluation.active_units(SimpleNamespace(encode=encode), None, images, batch_size) == [2, 1]
+  assert evaluation.active_units(SimpleNamespace(encode=encode, num_devices=1), None, images, batch_size) == [2, 1]
 
 
 def test_one_importance_sample_is_looser_than_many(independent):
