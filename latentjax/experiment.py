@@ -50,6 +50,12 @@ class Experiment:
     placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
     return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
 
+  def alone(self) -> "Experiment":
+    """The same on one device of this process: for what is too little to divide, or done in one process only."""
+    if self.mesh is None:
+      return self
+    return dataclasses.replace(self, mesh=None, steps=create_steps(self.config, self.model, len(self.data.train)))
+
   def by_seed(self) -> list["Experiment"]:
     """The single runs that this one amounts to, one of each seed; they share what they compile."""
     num_seeds = self.config.train.num_seeds

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
+from latentjax import processes
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import binarize_once
 from latentjax.errors import UsageError
@@ -93,18 +94,25 @@ def finish(trained: Sequence[Trained], workdir: Path) -> None:
   experiment, state = trained[0]
   first = record.read_config(workdir).seed  # that of `experiment` may be another, for other noise
   results = seeds.summarise({seed: measure(*one) for seed, one in enumerate(trained, start=first)})
+  results |= {
+    "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    "evaluate_minutes": (time.perf_counter() - began) / 60,
+    "device": str(jax.devices()[0].device_kind),
+  }
+  processes.once(lambda: report(experiment, results, workdir))
+
+
+def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:
+  """Keeps and prints what was measured."""
   lines = record.read_lines(workdir)
   results |= {
     "epochs_trained": lines[-1]["epoch"] if lines else None,
-    "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
-    "evaluate_minutes": (time.perf_counter() - began) / 60,
-    "device": str(jax.devices()[0].device_kind),
   }
   test = results["test"]
   plots.save_groups(workdir / "groups.png", {experiment.config.model.name: test})
   record.write_results(workdir, results)
-  epoch = f"epoch {results['epoch']}" if len(trained) == 1 else "each seed at its best epoch"
+  epoch = "each seed at its best epoch" if "seeds" in results else f"epoch {results['epoch']}"
   console.print(results_table(f"{experiment.config.model.name}, {epoch}", results))
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")

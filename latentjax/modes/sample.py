@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax import processes
 from latentjax.console import console
 from latentjax.experiment import Experiment
 from latentjax.models import DRAW, LadderVAE
@@ -42,6 +43,7 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   Args:
     experiment, state: of one seed; the state settled.
   """
+  experiment, state = experiment.alone(), processes.local(state)
   trained = record.read_config(workdir)
   if trained.train.num_seeds > 1:
     console.print(f"pictures are of seed {trained.seed}, the first of {trained.train.num_seeds}")

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
+from latentjax import processes
 from latentjax.console import console, progress, results_table
 from latentjax.data.feed import Feed
 from latentjax.errors import RunError, Stopped, UsageError
@@ -48,7 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config)
-  with Interruption() as interruption:
+  with Interruption(processes.greatest if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
     require_divisible(experiment)
     with Lock(workdir):
@@ -56,19 +57,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
       state, begun = restore(experiment, checkpoints)
       done = epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
-      results = finished(workdir, done)
+      results = processes.once(lambda: finished(workdir, done))
       if done >= config.train.epochs and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
         console.print(results_table(config.model.name, results))
         return
-      record.claim(workdir, config, provenance.collect(experiment.data.sha256))
+      processes.once(lambda: record.claim(workdir, config, provenance.collect(experiment.data.sha256)))
       with MetricsLog(workdir, done) as log:
         if done < config.train.epochs:
           state = train(experiment, state, begun, checkpoints, log, interruption)
-        if log.lines:
+        if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines)
       best = list(evaluate.pick_best(experiment, checkpoints, state))
-      sample.finish(*best[0], workdir)
+      processes.once(lambda: sample.finish(*best[0], workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(best, workdir)  # last: results.json says that the run is finished
 
