@@ -146,9 +146,10 @@ def join_others() -> None:
     raise UsageError(f"--mode={FLAGS.mode} runs in one process: leave out --coordinator")
   if not FLAGS.workdir:
     raise UsageError("several processes need the same --workdir, which all of them see")
-  if FLAGS.coordinator is None or (FLAGS.coordinator != processes.CLUSTER and None in told):
+  address = FLAGS.coordinator or ""
+  if address != processes.CLUSTER and (":" not in address or None in told):
     raise UsageError("several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or =auto alone")
-  processes.join(FLAGS.coordinator, *told)
+  processes.join(address, *told)
 
 
 def main(argv: list[str]) -> None:

@@ -25,8 +25,8 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None) ->
     coordinator: HOST:PORT where the first process listens, or CLUSTER, which needs no more.
 
   Raises:
-    UsageError: there is no cluster that JAX knows.
-    RunError: the others did not come.
+    UsageError: there is no cluster that JAX knows, or the numbers do not fit. If the others do not come within five
+      minutes, JAX ends the process itself.
   """
   address = {} if coordinator == CLUSTER else {"coordinator_address": coordinator}
   try:
@@ -34,9 +34,8 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None) ->
       **address, num_processes=num_processes, process_id=process_id, shutdown_timeout_seconds=LEAVING
     )
   except ValueError as error:
-    raise UsageError(f"--coordinator={coordinator}: {error}") from None
-  except RuntimeError as error:
-    raise RunError(f"--coordinator={coordinator}: the processes did not meet ({error})") from None
+    missing = "JAX finds no cluster here: give HOST:PORT, --num_processes and --process_id"
+    raise UsageError(f"--coordinator={coordinator}: {missing if coordinator == CLUSTER else error}") from None
   console.quiet = jax.process_index() > 0
 
 

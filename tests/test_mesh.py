@@ -71,14 +71,27 @@ MODELS = {
 }
 
 
+def on_eight_devices(*command: str) -> subprocess.CompletedProcess:
+  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+  command = [sys.executable, *command]
+  return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_batch_that_cannot_be_divided_is_one_line(tiny_cache, tmp_path):
+  flags = ["--config=configs/vae.py", "--config.data.name=tiny", "--config.train.batch_size=12"]
+  done = on_eight_devices("main.py", *flags, f"--workdir={tmp_path / 'new'}")
+  assert (done.returncode, done.stdout) == (2, ""), done.stderr
+  assert done.stderr.startswith("error: train.batch_size = 12 cannot be divided among 8 devices")
+  assert len(done.stderr.splitlines()) == 1
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_eight_devices_learn_what_one_does_each_an_eighth_of_it():
   """Noise, binarisation and batch norm included; only gradients are exchanged, and the optimiser runs everywhere.
 
   What the host feeds is bitwise what lies on the devices. Eight images cost each of them no more than one image.
   """
-  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-  command = [sys.executable, "-c", COMPARE, json.dumps(MODELS)]
-  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+  done = on_eight_devices("-c", COMPARE, json.dumps(MODELS))
   assert done.returncode == 0, done.stderr
   *trained, fed_is_the_same, evaluation = [json.loads(line.lower()) for line in done.stdout.splitlines()]
   for found in trained:

@@ -47,8 +47,9 @@ def test_bound_counts_every_image_once(independent, batch_size):
   assert numbers["elbo"] == -(numbers["kl"] + numbers["reconstruction"])
 
 
+@pytest.mark.parametrize("num_devices", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
-def test_every_image_weighs_the_same(batch_size):
+def test_every_image_weighs_the_same(batch_size, num_devices):
   """With terms that differ from image to image, in batches of one shape and each with noise of its own."""
   generator = np.random.default_rng(1)
   log_px, kl, weights = generator.normal(size=7), generator.random((7, 2)), generator.normal(0, 3, (5, 7))
@@ -67,11 +68,12 @@ def test_every_image_weighs_the_same(batch_size):
     assert len(keys) == 5
     return jnp.array(weights[:, np.ravel(batch)])
 
-  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh, num_devices=1)
+  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh, num_devices=num_devices)
   numbers = evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
   assert numbers["reconstruction"] == pytest.approx(-log_px.mean(), rel=1e-5)
   assert numbers["kl_per_group"] == pytest.approx(kl.mean(0), rel=1e-5)
   assert numbers["kl"] == pytest.approx(kl.sum(1).mean(), rel=1e-5)
+  assert {shape[0] % num_devices for shape in shapes} == {0}
   assert len(shapes) == 1
   assert len({str(key) for key in keys}) == len(keys)
 
