@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from latentjax import processes
 from latentjax.mesh import DATA, sharding
 
 
@@ -83,9 +84,13 @@ Feed = DeviceFeed | HostFeed
 
 def create_feed(placement: str, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None) -> Feed:
   """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory."""
-  if placement == "auto":
-    memory = jax.local_devices()[0].memory_stats()  # a CPU says nothing: its memory is the host's
-    free = memory["bytes_limit"] - memory["bytes_in_use"] if memory else math.inf
-    placement = "device" if images.nbytes <= free / 2 else "host"
+  if placement == "auto":  # which all processes must take for the same place
+    placement = "device" if processes.once(lambda: images.nbytes <= free_memory() / 2) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
   return feed(images, batch_size, steps_per_call, mesh)
+
+
+def free_memory() -> float:
+  """Bytes left on a device of this process; infinite on a CPU, which says nothing: its memory is the host's."""
+  memory = jax.local_devices()[0].memory_stats()
+  return memory["bytes_limit"] - memory["bytes_in_use"] if memory else math.inf
