@@ -32,6 +32,11 @@ FLAGS = flags.FLAGS
 MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
 flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config.")
 flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.")
+flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice."
+)
+flags.DEFINE_integer("num_processes", None, "How many processes are this run.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
 flags.DEFINE_list("workdirs", None, "The runs that --mode=compare puts side by side; --workdir is where it writes.")
 
 
@@ -132,6 +137,21 @@ def workdirs_to_compare() -> list[str]:
   return FLAGS.workdirs or []
 
 
+def join_others() -> None:
+  """Lets this process be one of several that train or evaluate together."""
+  from latentjax import processes  # imports JAX, which must not be before `keep_compiled`
+
+  told = [FLAGS.num_processes, FLAGS.process_id]
+  if FLAGS.mode not in ("train", "evaluate"):
+    raise UsageError(f"--mode={FLAGS.mode} runs in one process: leave out --coordinator")
+  if not FLAGS.workdir:
+    raise UsageError("several processes need the same --workdir, which all of them see")
+  address = FLAGS.coordinator or ""
+  if address != processes.CLUSTER and (":" not in address or None in told):
+    raise UsageError("several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or =auto alone")
+  processes.join(address, *told)
+
+
 def main(argv: list[str]) -> None:
   del argv
   mode, given = FLAGS.mode, Path(FLAGS.workdir) if FLAGS.workdir else None
@@ -151,6 +171,8 @@ def main(argv: list[str]) -> None:
     return
   if given is None and mode in ("evaluate", "sample"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
+  if FLAGS.coordinator or FLAGS.num_processes or FLAGS.process_id is not None:
+    join_others()
   if mode == "sweep":
     args.append(swept(FLAGS["config"].config_filename.partition(":")[0]))
   run = importlib.import_module(f"latentjax.modes.{mode}").run
@@ -192,5 +214,8 @@ if __name__ == "__main__":
   except (RuntimeError, MemoryError) as error:
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    print("error: out of memory: lower train.batch_size, eval.batch_size or the model's sizes", file=sys.stderr)
+    print(
+      "error: out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes",
+      file=sys.stderr,
+    )
     sys.exit(RunError.exit_code)

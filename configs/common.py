@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict()
   config.data.name = "mnist"  # mnist_digits (no download), or any TFDS set of images
   config.data.binarization = "dynamic"  # dynamic | static | none
+  config.data.placement = "auto"  # device | host | auto: where the training images are; results are the same
 
   config.model = ConfigDict()
 
@@ -30,6 +31,7 @@ def get_config() -> ConfigDict:
   config.train.kl_warmup_epochs = 0.0  # epochs over which that weight rises from 0
   config.train.free_bits = 0.0  # nats per latent group that cost nothing extra; 0 is off
   config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
+  config.train.num_seeds = 1  # K > 1 trains seed, seed + 1, ... seed + K - 1 side by side in one program
   config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
 
   config.eval = ConfigDict()

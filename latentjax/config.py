@@ -16,6 +16,7 @@ FREE = (
   "compile_cache",
   "train.epochs",
   "train.steps_per_call",
+  "data.placement",
   "model.unroll",
   "model.weight_gradients",
   "model.remat",
@@ -46,6 +47,7 @@ COUNTS: Rule = (
 RULES: dict[str, Rule] = {
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
+  "data.placement": one_of("auto", "device", "host"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "model.name": one_of("draw", "ladder_vae", "vae"),
   "model.attention": one_of("none", "filterbank"),
@@ -79,6 +81,7 @@ RULES: dict[str, Rule] = {
   "train.kl_warmup_epochs": NOT_NEGATIVE,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
+  "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
@@ -104,6 +107,10 @@ def check(config: ConfigDict) -> None:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
   if config.model.get("remat", "none") != "none" and config.model.get("weight_gradients") == "after":
     raise UsageError("model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two")
+  if config.data.placement == "host" and train.num_seeds > 1:
+    raise UsageError("data.placement = 'host' feeds one order of images: train.num_seeds must be 1")
+  if config.seed + train.num_seeds > 2**32:
+    raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
 
 
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:

@@ -29,19 +29,33 @@ def progress() -> Progress:
 
 
 def results_table(title: str, results: Mapping[str, Any]) -> Table:
-  """ELBO, KL, reconstruction and NLL of every split, in nats."""
+  """ELBO, KL, reconstruction and NLL of every split, in nats.
+
+  The NLL of one seed comes with its standard error over images; of several, all come with the deviation over seeds.
+  """
   splits = [split for split in ("train", "validation", "test") if split in results]
-  table = Table("", "ELBO", "KL", "reconstruction", "NLL", title=title, caption="nats per image", title_justify="left")
+  caption = "nats per image"
+  if "seeds" in results:
+    caption += f"; mean ± standard deviation over {len(results['seeds'])} seeds"
+  table = Table("", "ELBO", "KL", "reconstruction", "NLL", title=title, caption=caption, title_justify="left")
   for column in table.columns[1:]:
     column.justify = "right"
   for split in splits:
     numbers = results[split]
     nll = "-"
     if "nll" in numbers:
-      stderr = "?" if numbers["nll_stderr"] is None else f"{numbers['nll_stderr']:.2f}"
-      nll = f"{numbers['nll']:.2f} ± {stderr} (K = {numbers['nll_samples']})"
-    table.add_row(split, *(f"{numbers[name]:.2f}" for name in ("elbo", "kl", "reconstruction")), nll)
+      nll = with_spread(results, split, "nll")
+      if "seeds" not in results:
+        nll += f" ± {'?' if numbers['nll_stderr'] is None else format(numbers['nll_stderr'], '.2f')}"
+      nll += f" (K = {numbers['nll_samples']})"
+    table.add_row(split, *(with_spread(results, split, name) for name in ("elbo", "kl", "reconstruction")), nll)
   return table
+
+
+def with_spread(results: Mapping[str, Any], split: str, name: str) -> str:
+  """A number of a split, with its standard deviation over seeds where there are several."""
+  spread = f" ± {results['std'][split][name]:.2f}" if "std" in results else ""
+  return f"{results[split][name]:.2f}{spread}"
 
 
 def comparison_table(title: str, rows: Iterable[Sequence[str]]) -> Table:
@@ -62,14 +76,18 @@ def sweep_table(title: str, finished: Mapping[str, Mapping[str, Any]], failed: M
     finished: results by the run's name.
     failed: what went wrong by the run's name.
   """
-  table = Table(title=title, caption="nats per image", title_justify="left")
+  caption = "nats per image"
+  if any("std" in run for run in finished.values()):
+    caption += "; ± is the standard deviation over seeds"
+  table = Table(title=title, caption=caption, title_justify="left")
   table.add_column("run", overflow="fold")
   for name in ("validation ELBO", "test ELBO", "test NLL", "best epoch", "minutes"):
     table.add_column(name, justify="right")
   for name in sorted(finished, key=lambda name: -finished[name]["validation"]["elbo"]):
     run = finished[name]
-    bounds = [f"{number:.2f}" for number in (run["validation"]["elbo"], run["test"]["elbo"], run["test"]["nll"])]
-    table.add_row(name, *bounds, str(run["epoch"]), f"{run['train_minutes']:.1f}")
+    shown = (("validation", "elbo"), ("test", "elbo"), ("test", "nll"))
+    bounds = [with_spread(run, split, number) for split, number in shown]
+    table.add_row(name, *bounds, f"{round(run['epoch'], 1):g}", f"{run['train_minutes']:.1f}")
   for name in failed:
     table.add_row(name, "failed")
   return table

@@ -4,16 +4,20 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.data import dataset
+from latentjax.data.feed import Feed, create_feed
 from latentjax.errors import UsageError
+from latentjax.mesh import create_mesh
 from latentjax.training.step import Steps, create_steps
 
 
 class Keys(NamedTuple):
-  """The independent random streams of a run, all from its seed."""
+  """The independent random streams of a run, all from its seed; [S] where S seeds are trained together."""
 
   init: jax.Array
   order: jax.Array
@@ -31,6 +35,7 @@ class Experiment:
   config: ConfigDict
   data: dataset.Dataset
   model: models.Model
+  mesh: Mesh | None
   steps: Steps
   keys: Keys
 
@@ -38,6 +43,30 @@ class Experiment:
   def steps_per_epoch(self) -> int:
     """Full batches in the training set; what is left over differs from epoch to epoch."""
     return len(self.data.train) // self.config.train.batch_size
+
+  def feed(self) -> Feed:
+    """Brings the training images to the devices; one that keeps them there frees them when it is dropped."""
+    train = self.config.train
+    placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
+    return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
+
+  def alone(self) -> "Experiment":
+    """The same on one device of this process: for what is too little to divide, or done in one process only."""
+    if self.mesh is None:
+      return self
+    return dataclasses.replace(self, mesh=None, steps=create_steps(self.config, self.model, len(self.data.train)))
+
+  def by_seed(self) -> list["Experiment"]:
+    """The single runs that this one amounts to, one of each seed; they share what they compile."""
+    num_seeds = self.config.train.num_seeds
+    if num_seeds == 1:
+      return [self]
+    configs = [self.config.copy_and_resolve_references() for _ in range(num_seeds)]
+    for index, config in enumerate(configs):
+      config.seed += index
+      config.train.num_seeds = 1
+    steps = create_steps(configs[0], self.model, len(self.data.train), self.mesh)
+    return [Experiment(config, self.data, self.model, self.mesh, steps, create_keys(config)) for config in configs]
 
 
 def create(config: ConfigDict) -> Experiment:
@@ -54,5 +83,17 @@ def create(config: ConfigDict) -> Experiment:
       f" of {config.data.name}"
     )
   model = models.create(config.model, data.image_shape)
-  keys = Keys(*jax.random.split(jax.random.key(config.seed), len(Keys._fields)))
-  return Experiment(config, data, model, create_steps(config, model, len(data.train)), keys)
+  mesh = create_mesh()
+  steps = create_steps(config, model, len(data.train), mesh)
+  return Experiment(config, data, model, mesh, steps, create_keys(config))
+
+
+def create_keys(config: ConfigDict) -> Keys:
+  """The streams of a run: for every seed those that a single run with it has."""
+
+  def of_seed(seed):
+    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+
+  if config.train.num_seeds == 1:
+    return of_seed(config.seed)
+  return jax.vmap(of_seed)(np.arange(config.seed, config.seed + config.train.num_seeds, dtype=np.uint32))

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,10 +21,15 @@ class Interruption:
   A thread reads the signals beside Python's own handlers, which run only between two bytecodes: a second Ctrl-C
   must not wait for the compiled call that the main thread is in. A second SIGTERM changes nothing: who sends it
   follows with SIGKILL. Outside the main thread, where Python handles no signals, nothing is changed.
+
+  Args:
+    agree: for several processes that are one run, and must stop at the same moment: the signal of any of them, or 0,
+      from everyone's own. All then ask `asked` and end `held` blocks alike, and Stopped is raised nowhere else.
   """
 
-  def __init__(self):
+  def __init__(self, agree: Callable[[int], int] | None = None):
     self._signal: int | None = None
+    self._agree = agree
     self._held = False
 
   def __enter__(self) -> "Interruption":
@@ -47,6 +52,8 @@ class Interruption:
   @property
   def asked(self) -> bool:
     """Whether a signal has come; inside `held`, the time to leave soon."""
+    if self._agree is not None:
+      self._signal = self._agree(self._signal or 0) or None
     return self._signal is not None
 
   @contextmanager
@@ -61,14 +68,14 @@ class Interruption:
       yield
     finally:
       self._held = False
-    if self._signal is not None:
+    if self.asked:
       raise Stopped(self._signal)
 
   def _receive(self, number: int, frame: FrameType | None) -> None:
     del frame
     if self._signal is None:
       self._signal = number
-      if not self._held:
+      if not self._held and self._agree is None:
         raise Stopped(number)
 
   def _watch(self, reader: int) -> None:
@@ -79,7 +86,7 @@ class Interruption:
         continue
       if first is None:
         first = time.monotonic()
-        if self._held:
+        if self._held or self._agree is not None:
           console.print("stopping after the steps under way; Ctrl-C once more stops at once")
       elif byte[0] == signal.SIGINT and time.monotonic() - first > IMPATIENT:
         if console.is_terminal:

@@ -97,6 +97,7 @@ def test_unknown_variant_lists_the_choices():
     ("model.num_steps", 0),
     ("train.batch_size", 0),
     ("train.epochs", 0),
+    ("train.num_seeds", 0),
     ("train.learning_rate", -1.0),
     ("train.learning_rate", float("nan")),
     ("train.learning_rate", float("inf")),
@@ -117,7 +118,11 @@ def test_impossible_values_are_refused(key, value):
 
 @pytest.mark.parametrize(
   "values",
-  [{"train.decay_start": 5, "train.decay_end": 4}, {"train.importance_samples": 2, "train.free_bits": 0.5}],
+  [
+    {"train.decay_start": 5, "train.decay_end": 4},
+    {"train.importance_samples": 2, "train.free_bits": 0.5},
+    {"seed": 2**32 - 1, "train.num_seeds": 2},
+  ],
 )
 def test_values_that_contradict_each_other_are_refused(values):
   config = get_config("draw", "demo")

@@ -1,5 +1,6 @@
 """Signals as they really come: to a process, from outside."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from latentjax.errors import Stopped
 from latentjax.interruption import SIGNALS, Interruption
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +60,18 @@ def test_only_a_second_ctrl_c_stops_at_once():
   output, _ = process.communicate(timeout=120)
   assert "whole" not in output
   assert process.returncode == 130
+
+
+def test_several_processes_stop_at_the_same_moment():
+  """One of them not before it asks the others, though a signal came; the others without any of their own."""
+  with Interruption(agree=lambda own: own) as interruption:
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Stopped) as first, interruption.held():
+      pass
+  other = Interruption(agree=lambda own: max(own, signal.SIGINT))
+  with other, pytest.raises(Stopped) as second, other.held():
+    pass
+  assert [first.value.exit_code, second.value.exit_code] == [130, 130]
 
 
 def test_outside_the_main_thread_nothing_changes():

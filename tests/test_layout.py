@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console")
+GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console", "latentjax.mesh", "latentjax.processes")
 MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/config.py": ("latentjax.errors",),
   "latentjax/console.py": (),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
+  "latentjax/mesh.py": (),
+  "latentjax/processes.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),
   "latentjax/models": ("latentjax.models", *GROUND),

@@ -155,11 +155,15 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path
 
 
 def test_ladder_goes_on_and_takes_a_quick_look(tiny_cache, tmp_path):
-  """With batch norm: its running statistics are kept, and collected again before numbers and pictures."""
+  """With batch norm: its running statistics are kept, and collected again before numbers and pictures.
+
+  Where the images are makes no difference.
+  """
   whole, halves = tmp_path / "whole", tmp_path / "halves"
   ok(tiny_cache, f"--workdir={whole}", *TINY_LADDER, "--config.train.epochs=2")
-  for epochs in (1, 2):
-    ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, f"--config.train.epochs={epochs}")
+  for epochs, placement in ((1, "device"), (2, "host")):
+    place = f"--config.data.placement={placement}"
+    ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, f"--config.train.epochs={epochs}", place)
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)
   assert len(numbers(whole)["test"]["kl_per_group"]) == 2
@@ -331,10 +335,12 @@ BAD = {
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
+  "--config.data.placement=disk": "one of auto, device, host",
   "--mode=evaluate": "needs the --workdir",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--mode=sample --workdir=EMPTY": "has no config.json",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
+  "--workdir=TRAINED --config.train.num_seeds=2": "train.num_seeds: 1 -> 2",
   "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
 }
 

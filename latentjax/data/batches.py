@@ -1,6 +1,6 @@
 """Batches on the device: shuffle, gather and binarise, all inside jit.
 
-Shapes: M images in the set, B batch, H W C image.
+Shapes: M images in the set, S steps of a call, B batch, H W C image.
 """
 
 import jax
@@ -13,7 +13,13 @@ def epoch_order(key: jax.Array, epoch: jax.Array, num_images: int) -> jax.Array:
 
 
 def gather(images: jax.Array, order: jax.Array, index: jax.Array, batch_size: int) -> jax.Array:
-  """[B, H, W, C] uint8: batch number `index` of an epoch."""
+  """[B, H, W, C] uint8: batch number `index` of an epoch.
+
+  Args:
+    images, order: [M, H, W, C] and [M], their order; or batches [S, B, H, W, C] and the number of the first of them.
+  """
+  if order.ndim == 0:
+    return jax.lax.dynamic_index_in_dim(images, index - order, keepdims=False)
   return images[jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)]
 
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from latentjax import models
 from latentjax.console import console
 from latentjax.data import dataset
+from latentjax.experiment import create_keys
 from latentjax.training.flops import create_product, matmul_flops
 from latentjax.training.step import create_steps
 from latentjax.workdir import record
@@ -37,6 +38,7 @@ class Workload:
     call: (count) -> None does `count` steps and waits for them.
     compiled: the executable, for what it says of its memory.
     compile_seconds: tracing, lowering and compiling.
+    images: of one step, of all seeds.
     flops: of one step, see `matmul_flops`.
     most_steps: that training gives one call.
   """
@@ -44,6 +46,7 @@ class Workload:
   call: Callable[[int], None]
   compiled: Any
   compile_seconds: float
+  images: int
   flops: int
   most_steps: int
 
@@ -75,9 +78,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "config": config.to_dict(),
   }
   ignored = " (which a CPU computes in float32)" if device.platform == "cpu" and config.precision != "float32" else ""
+  together = f" of {config.train.num_seeds} seeds" if config.train.num_seeds > 1 and phase != "sample" else ""
   console.print(
-    f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on {device.device_kind}"
-    f" ({results['cpu_cores']} CPU cores)"
+    f"{config.model.name}, {phase}{together}, {config.precision} products{ignored}, jax {jax.__version__} on"
+    f" {device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
   for batch_size in config.benchmark.batch_sizes:
     workload = create_workload(config, model, data.train, batch_size)
@@ -95,10 +99,12 @@ def create_workload(config: ConfigDict, model, images: np.ndarray, batch_size: i
   """
   config = config.copy_and_resolve_references()
   config.train.batch_size = batch_size
+  if config.benchmark.phase == "sample":
+    config.train.num_seeds = 1  # as --mode=sample has it
   images = jax.device_put(np.resize(images, (max(len(images), batch_size), *images.shape[1:])))
   steps = create_steps(config, model, len(images))
-  init_key, order_key, key = jax.random.split(jax.random.key(config.seed), 3)
-  state = steps.init(init_key)
+  keys = create_keys(config)
+  state = steps.init(keys.init)
 
   def compile_ahead(function, *args):
     began = time.perf_counter()
@@ -107,19 +113,19 @@ def create_workload(config: ConfigDict, model, images: np.ndarray, batch_size: i
     return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
 
   if config.benchmark.phase == "train":
-    order = steps.order(order_key, 0)
-    compiled, seconds, flops = compile_ahead(steps.train, state, images, order, key, jnp.int32(1))
+    order = steps.order(keys.order, 0)
+    compiled, seconds, flops = compile_ahead(steps.train, state, images, order, keys.train, jnp.int32(1))
 
     def call(count):
       nonlocal state
-      state, metrics = compiled(state, images, order, key, jnp.int32(count))
+      state, metrics = compiled(state, images, order, keys.train, jnp.int32(count))
       jax.block_until_ready((state, metrics))
 
   else:
     if config.benchmark.phase == "eval":
-      function, args, dynamic = steps.evaluate, (state.variables, images[:batch_size], key), 3
+      function, args, dynamic = steps.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
     else:
-      function, args, dynamic = steps.sample, (state.variables, key, batch_size), 2
+      function, args, dynamic = steps.sample, (state.variables, keys.sample, batch_size), 2
     compiled, seconds, flops = compile_ahead(function, *args)
 
     def call(count):
@@ -127,7 +133,8 @@ def create_workload(config: ConfigDict, model, images: np.ndarray, batch_size: i
         out = compiled(*args[:dynamic])
       jax.block_until_ready(out)
 
-  return Workload(call, compiled, seconds, flops, config.train.steps_per_call)
+  num_images = config.train.num_seeds * batch_size
+  return Workload(call, compiled, seconds, num_images, flops, config.train.steps_per_call)
 
 
 def measure(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:
@@ -150,9 +157,9 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
     "compile_seconds": workload.compile_seconds,
     "step_time_ms": 1e3 * median,
     "step_time_ms_p90": 1e3 * float(np.quantile(step_seconds, 0.9)),
-    "images_per_second": batch_size / median,
+    "images_per_second": workload.images / median,
     **memory,
-    "flops_per_image": workload.flops / batch_size,
+    "flops_per_image": workload.flops / workload.images,
     "flops_per_second": workload.flops / median,
     "matmul_flops_per_second": product_flops / float(np.median(product_seconds)),
     "matmul_ratio": float(np.median(workload.flops / step_seconds * product_seconds / product_flops)),

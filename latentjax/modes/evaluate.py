@@ -1,20 +1,31 @@
 """--mode=evaluate: the numbers of a workdir's best checkpoint, written to results.json."""
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
+from latentjax import processes
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import binarize_once
 from latentjax.errors import UsageError
 from latentjax.experiment import Experiment
 from latentjax.training import evaluation
 from latentjax.training.state import TrainState
-from latentjax.workdir import plots, record
+from latentjax.workdir import plots, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
+
+
+class Trained(NamedTuple):
+  """One seed's experiment, as if it had been trained alone, with its best state, settled."""
+
+  experiment: Experiment
+  state: TrainState
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -25,7 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   experiment = reopen(config, workdir)
-  finish(experiment, settle(experiment, restore_best(experiment, workdir)), workdir)
+  finish(list(restore_best(experiment, workdir)), workdir)
 
 
 def reopen(config: ConfigDict, workdir: Path) -> Experiment:
@@ -34,18 +45,30 @@ def reopen(config: ConfigDict, workdir: Path) -> Experiment:
   return experiments.create(config)
 
 
-def restore_best(experiment: Experiment, workdir: Path) -> TrainState:
-  """The state with the highest validation ELBO that a workdir holds.
+def restore_best(experiment: Experiment, workdir: Path) -> Iterator[Trained]:
+  """Every seed with the state of its highest validation ELBO that a workdir holds.
 
   Raises:
     UsageError: it holds none.
-    RunError: it cannot be read.
+    RunError: one cannot be read.
   """
   like = experiment.steps.init(experiment.keys.init)
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  if checkpoints.best is not None:
-    return checkpoints.restore(checkpoints.best, like)
-  raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
+  if not checkpoints.best:
+    raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
+  return pick_best(experiment, checkpoints, like)
+
+
+def pick_best(experiment: Experiment, checkpoints: Checkpoints, like: TrainState) -> Iterator[Trained]:
+  """As `restore_best`, from checkpoints that are open and have been validated.
+
+  Args:
+    like: a state of the experiment.
+  """
+  alone = experiment.by_seed()
+  for index, (one, step) in enumerate(zip(alone, checkpoints.best, strict=True)):
+    state = checkpoints.restore(step, like)
+    yield Trained(one, settle(one, state if len(alone) == 1 else state.of_seed(index)))
 
 
 def settle(experiment: Experiment, state: TrainState) -> TrainState:
@@ -54,31 +77,43 @@ def settle(experiment: Experiment, state: TrainState) -> TrainState:
     return state
   steps, keys = experiment.steps, experiment.keys
   order = steps.order(keys.order, int(state.step) // experiment.steps_per_epoch)
-  return steps.collect(state, experiment.data.train, order, keys.collect)
+  first, total = 0, jax.tree.map(jnp.zeros_like, state.stats)
+  for count, images, order_of_call in experiment.feed().calls(order, first):
+    total = steps.collect(total, state, images, order_of_call, keys.collect, jnp.int32(first), jnp.int32(count))
+    first += count
+  return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
 
 
-def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
+def finish(trained: Sequence[Trained], workdir: Path) -> None:
   """Writes results.json and groups.png, and prints the table.
 
   Args:
-    state: settled.
+    trained: every seed of the run.
   """
   began = time.perf_counter()
-  results = measure(experiment, state)
-  lines = record.read_lines(workdir)
+  experiment, state = trained[0]
+  first = record.read_config(workdir).seed  # that of `experiment` may be another, for other noise
+  results = seeds.summarise({seed: measure(*one) for seed, one in enumerate(trained, start=first)})
   results |= {
-    "step": int(state.step),
-    "epoch": int(state.step) // experiment.steps_per_epoch,
-    "epochs_trained": lines[-1]["epoch"] if lines else None,
     "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-    "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
     "evaluate_minutes": (time.perf_counter() - began) / 60,
     "device": str(jax.devices()[0].device_kind),
+  }
+  processes.once(lambda: report(experiment, results, workdir))
+
+
+def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:
+  """Keeps and prints what was measured."""
+  lines = record.read_lines(workdir)
+  results |= {
+    "epochs_trained": lines[-1]["epoch"] if lines else None,
+    "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
   }
   test = results["test"]
   plots.save_groups(workdir / "groups.png", {experiment.config.model.name: test})
   record.write_results(workdir, results)
-  console.print(results_table(f"{experiment.config.model.name}, epoch {results['epoch']}", results))
+  epoch = "each seed at its best epoch" if "seeds" in results else f"epoch {results['epoch']}"
+  console.print(results_table(f"{experiment.config.model.name}, {epoch}", results))
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
   console.print("NLL converges: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
@@ -86,8 +121,11 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
     console.print(f"  {workdir / name}")
 
 
-def measure(experiment: Experiment, state: TrainState) -> dict[str, dict]:
-  """The bound on every split; on test also the active units and the log-likelihood. Nats per image."""
+def measure(experiment: Experiment, state: TrainState) -> record.Line:
+  """The bound on every split; on test also the active units and the log-likelihood. Nats per image.
+
+  `step` and `epoch` say which state was measured.
+  """
   config, data, steps, keys = experiment.config.eval, experiment.data, experiment.steps, experiment.keys
   limit = config.num_examples or None
   train = data.train[:limit]
@@ -113,4 +151,4 @@ def measure(experiment: Experiment, state: TrainState) -> dict[str, dict]:
       config.nll_samples,
       report=lambda count: bar.update(task, advance=count),
     )
-  return results
+  return {**results, "step": int(state.step), "epoch": int(state.step) // experiment.steps_per_epoch}

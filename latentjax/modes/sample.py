@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax import processes
 from latentjax.console import console
 from latentjax.experiment import Experiment
 from latentjax.models import DRAW, LadderVAE
-from latentjax.modes.evaluate import reopen, restore_best, settle
+from latentjax.modes.evaluate import reopen, restore_best
 from latentjax.training.state import TrainState, Variables
-from latentjax.workdir import plots
+from latentjax.workdir import plots, record
 
 DRAWN = 10  # images side by side in an animation
 STRIP = 16  # steps of a drawing side by side, at most
@@ -29,8 +30,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     UsageError: there is none.
     RunError: it cannot be read.
   """
-  experiment = reopen(config, workdir)
-  finish(experiment, settle(experiment, restore_best(experiment, workdir)), workdir)
+  experiment, state = next(restore_best(reopen(config, workdir), workdir))
+  finish(experiment, state, workdir)
 
 
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
@@ -40,8 +41,12 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   dream.gif and dream.png (a drawing from the prior). Ladder VAE: layers.png (samples with upper layers held).
 
   Args:
-    state: settled.
+    experiment, state: of one seed; the state settled.
   """
+  experiment, state = experiment.alone(), processes.local(state)
+  trained = record.read_config(workdir)
+  if trained.train.num_seeds > 1:
+    console.print(f"pictures are of seed {trained.seed}, the first of {trained.train.num_seeds}")
   model, variables, num_images = experiment.model, state.variables, experiment.config.sample.num_images
   prior_key, posterior_key, drawing_key, dream_key, layers_key = jax.random.split(experiment.keys.sample, 5)
   columns = math.ceil(math.sqrt(num_images))

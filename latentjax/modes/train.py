@@ -11,15 +11,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
+from latentjax import processes
 from latentjax.console import console, progress, results_table
-from latentjax.errors import RunError, Stopped
+from latentjax.data.feed import Feed
+from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
 from latentjax.modes import evaluate, sample
 from latentjax.training import evaluation
 from latentjax.training.state import TrainState
-from latentjax.training.step import NEVER, Metrics
-from latentjax.workdir import plots, provenance, record
+from latentjax.training.step import Metrics
+from latentjax.workdir import plots, provenance, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.lock import Lock
 from latentjax.workdir.metrics import MetricsLog
@@ -41,34 +43,45 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Trains to the last epoch, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
 
   Raises:
-    UsageError: the workdir holds a different experiment.
+    UsageError: the workdir holds a different experiment, or a batch cannot be divided among the devices.
     RunError: the loss stopped being a number, the disk refused, or another process trains in the workdir.
     Stopped: a signal asked for it; the same call goes on from there.
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config)
-  with Interruption() as interruption:
+  with Interruption(processes.greatest if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
+    require_divisible(experiment)
     with Lock(workdir):
       checkpoints = Checkpoints(workdir / "checkpoints")
       state, begun = restore(experiment, checkpoints)
       done = epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
-      results = finished(workdir, done)
+      results = processes.once(lambda: finished(workdir, done))
       if done >= config.train.epochs and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
         console.print(results_table(config.model.name, results))
         return
-      record.claim(workdir, config, provenance.collect(experiment.data.sha256))
+      processes.once(lambda: record.claim(workdir, config, provenance.collect(experiment.data.sha256)))
       with MetricsLog(workdir, done) as log:
         if done < config.train.epochs:
           state = train(experiment, state, begun, checkpoints, log, interruption)
-        if log.lines:
+        if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines)
-      best = evaluate.settle(experiment, checkpoints.restore(checkpoints.best, state))
-      sample.finish(experiment, best, workdir)
+      best = list(evaluate.pick_best(experiment, checkpoints, state))
+      processes.once(lambda: sample.finish(*best[0], workdir))
       console.print(f"  {workdir / 'loss.png'}")
-      evaluate.finish(experiment, best, workdir)  # last: results.json says that the run is finished
+      evaluate.finish(best, workdir)  # last: results.json says that the run is finished
+
+
+def require_divisible(experiment: Experiment) -> None:
+  """Raises UsageError if the devices cannot have equal parts of a training batch."""
+  batch_size, num_devices = experiment.config.train.batch_size, experiment.steps.num_devices
+  if batch_size % num_devices:
+    raise UsageError(
+      f"train.batch_size = {batch_size} cannot be divided among {num_devices} devices: choose a multiple of"
+      f" {num_devices}, or show JAX fewer devices"
+    )
 
 
 def finished(workdir: Path, epochs: int) -> record.Line | None:
@@ -80,7 +93,8 @@ def finished(workdir: Path, epochs: int) -> record.Line | None:
 
 def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Epoch]:
   """Where the run stands: at its newest checkpoint, or before its first step."""
-  state, begun = experiment.steps.init(experiment.keys.init), Epoch(Metrics.zero(), 0.0)
+  state = experiment.steps.init(experiment.keys.init)
+  begun = Epoch(Metrics.zero(experiment.config.train.num_seeds), 0.0)
   newest = checkpoints.newest
   if newest is None:
     return state, begun
@@ -94,12 +108,14 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
 
 def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:
   """Says what is about to happen, and on what."""
-  config, data, device = experiment.config, experiment.data, jax.devices()[0]
-  parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  config, data, devices = experiment.config, experiment.data, jax.devices()
+  num_seeds = config.train.num_seeds
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // num_seeds
+  seeds_said = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
   console.print(
-    f"{config.model.name}, {parameters:,} parameters, on {config.data.name} ({config.data.binarization} binarisation,"
-    f" {len(data.train):,} / {len(data.validation):,} / {len(data.test):,} images)\n"
-    f"jax {jax.__version__} on {device.device_kind}; writing to {workdir}"
+    f"{config.model.name}, {parameters:,} parameters{seeds_said}, on {config.data.name} ({config.data.binarization}"
+    f" binarisation, {len(data.train):,} / {len(data.validation):,} / {len(data.test):,} images)\n"
+    f"jax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing to {workdir}"
   )
   if state.step > 0:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
@@ -123,15 +139,15 @@ def train(
     RunError: the loss stopped being a number, or the disk refused.
     Stopped: after a checkpoint, if a signal came.
   """
-  config, steps = experiment.config, experiment.steps
-  images = jax.device_put(experiment.data.train)
-  advance = compile_train(experiment, state, images)
+  config, steps, num_seeds = experiment.config, experiment.steps, experiment.config.train.num_seeds
+  feed = experiment.feed()
+  advance = compile_train(experiment, state, feed)
   seconds = log.lines[-1]["seconds"] if log.lines else 0.0
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
     for epoch in range(epochs_done(experiment, state, begun), config.train.epochs):
-      (metrics, earlier), begun = begun, Epoch(Metrics.zero(), 0.0)
+      (metrics, earlier), begun = begun, Epoch(Metrics.zero(num_seeds), 0.0)
       began = time.perf_counter()
       try:
         with interruption.held():  # a signal between a call and the state that it returns would lose both
@@ -140,14 +156,14 @@ def train(
             advance,
             state,
             metrics,
-            images,
+            feed,
             epoch,
             report=lambda count, note: bar.update(task, advance=count, note=note),
             stop=lambda: interruption.asked,
           )
           trained = earlier + time.perf_counter() - began
-          if metrics.diverged_at != NEVER:
-            raise diverged(int(metrics.diverged_at), checkpoints)
+          if metrics.divergence is not None:
+            raise diverged(config, *metrics.divergence, checkpoints)
         validation = validate(experiment, state)
       except Stopped:
         if metrics.steps > 0:
@@ -155,17 +171,17 @@ def train(
         console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
         raise
       step = int(state.step)
-      if not np.isfinite(validation["loss"]):
-        raise diverged(step, checkpoints)
+      finite = np.isfinite(validation["loss"])
+      if not finite.all():
+        raise diverged(config, step, int(np.argmin(finite)), checkpoints)
       seconds += earlier + time.perf_counter() - began
       line = {
         "step": step,
         "epoch": epoch + 1,
-        "train": metrics.mean(),
-        "validation": validation,
+        **summarise(config, {"train": metrics.mean(), "validation": validation}),
         "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
         "learning_rate": float(steps.learning_rate(step - 1)),
-        "images_per_second": int(metrics.steps) * config.train.batch_size / trained,
+        "images_per_second": int(metrics.steps) * num_seeds * config.train.batch_size / trained,
         "seconds": seconds,
       }
       with interruption.held():
@@ -173,18 +189,18 @@ def train(
         checkpoints.save(state, validation["elbo"])
         console.print(
           f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
-          f" {validation['elbo']:8.2f} validation  KL {validation['kl']:6.2f}"
+          f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
           f"  {line['images_per_second']:,.0f} images/s"
         )
   return state
 
 
-def compile_train(experiment: Experiment, state: TrainState, images: jax.Array) -> Callable:
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
   """`steps.train`, compiled ahead so that no measured speed contains it."""
   steps, keys = experiment.steps, experiment.keys
   began = time.perf_counter()
-  order = steps.order(keys.order, 0)
-  compiled = steps.train.lower(state, images, order, keys.train, jnp.int32(1)).compile()
+  call = next(feed.calls(steps.order(keys.order, 0), 0))
+  compiled = steps.train.lower(state, call.images, call.order, keys.train, jnp.int32(1)).compile()
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
   return compiled
 
@@ -194,7 +210,7 @@ def train_epoch(
   advance: Callable,
   state: TrainState,
   metrics: Metrics,
-  images: jax.Array,
+  feed: Feed,
   epoch: int,
   report: Callable[[int, str], None],
   stop: Callable[[], bool],
@@ -204,31 +220,32 @@ def train_epoch(
   Args:
     advance: compiled `steps.train`.
     metrics: sums over the epoch's steps that `state` has seen already.
-    images: [M, H, W, C] uint8 on the device.
+    feed: of the experiment.
     report: called with the steps done and a note after every call.
     stop: asked before every call whether to end early.
   """
-  config, per_epoch = experiment.config.train, experiment.steps_per_epoch
+  config = experiment.config.train
   order = experiment.steps.order(experiment.keys.order, epoch)
   metrics = jax.device_get(metrics)
-  for first in range(int(metrics.steps), per_epoch, config.steps_per_call):
+  began = time.perf_counter()
+  for count, images, order_of_call in feed.calls(order, first=int(metrics.steps)):
     if stop():
       break
-    count = min(config.steps_per_call, per_epoch - first)
-    began = time.perf_counter()
-    state, part = advance(state, images, order, experiment.keys.train, jnp.int32(count))
+    state, part = advance(state, images, order_of_call, experiment.keys.train, jnp.int32(count))
     part = jax.device_get(part)
     metrics = metrics + part
-    if part.diverged_at != NEVER:
+    if part.divergence is not None:
       break
-    speed = count * config.batch_size / (time.perf_counter() - began)
-    report(count, f"ELBO {part.mean()['elbo']:.2f} nats, {speed:,.0f} images/s")
+    began, seconds = time.perf_counter(), time.perf_counter() - began
+    speed = count * config.num_seeds * config.batch_size / seconds
+    report(count, f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s")
   return state, metrics
 
 
-def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
+def validate(experiment: Experiment, state: TrainState) -> evaluation.Numbers:
   """The true bound on the validation split, and its loss: the same terms with the KL weighed as in the last step.
 
+  Of several seeds trained together a list of each number.
   With importance-weighted training it is still this one-sample loss, which the training loss is not.
   """
   config, steps = experiment.config, experiment.steps
@@ -238,13 +255,27 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, float]:
   kl = numbers.pop("kl_per_group")  # of a bottom-up hierarchy it is sampled, and may be negative
   if config.train.free_bits > 0:
     kl = np.maximum(kl, config.train.free_bits)
-  return {"loss": numbers["reconstruction"] + float(steps.beta(state.step - 1)) * float(np.sum(kl)), **numbers}
+  loss = numbers["reconstruction"] + float(steps.beta(state.step - 1)) * np.sum(kl, -1)
+  return {"loss": loss.tolist(), **numbers}
 
 
-def diverged(step: int, checkpoints: Checkpoints) -> RunError:
+def summarise(config: ConfigDict, splits: dict[str, evaluation.Numbers]) -> record.Line:
+  """An epoch's numbers, which of several seeds are lists, as metrics.jsonl has them."""
+  if config.train.num_seeds == 1:
+    return splits
+
+  def of_seed(index):
+    return {split: {name: values[index] for name, values in numbers.items()} for split, numbers in splits.items()}
+
+  return seeds.summarise({config.seed + index: of_seed(index) for index in range(config.train.num_seeds)})
+
+
+def diverged(config: ConfigDict, step: int, index: int, checkpoints: Checkpoints) -> RunError:
+  """What to say of the seed with that index."""
   newest = checkpoints.newest
+  whose = f" of seed {config.seed + index}" if config.train.num_seeds > 1 else ""
   kept = "no checkpoint had been written" if newest is None else f"the checkpoint of step {newest} is kept"
   return RunError(
-    f"the loss became NaN or infinite at step {step}; {kept}."
+    f"the loss{whose} became NaN or infinite at step {step}; {kept}."
     " Try a lower train.learning_rate or train.clip_norm in a new workdir"
   )

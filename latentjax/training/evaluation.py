@@ -25,26 +25,25 @@ def bound(steps: Steps, variables: Variables, images: np.ndarray, key: jax.Array
   """The bound of every image with one posterior sample each, averaged.
 
   Args:
+    steps, variables: of one seed, or of S together.
     images: [M, H, W, C] uint8, used as they are.
-    key: batch number i uses fold_in(key, i).
+    key: batch number i uses fold_in(key, i); [S] where there are S seeds.
 
   Returns:
-    elbo, kl, reconstruction with elbo = -(kl + reconstruction), and kl_per_group, a list of L.
+    elbo, kl, reconstruction with elbo = -(kl + reconstruction), and kl_per_group, a list of L; of S seeds a list of S
+    of each.
   """
+  fold_in = jnp.vectorize(jax.random.fold_in)
   log_px, kl = [], []
-  for index, batch, count in batches(images, batch_size):
-    terms = steps.evaluate(variables, batch, jax.random.fold_in(key, index))
-    log_px.append(terms.log_px[:count])
-    kl.append(terms.kl[:count])
-  reconstruction = -float(np.concatenate(log_px).mean(dtype=np.float64))
-  per_group = np.concatenate(kl).mean(0, dtype=np.float64)  # [L]
-  total = float(per_group.sum())
-  return {
-    "elbo": -(total + reconstruction),
-    "kl": total,
-    "reconstruction": reconstruction,
-    "kl_per_group": per_group.tolist(),
-  }
+  for index, batch, count in batches(images, batch_size, steps.num_devices):
+    terms = steps.evaluate(variables, batch, fold_in(key, index))
+    log_px.append(terms.log_px[..., :count])
+    kl.append(terms.kl[..., :count, :])
+  reconstruction = -np.concatenate(log_px, axis=-1).mean(-1, dtype=np.float64)
+  per_group = np.concatenate(kl, axis=-2).mean(-2, dtype=np.float64)  # [L] or [S, L]
+  total = per_group.sum(-1)
+  numbers = {"elbo": -(total + reconstruction), "kl": total, "reconstruction": reconstruction}
+  return {name: value.tolist() for name, value in {**numbers, "kl_per_group": per_group}.items()}
 
 
 def negative_log_likelihood(
@@ -70,7 +69,7 @@ def negative_log_likelihood(
   """
   kept = [k for k in (10**power for power in range(8)) if k < num_samples] + [num_samples]
   estimates = []
-  for index, batch, count in batches(images, batch_size):
+  for index, batch, count in batches(images, batch_size, steps.num_devices):
     log_weights = []
     for chunk, done in enumerate(range(0, num_samples, CHUNK)):
       chunk_key = jax.random.fold_in(jax.random.fold_in(key, index), chunk)
@@ -95,15 +94,18 @@ def active_units(steps: Steps, variables: Variables, images: np.ndarray, batch_s
   """
   means = [
     [np.asarray(group)[:count] for group in steps.encode(variables, batch)]
-    for _, batch, count in batches(images, batch_size)
+    for _, batch, count in batches(images, batch_size, steps.num_devices)
   ]
   return [int((np.concatenate(group).var(0, dtype=np.float64) > ACTIVE).sum()) for group in zip(*means, strict=True)]
 
 
-def batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[int, jax.Array, int]]:
-  """(index, [B, H, W, C], images that count): the last batch is filled up with its last image, for one shape."""
+def batches(images: np.ndarray, batch_size: int, num_devices: int) -> Iterator[tuple[int, jax.Array, int]]:
+  """(index, [B, H, W, C], images that count): batches are filled up with their last image, for one shape.
+
+  B is `batch_size`, or the next multiple of `num_devices`. DRAW draws other noise in a batch of another shape.
+  """
   batch_size = min(batch_size, len(images))
   for index, start in enumerate(range(0, len(images), batch_size)):
     batch = images[start : start + batch_size]
-    missing = batch_size - len(batch)
+    missing = batch_size - len(batch) + -batch_size % num_devices
     yield index, jnp.asarray(np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")), len(batch)

@@ -14,7 +14,7 @@ Variables = dict[str, Params]
 
 @struct.dataclass
 class TrainState:
-  """Everything that a checkpoint holds.
+  """Everything that a checkpoint holds; of S seeds trained together, all but `step` has a leading axis S.
 
   Attributes:
     step: optimiser steps done, int32 scalar.
@@ -35,6 +35,13 @@ class TrainState:
     """What to evaluate with: the averaged weights if there are any, and the running statistics."""
     params = self.params if self.average is None else self.average
     return {"params": params, "batch_stats": self.stats}
+
+  def of_seed(self, index: int) -> "TrainState":
+    """The state of one of the seeds trained together."""
+    return jax.tree.map(lambda x: x[index], self.replace(step=None)).replace(step=self.step)
+
+
+SEED_AXES = TrainState(step=None, params=0, average=0, stats=0, opt_state=0)  # of the state of several seeds
 
 
 def create_state(model, optimizer: optax.GradientTransformation, ema_decay: float, key: jax.Array) -> TrainState:

@@ -1,6 +1,7 @@
 """The compiled functions of a run: train, evaluate, weigh. Everything that is jitted is jitted here.
 
-Shapes: M images in a set, B batch, H W C image, L latent groups, K importance samples.
+Shapes: M images in a set, B batch, H W C image, L latent groups, K importance samples. Where `train.num_seeds` = S is
+above 1, what trains and validates does so for all seeds at once, and what differs between them has a leading axis S.
 """
 
 from collections.abc import Callable
@@ -9,14 +10,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from latentjax.data.batches import binarize, epoch_order, gather, to_pixels
+from latentjax.mesh import divide, sharding
 from latentjax.models import Terms
 from latentjax.training import objectives
 from latentjax.training.state import (
+  SEED_AXES,
   Params,
   TrainState,
   Variables,
@@ -35,7 +40,7 @@ PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16"
 
 @struct.dataclass
 class Metrics:
-  """Sums over training steps of batch means, in nats; `mean` divides.
+  """Sums over training steps of batch means, in nats; `mean` divides. All but `steps` is [S] where there are S seeds.
 
   Attributes:
     loss: what was minimised: annealed, with free bits, or importance-weighted.
@@ -52,56 +57,74 @@ class Metrics:
   diverged_at: jax.Array
 
   @classmethod
-  def zero(cls) -> "Metrics":
-    zero = jnp.zeros(())
-    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.array(NEVER))
+  def zero(cls, num_seeds: int = 1) -> "Metrics":
+    shape = () if num_seeds == 1 else (num_seeds,)
+    zero = jnp.zeros(shape)
+    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.full(shape, NEVER))
 
   def __add__(self, other: "Metrics") -> "Metrics":
     total = jax.tree.map(jnp.add, self, other)
     return total.replace(diverged_at=jnp.minimum(self.diverged_at, other.diverged_at))
 
-  def mean(self) -> dict[str, float]:
-    """Means over the summed steps, on the host."""
+  def mean(self) -> dict[str, float | list[float]]:
+    """Means over the summed steps, on the host; a list of S where there are S seeds."""
     sums = jax.device_get(self)
-    return {name: float(getattr(sums, name) / sums.steps) for name in ("loss", "elbo", "kl", "reconstruction")}
+    return {name: (getattr(sums, name) / sums.steps).tolist() for name in ("loss", "elbo", "kl", "reconstruction")}
+
+  @property
+  def divergence(self) -> tuple[int, int] | None:
+    """The first step whose loss or gradient was not finite and the index of its seed, or None while all are."""
+    index = int(np.argmin(self.diverged_at))
+    step = int(np.ravel(self.diverged_at)[index])
+    return None if step == NEVER else (step, index)
+
+
+METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diverged_at=0)
 
 
 class Steps(NamedTuple):
-  """The compiled functions of a run.
+  """The compiled functions of a run. On a mesh a batch is divided among its devices; what comes back each has whole.
+
+  Of S seeds, `init`, `order`, `train` and `evaluate` take keys [S], an order [S, M] and states or variables of all
+  seeds, and return the like; images and counts are shared. The others know one seed only.
 
   Attributes:
     init: (key) -> TrainState.
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics): `count` optimiser steps in one call; the state
       is donated. The step number decides batch and randomness, so the same state always goes on the same way.
-    collect: (state, images, order, key) -> state whose batch-norm statistics are those of its evaluated weights,
-      averaged over one epoch of training batches.
+      images and order are as `gather` takes them.
     evaluate: (variables, images [B, H, W, C], key) -> Terms of one posterior sample, pixels as they are.
+    collect: (total, state, images, order, key, first, count) -> total with the batch-norm statistics of the evaluated
+      weights added, over `count` training batches of an epoch from number `first` on.
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l], see a model's `encode`.
     weigh: (variables, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
     sample: (variables, key, count) -> [count, H, W, C] pixel probabilities from the prior.
     learning_rate, beta: (step) -> scalar.
+    num_devices: a batch is divided among so many.
   """
 
   init: Callable
   order: Callable
   train: Callable
-  collect: Callable
   evaluate: Callable
+  collect: Callable
   encode: Callable
   weigh: Callable
   sample: Callable
   learning_rate: Callable
   beta: Callable
+  num_devices: int
 
 
-def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
+def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None = None) -> Steps:
   """Builds and jits the functions of a run.
 
   Args:
     config: the whole config.
     model: as `models.create` returns it.
     num_images: M of the training split.
+    mesh: the devices to work on; None is the default one.
   """
   batch_size = config.train.batch_size
   steps_per_epoch = num_images // batch_size
@@ -120,6 +143,7 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
 
   def draw(images, key) -> tuple[jax.Array, jax.Array]:
     """Pixels of a training batch, and a key for the model."""
+    images = divide(mesh, images)
     binarize_key, model_key = jax.random.split(key)
     return binarize(binarize_key, images) if dynamic else to_pixels(images), model_key
 
@@ -165,40 +189,52 @@ def create_steps(config: ConfigDict, model, num_images: int) -> Steps:
 
     return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
 
-  def collect(state, images, order, key):
+  def collect(total, state, images, order, key, first, count):
     def add_batch(index, total):
       pixels, model_key = draw(gather(images, order, index, batch_size), jax.random.fold_in(key, index))
       return jax.tree.map(jnp.add, total, apply_to_batch(state.variables["params"], pixels, model_key)[1])
 
-    total = jax.lax.fori_loop(0, steps_per_epoch, add_batch, jax.tree.map(jnp.zeros_like, state.stats))
-    return state.replace(stats=jax.tree.map(lambda x: x / steps_per_epoch, total))
+    return jax.lax.fori_loop(first, first + count, add_batch, total)
+
+  def evaluate(variables, images, key):
+    return apply(variables, to_pixels(divide(mesh, images)), key)
 
   def encode(variables, images):
-    return model.apply(variables, to_pixels(images), method="encode")
+    return model.apply(variables, to_pixels(divide(mesh, images)), method="encode")
 
   def weigh(variables, images, keys):
-    pixels = to_pixels(images)
+    pixels = to_pixels(divide(mesh, images))
     return jax.lax.map(lambda key: apply(variables, pixels, key).log_weight, keys)
 
   def sample(variables, key, count):
     return model.apply(variables, key, count, method="sample")
+
+  def over_seeds(function, in_axes, out_axes=0):
+    """The function for all seeds at once; a seed alone has no axis for it."""
+    return function if config.train.num_seeds == 1 else jax.vmap(function, in_axes, out_axes)
 
   def compiled(function, **options):
     def at_precision(*args):
       with jax.default_matmul_precision(PRECISIONS[config.precision]):
         return function(*args)
 
-    return jax.jit(at_precision, **options)
+    return jit(at_precision, **options)
+
+  jit = jax.jit if mesh is None else partial(jax.jit, out_shardings=sharding(mesh))
 
   return Steps(
-    init=jax.jit(partial(create_state, model, optimizer, config.train.ema_decay)),
-    order=jax.jit(partial(epoch_order, num_images=num_images)),
-    train=compiled(train, donate_argnums=0),
+    init=jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), 0, SEED_AXES)),
+    order=jit(over_seeds(partial(epoch_order, num_images=num_images), (0, None))),
+    train=compiled(
+      over_seeds(train, (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)),
+      donate_argnums=0,
+    ),
+    evaluate=compiled(over_seeds(evaluate, (0, None, 0))),
     collect=compiled(collect),
-    evaluate=compiled(lambda variables, images, key: apply(variables, to_pixels(images), key)),
     encode=compiled(encode),
     weigh=compiled(weigh),
     sample=compiled(sample, static_argnums=2),
     learning_rate=schedule,
     beta=beta,
+    num_devices=1 if mesh is None else mesh.size,
   )

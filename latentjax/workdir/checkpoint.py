@@ -2,7 +2,8 @@
 
     checkpoints/1200/state/          the train state after step 1200
     checkpoints/1200/partial/        in mid-epoch only: what that epoch has summed up so far
-    checkpoints/1200/manifest.json   the validation ELBO (null in mid-epoch) and the SHA-256 of every other file
+    checkpoints/1200/manifest.json   the validation ELBO (of several seeds a list; null in mid-epoch) and the SHA-256
+                                     of every other file
 
 Orbax checks no sum over array data, so a flipped bit would come back as another number. A checkpoint is written
 beside its place and renamed into it, so a run killed in the middle leaves none or a whole one.
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from latentjax import processes
 from latentjax.console import console
 from latentjax.errors import RunError
 from latentjax.workdir import manifest
@@ -27,10 +30,10 @@ NEWEST = 2  # checkpoints kept besides the best: one to go on from, and one in c
 
 
 class Checkpoints:
-  """The folder `checkpoints/` of a workdir: the two newest and the best by validation ELBO.
+  """The folder `checkpoints/` of a workdir: the two newest and every seed's best by validation ELBO.
 
   Saving is synchronous: the state's buffers are donated to the next training call, so nothing may still
-  read them by then.
+  read them by then. Of several processes that are one run only the first reads and writes, and all get what it read.
 
   Args:
     directory: created if need be.
@@ -42,17 +45,13 @@ class Checkpoints:
 
   def __init__(self, directory: Path, read_only: bool = False):
     self.directory = directory.absolute()
-    self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-    self._elbos: dict[int, float | None] = {}  # of the checkpoints found whole
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    self._orbax = ocp.Checkpointer(handler, multiprocessing_options=alone)
+    self._elbos: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
     self._damaged: set[int] = set()
     if not read_only:
-      try:
-        self.directory.mkdir(parents=True, exist_ok=True)
-      except OSError as error:
-        raise RunError(f"cannot create {directory} ({error.strerror}): choose another --workdir") from None
-      for suffix in (".unfinished", ".removed"):  # what a killed run was at
-        for path in self.directory.glob(f"*{suffix}"):
-          shutil.rmtree(path, ignore_errors=True)
+      processes.once(self._prepare)
 
   @property
   def newest(self) -> int | None:
@@ -61,25 +60,45 @@ class Checkpoints:
     Raises:
       RunError: there are checkpoints, but none is whole.
     """
-    return max(self._whole(), default=None)
+    return processes.once(lambda: max(self._whole(), default=None))
 
   @property
-  def best(self) -> int | None:
-    """Step of the whole checkpoint with the highest validation ELBO, the first of equal ones; else as `newest`."""
-    elbos = {step: elbo for step, elbo in self._whole().items() if elbo is not None}
-    return max(elbos, key=elbos.get, default=None)
+  def best(self) -> list[int]:
+    """For every seed the step of the whole checkpoint with its highest validation ELBO, the first of equal ones.
 
-  def save(self, state: Any, elbo: float | None = None, partial: Any = None) -> None:
+    Empty before the first validation; raises as `newest` does.
+    """
+    return processes.once(self._best)
+
+  def save(self, state: Any, elbo: float | list[float] | None = None, partial: Any = None) -> None:
     """Keeps a state, then removes what is neither among the newest nor the best.
 
     Args:
       state: a pytree with a field `step`.
-      elbo: on validation, in nats; None in mid-epoch, where the state cannot be the best.
+      elbo: on validation, in nats, a list of every seed's where there are several; None in mid-epoch, where the state
+        cannot be the best.
       partial: a pytree to keep beside the state.
 
     Raises:
       RunError: the disk refuses; earlier checkpoints stay.
     """
+    processes.once(lambda: self._save(for_orbax(state), elbo, for_orbax(partial)))
+
+  def _prepare(self) -> None:
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise RunError(f"cannot create {self.directory} ({error.strerror}): choose another --workdir") from None
+    for suffix in (".unfinished", ".removed"):  # what a killed run was at
+      for path in self.directory.glob(f"*{suffix}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+  def _best(self) -> list[int]:
+    elbos = {step: np.atleast_1d(elbo) for step, elbo in self._whole().items() if elbo is not None}
+    steps = list(elbos)
+    return [steps[index] for index in np.argmax(list(elbos.values()), axis=0)] if elbos else []
+
+  def _save(self, state: Any, elbo: float | list[float] | None, partial: Any) -> None:
     step = int(state.step)
     place, unfinished = self.directory / str(step), self.directory / f"{step}.unfinished"
     try:
@@ -96,7 +115,7 @@ class Checkpoints:
       shutil.rmtree(unfinished, ignore_errors=True)
       raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
     self._elbos[step] = elbo
-    for old in set(self._steps()) - {self.best, *sorted(self._whole())[-NEWEST:]}:
+    for old in set(self._steps()) - {*self._best(), *sorted(self._whole())[-NEWEST:]}:
       self._remove(old)
 
   def restore(self, step: int, like: Any) -> Any:
@@ -109,9 +128,20 @@ class Checkpoints:
 
   def restore_partial(self, step: int, like: Any) -> Any | None:
     """What was kept beside the state, or None."""
-    return self._restore(step, "partial", like) if (self.directory / str(step) / "partial").exists() else None
+    kept = processes.once(lambda: (self.directory / str(step) / "partial").exists())
+    return self._restore(step, "partial", like) if kept else None
 
   def _restore(self, step: int, name: str, like: Any) -> Any:
+    restored = like
+
+    def read() -> None:
+      nonlocal restored
+      restored = self._read(step, name, for_orbax(like))
+
+    processes.once(read)
+    return processes.share(restored)
+
+  def _read(self, step: int, name: str, like: Any) -> Any:
     place = self.directory / str(step)
     try:
       return self._orbax.restore(place / name, args=ocp.args.StandardRestore(like))
@@ -124,7 +154,7 @@ class Checkpoints:
       return []
     return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
 
-  def _whole(self) -> dict[int, float | None]:
+  def _whole(self) -> dict[int, float | list[float] | None]:
     """The validation ELBO of every whole checkpoint by its step, ascending."""
     steps = self._steps()
     for step in steps:
@@ -148,6 +178,11 @@ class Checkpoints:
       shutil.rmtree(removed, ignore_errors=True)
     self._damaged.discard(step)
     self._elbos.pop(step, None)
+
+
+def for_orbax(tree: Any) -> Any:
+  """In one of several processes arrays of NumPy: those of JAX it would save and restore in all of them together."""
+  return tree if jax.process_count() == 1 else jax.device_get(tree)
 
 
 def reason(error: Exception) -> str:

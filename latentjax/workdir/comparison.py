@@ -85,6 +85,11 @@ class Table:
     """What a reader must know about this table."""
     notes = [BINARIZATION[self.binarization]]
     notes += [f"The NLLs differ in {difference}: none is marked as the best." for difference in self.unequal]
+    if any(row["num_seeds"] > 1 for row in self.rows):
+      notes.append(
+        "A run of several seeds shows their mean ± their standard deviation (n - 1), of NLL too; each seed is measured"
+        " at its own best epoch, and parameters are those of one."
+      )
     if any(row["status"] != "finished" for row in self.rows):
       notes.append(
         "An unfinished run still trains or was stopped. What has no results yet shows the minutes so far and the"
@@ -119,7 +124,7 @@ def markdown_table(table: Table) -> list[str]:
   lines = [f"## {plain(table.title)}", "", markdown_row(head), markdown_row(["---"] * 2 + ["---:"] * (len(head) - 2))]
   for row in table.rows:
     status = "" if row["status"] == "finished" else f" ({row['status']})"
-    terms = {split: [number(row[split] and row[split][term]) for term in TERMS] for split in SPLITS}
+    terms = {split: [with_spread(row, split, term) for term in TERMS] for split in SPLITS}
     if row["name"] == table.best["elbo"]:
       terms["test"][0] = f"**{terms['test'][0]}**"
     nll = f"**{likelihood(row)}**" if row["name"] == table.best["nll"] else likelihood(row)
@@ -145,7 +150,8 @@ def plain(text: str) -> str:
 def headline(row: record.Line) -> list[str]:
   """Name, epochs, minutes, test ELBO and test NLL, as text."""
   _, epochs, minutes, _ = facts(row)
-  return [row["name"], epochs, minutes, number(row["test"] and row["test"]["elbo"]), likelihood(row)]
+  name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
+  return [name, epochs, minutes, with_spread(row, "test", "elbo"), likelihood(row)]
 
 
 def facts(row: record.Line) -> list[str]:
@@ -160,13 +166,21 @@ def facts(row: record.Line) -> list[str]:
   ]
 
 
+def with_spread(row: record.Line, split: str, name: str) -> str:
+  """A figure of a split, with its standard deviation over seeds where the run has several."""
+  if row[split] is None:
+    return "-"
+  spread = f" ± {number(row['std'][split][name])}" if row["std"] else ""
+  return number(row[split][name]) + spread
+
+
 def likelihood(row: record.Line) -> str:
-  """The test NLL with its standard error and K."""
+  """The test NLL with K and its standard error over images, of several seeds with the deviation over seeds instead."""
   test = row["test"] or {}
   if "nll" not in test:
     return "-"
-  stderr = "" if test.get("nll_stderr") is None else f" ± {number(test['nll_stderr'])}"
-  return f"{number(test['nll'])}{stderr} ({test['nll_samples']})"
+  stderr = "" if row["std"] or test.get("nll_stderr") is None else f" ± {number(test['nll_stderr'])}"
+  return f"{with_spread(row, 'test', 'nll')}{stderr} ({test['nll_samples']})"
 
 
 def number(value: float | None, digits: int = 2) -> str:

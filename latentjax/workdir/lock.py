@@ -1,4 +1,4 @@
-"""One process writes to a workdir at a time."""
+"""One run writes to a workdir at a time."""
 
 import errno
 import fcntl
@@ -6,12 +6,15 @@ import os
 import socket
 from pathlib import Path
 
+from latentjax import processes
 from latentjax.console import console
 from latentjax.errors import RunError
 
 
 class Lock:
   """Holds the file `lock` of a workdir; its death, of whatever kind, releases it. Use as a context manager.
+
+  Of several processes that are one run the first holds it.
 
   Args:
     workdir: created if need be.
@@ -21,6 +24,10 @@ class Lock:
   """
 
   def __init__(self, workdir: Path):
+    self._file = None
+    processes.once(lambda: self._take(workdir))
+
+  def _take(self, workdir: Path) -> None:
     try:
       workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,4 +55,5 @@ class Lock:
     return self
 
   def __exit__(self, *_) -> None:
-    self._file.close()
+    if self._file is not None:
+      self._file.close()

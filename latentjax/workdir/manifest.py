@@ -10,14 +10,18 @@ from latentjax.workdir.record import write_whole
 NAME = "manifest.json"
 
 
-def write(directory: Path, elbo: float | None) -> None:
-  """Seals a checkpoint: `verify` tells whether anything in it has changed since."""
+def write(directory: Path, elbo: float | list[float] | None) -> None:
+  """Seals a checkpoint: `verify` tells whether anything in it has changed since.
+
+  Args:
+    elbo: on validation, a list where there are several seeds, or None in mid-epoch.
+  """
   content = {"elbo": elbo, "sha256": digests(directory)}
   write_whole(directory / NAME, json.dumps(content | {"seal": seal(content)}, indent=2) + "\n")
 
 
-def verify(directory: Path) -> float | None:
-  """The validation ELBO of a checkpoint, or None in mid-epoch.
+def verify(directory: Path) -> float | list[float] | None:
+  """The validation ELBO of a checkpoint as it was written.
 
   Raises:
     OSError, ValueError: a file is missing, or is not what was written; the message names it.

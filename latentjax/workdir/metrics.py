@@ -11,6 +11,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from latentjax import config as configs
+from latentjax import processes
 from latentjax.console import console
 from latentjax.errors import RunError
 from latentjax.workdir.record import Line, read_lines, write_whole
@@ -18,6 +19,8 @@ from latentjax.workdir.record import Line, read_lines, write_whole
 
 class MetricsLog:
   """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager.
+
+  Of several processes that are one run the first writes, and only its `lines` are those of the file.
 
   Events are written by the calling thread: tensorboardX's SummaryWriter has one of its own, and waits for it
   forever once a full disk has ended it.
@@ -31,7 +34,10 @@ class MetricsLog:
   """
 
   def __init__(self, workdir: Path, epoch: int):
-    self._path = workdir / "metrics.jsonl"
+    self._path, self.lines, self._events = workdir / "metrics.jsonl", [], None
+    processes.once(lambda: self._open(workdir, epoch))
+
+  def _open(self, workdir: Path, epoch: int) -> None:
     logged = read_lines(workdir)
     self.lines = logged[:epoch]
     if len(logged) < epoch:
@@ -56,8 +62,9 @@ class MetricsLog:
     return self
 
   def __exit__(self, *_) -> None:
-    with suppress(OSError):  # every line has been flushed, or its failure raised
-      self._events.close()
+    if self._events is not None:
+      with suppress(OSError):  # every line has been flushed, or its failure raised
+        self._events.close()
 
   def append(self, line: Line) -> None:
     """Adds a line; its numbers become TensorBoard scalars such as validation/elbo.
@@ -65,6 +72,9 @@ class MetricsLog:
     Raises:
       RunError: the disk refuses.
     """
+    processes.once(lambda: self._append(line))
+
+  def _append(self, line: Line) -> None:
     self.lines.append(line)
     scalars = configs.flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
     values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]

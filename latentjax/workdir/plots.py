@@ -85,7 +85,8 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
   """KL of every latent group (layer or glimpse) as bars, with the number of its active units where that is known.
 
   Args:
-    runs: name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L]; at least one.
+    runs: name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means where a run has several seeds;
+      at least one run.
   """
   figure, axes = plt.subplots(len(runs), 1, figsize=(5.2, 2.6 * len(runs)), layout="constrained", squeeze=False)
   for axis, (name, groups) in zip(axes[:, 0], runs.items(), strict=True):
@@ -94,7 +95,7 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
     if len(kl) <= 20:
       labels = [f"{value:.1f}" for value in kl]
       if active:
-        labels = [f"{label}\n({units})" for label, units in zip(labels, active, strict=True)]
+        labels = [f"{label}\n({round(units, 1):g})" for label, units in zip(labels, active, strict=True)]
       axis.bar_label(bars, labels, fontsize="x-small", padding=2)
       axis.set_xticks(range(1, len(kl) + 1))
     axis.margins(y=0.25 if active else 0.15)

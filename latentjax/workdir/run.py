@@ -47,10 +47,10 @@ class Run:
 
   @property
   def model(self) -> str:
-    """The model in words, such as 'DRAW, filterbank attention'."""
-    model = self.config.model
+    """The model in words, such as 'DRAW, filterbank attention', and how many seeds of it if there are several."""
+    model, num_seeds = self.config.model, self.config.train.num_seeds
     kind = model.get("attention") or model.get("inference") or model.name
-    return MODELS.get(kind, model.name)
+    return MODELS.get(kind, model.name) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
 
   @property
   def status(self) -> str:
@@ -68,11 +68,13 @@ class Run:
     """The run's entry in a comparison; None for what is not known.
 
     Without results the validation figures are those of the best epoch so far. The training figures of metrics.jsonl
-    are averages over a changing model, so they never stand in for results.
+    are averages over a changing model, so they never stand in for results. Of several seeds the figures are means,
+    and `std` has their standard deviations.
     """
     results = self.results or {}
     best = max(self.lines, key=lambda line: line["validation"]["elbo"], default=None)
     splits = {split: results.get(split) for split in SPLITS}
+    std = (results or best or {}).get("std")
     if not results and best is not None:
       splits["validation"] = {term: best["validation"][term] for term in TERMS}
     return {
@@ -88,6 +90,8 @@ class Run:
       "images_per_second": statistics.median(line["images_per_second"] for line in self.lines) if self.lines else None,
       "device": results.get("device"),
       **splits,
+      "num_seeds": self.config.train.num_seeds,
+      "std": std,
     }
 
 
@@ -123,16 +127,19 @@ def require(path: Path, check: Callable[[], Any]) -> None:
 def check_line(line: Any) -> None:
   for split in ("train", "validation"):
     check_numbers(line[split], TERMS)
+    check_spread(line, split, TERMS)
   check_numbers(line, ("epoch", "seconds", "images_per_second"))
 
 
 def check_results(results: Any) -> None:
   for split in SPLITS:
     check_numbers(results[split], TERMS)
+    check_spread(results, split, TERMS)
   check_numbers(results, ("parameters",), ("epoch", "epochs_trained", "train_minutes"))
   test = results["test"]
   if "nll" in test:
     check_numbers(test, ("nll", "nll_samples"), ("nll_stderr", "num_examples"))
+    check_spread(results, "test", ("nll",))
   groups = test.get("kl_per_group") or []
   active = test.get("active_units") or groups
   if len(active) != len(groups):
@@ -141,6 +148,12 @@ def check_results(results: Any) -> None:
     check_numbers(dict(enumerate(values)), range(len(values)))
   if any(len(point) != 2 for point in test.get("nll_curve") or []):
     raise ValueError("nll_curve is no list of K and NLL")
+
+
+def check_spread(numbers: Mapping, split: str, keys: Iterable) -> None:
+  """As `check_numbers`, of the standard deviations that numbers of several seeds have."""
+  if "std" in numbers:
+    check_numbers(numbers["std"][split], keys)
 
 
 def check_numbers(values: Mapping, keys: Iterable, optional: Iterable = ()) -> None:

@@ -54,10 +54,10 @@ def compiled_once():
     patch.setattr(experiments, "create", lambda config: dataclasses.replace(made(cache_dir()), keys=fresh_keys()))
     compiled = {}
 
-    def compile_once(*args):
-      if not compiled:
-        compiled["train"] = compile_train(*args)
-      return compiled["train"]
+    def compile_once(experiment, state, feed):
+      if type(feed) not in compiled:
+        compiled[type(feed)] = compile_train(experiment, state, feed)
+      return compiled[type(feed)]
 
     patch.setattr(train, "compile_train", compile_once)
     yield
@@ -132,10 +132,25 @@ def test_stopping_anywhere_changes_nothing(whole, tmp_path):
     assert stopped.value.exit_code == 128 + number
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     assert checkpoints.newest == step
-    assert checkpoints.best == (3 if step > 3 else None)
+    assert checkpoints.best == ([3] if step > 3 else [])
   train.run(tiny_config(), workdir)
   assert outcome(workdir) == outcome(whole)
   train.run(tiny_config(), workdir)  # nothing left to do
+  assert outcome(workdir) == outcome(whole)
+
+
+def test_images_fed_from_the_host_change_nothing(whole, tmp_path, monkeypatch):
+  """Also after a stop in mid-epoch, and with calls of other lengths."""
+  config, create = tiny_config(), experiments.create
+  config.update_from_flattened_dict({"data.placement": "host", "train.steps_per_call": 2})
+  monkeypatch.setattr(experiments, "create", lambda config: dataclasses.replace(create(config), config=config))
+  workdir = tmp_path / "stopped"
+  with pytest.MonkeyPatch.context() as patch:
+    signal_in_call(patch, 3, signal.SIGTERM)
+    with pytest.raises(Stopped):
+      train.run(config, workdir)
+  assert Checkpoints(workdir / "checkpoints", read_only=True).newest == 5
+  train.run(config, workdir)
   assert outcome(workdir) == outcome(whole)
 
 

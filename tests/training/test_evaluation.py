@@ -47,8 +47,9 @@ def test_bound_counts_every_image_once(independent, batch_size):
   assert numbers["elbo"] == -(numbers["kl"] + numbers["reconstruction"])
 
 
+@pytest.mark.parametrize("num_devices", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
-def test_every_image_weighs_the_same(batch_size):
+def test_every_image_weighs_the_same(batch_size, num_devices):
   """With terms that differ from image to image, in batches of one shape and each with noise of its own."""
   generator = np.random.default_rng(1)
   log_px, kl, weights = generator.normal(size=7), generator.random((7, 2)), generator.normal(0, 3, (5, 7))
@@ -67,11 +68,12 @@ def test_every_image_weighs_the_same(batch_size):
     assert len(keys) == 5
     return jnp.array(weights[:, np.ravel(batch)])
 
-  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh)
+  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh, num_devices=num_devices)
   numbers = evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
   assert numbers["reconstruction"] == pytest.approx(-log_px.mean(), rel=1e-5)
   assert numbers["kl_per_group"] == pytest.approx(kl.mean(0), rel=1e-5)
   assert numbers["kl"] == pytest.approx(kl.sum(1).mean(), rel=1e-5)
+  assert {shape[0] % num_devices for shape in shapes} == {0}
   assert len(shapes) == 1
   assert len({str(key) for key in keys}) == len(keys)
 
@@ -108,7 +110,7 @@ def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
     return jnp.array(weights[first : first + len(chunk_keys), np.ravel(batch)])
 
   monkeypatch.setattr(evaluation, "CHUNK", 5)
-  steps = SimpleNamespace(weigh=weigh)
+  steps = SimpleNamespace(weigh=weigh, num_devices=1)
   numbers = evaluation.negative_log_likelihood(steps, None, images, jax.random.key(0), 4, 12, lambda _: None)
   assert [len(chunk) for chunk in keys] == [5, 5, 2]
   assert len({str(key) for chunk in keys for key in chunk}) == 12
@@ -124,7 +126,7 @@ def test_active_units_are_those_whose_means_vary(batch_size):
   scales = [np.array([[1.0, 0.08, 0.06]]), np.array([[0.0, -0.5]])]  # 0.08^2 * 2 > 0.01 > 0.06^2 * 2
   images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
   encode = lambda _, batch: [np.reshape(batch, (-1, 1)) * scale + 7 for scale in scales]  # noqa: E731
-  assert evaluation.active_units(SimpleNamespace(encode=encode), None, images, batch_size) == [2, 1]
+  assert evaluation.active_units(SimpleNamespace(encode=encode, num_devices=1), None, images, batch_size) == [2, 1]
 
 
 def test_one_importance_sample_is_looser_than_many(independent):

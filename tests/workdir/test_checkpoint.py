@@ -31,11 +31,11 @@ def kept(directory) -> list[str]:
 def test_the_two_newest_and_the_best_are_kept_and_come_back(tmp_path):
   directory = tmp_path / "checkpoints"
   checkpoints = Checkpoints(directory)
-  assert checkpoints.newest is checkpoints.best is None
+  assert (checkpoints.newest, checkpoints.best) == (None, [])
   for step, elbo in ((1, -90.0), (2, -80.0), (3, -85.0), (4, -80.0), (5, -84.0)):
     checkpoints.save(state_at(step), elbo)
   checkpoints = Checkpoints(directory)
-  assert (checkpoints.newest, checkpoints.best) == (5, 2)
+  assert (checkpoints.newest, checkpoints.best) == (5, [2])
   for step in (2, 4, 5):
     restored = checkpoints.restore(step, state_at(0))
     assert int(restored.step) == step
@@ -43,14 +43,23 @@ def test_the_two_newest_and_the_best_are_kept_and_come_back(tmp_path):
   assert kept(directory) == ["2", "4", "5"]
 
 
+def test_every_seeds_best_is_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  for step, elbos in enumerate(([-90.0, -70.0], [-80.0, -75.0], [-85.0, -75.0], [-85.0, -76.0]), start=1):
+    checkpoints.save(state_at(step), elbos)
+  checkpoints.save(state_at(5), partial={"loss": jnp.zeros(2)})
+  assert Checkpoints(tmp_path).best == [2, 1]
+  assert kept(tmp_path) == ["1", "2", "4", "5"]
+
+
 def test_a_checkpoint_in_mid_epoch_is_newest_and_never_best(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(state_at(3), partial={"loss": jnp.float32(0.1), "seconds": 2.5})
-  assert (checkpoints.newest, checkpoints.best) == (3, None)
+  assert (checkpoints.newest, checkpoints.best) == (3, [])
   like = {"loss": jnp.float32(0), "seconds": 0.0}
   assert checkpoints.restore_partial(3, like) == {"loss": np.float32(0.1), "seconds": 2.5}
   checkpoints.save(state_at(3), elbo=-9.0)  # the same step, now with its validation
-  assert (checkpoints.newest, checkpoints.best) == (3, 3)
+  assert (checkpoints.newest, checkpoints.best) == (3, [3])
   assert checkpoints.restore_partial(3, like) is None
 
 
@@ -86,10 +95,10 @@ def test_damaged_checkpoints_are_passed_over_and_make_room_for_whole_ones(tmp_pa
   assert kept(tmp_path) == before
   checkpoints = Checkpoints(tmp_path)
   capsys.readouterr()
-  assert (checkpoints.newest, checkpoints.best) == (2, 2)
+  assert (checkpoints.newest, checkpoints.best) == (2, [2])
   assert capsys.readouterr().out == "the checkpoint of step 3 is damaged (manifest.json is missing): passing over it\n"
   checkpoints.save(state_at(3), 3.0)
-  assert (checkpoints.newest, checkpoints.best) == (3, 3)
+  assert (checkpoints.newest, checkpoints.best) == (3, [3])
   shutil.rmtree(tmp_path / "3" / "state")
   shutil.rmtree(tmp_path / "2" / "state")
   with pytest.raises(RunError, match="no checkpoint in"):
@@ -108,7 +117,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert kept(tmp_path) == ["1"]
-  assert checkpoints.newest == checkpoints.best == 1
+  assert (checkpoints.newest, checkpoints.best) == (1, [1])
   assert int(checkpoints.restore(1, state_at(0)).step) == 1
 
 

@@ -1,0 +1,96 @@
+"""Training images on their way to the devices: all of them once, or the batches of every call one call ahead.
+
+Shapes: M images in the set, S steps of a call, B batch, H W C image. Both ways give the same batches in the same order.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from latentjax import processes
+from latentjax.mesh import DATA, sharding
+
+
+class Call(NamedTuple):
+  """What one call of `steps.train` or `steps.collect` works on.
+
+  Attributes:
+    count: its steps, at most S.
+    images, order: as `batches.gather` takes them.
+  """
+
+  count: int
+  images: jax.Array
+  order: jax.Array | np.ndarray
+
+
+class DeviceFeed:
+  """All images lie on every device.
+
+  Args:
+    images: [M, H, W, C] uint8.
+    batch_size, steps_per_call: B and S.
+    mesh: as `create_mesh` makes it.
+  """
+
+  def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
+    self._steps_per_call, self._steps = steps_per_call, len(images) // batch_size
+    self._images = jax.make_array_from_callback(images.shape, sharding(mesh), lambda index: images[index])
+
+  def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
+    """The calls of an epoch from its step `first` on, whose images are in the given order [M]."""
+    for start in range(first, self._steps, self._steps_per_call):
+      yield Call(min(self._steps_per_call, self._steps - start), self._images, order)
+
+
+class HostFeed:
+  """Images stay in the host's memory; of a call's batches every device has its own rows.
+
+  A thread gathers and sends the next call's batches while the devices work on this one's, so that up to three calls'
+  lie there for a moment. A process gathers only what its own devices need. Arguments as of `DeviceFeed`.
+  """
+
+  def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
+    self._images, self._batch_size, self._steps = images, batch_size, len(images) // batch_size
+    self._steps_per_call = min(steps_per_call, self._steps)
+    self._sharding = sharding(mesh, None, DATA)
+
+  def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
+    """As `DeviceFeed.calls`."""
+    rows = np.asarray(order)[: self._steps * self._batch_size].reshape(self._steps, self._batch_size)
+    starts = range(first, self._steps, self._steps_per_call)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+      loading = (thread.submit(self._load, rows, start) for start in starts)
+      for call, _ in pairwise(chain(loading, [None])):  # by then the next one is being loaded
+        yield call.result()
+
+  def _load(self, rows: np.ndarray, start: int) -> Call:
+    rows = rows[start : start + self._steps_per_call]
+    count = len(rows)
+    rows = np.pad(rows, [(0, self._steps_per_call - count), (0, 0)], mode="edge")  # [S, B]: one shape for every call
+    shape = (*rows.shape, *self._images.shape[1:])
+    images = jax.make_array_from_callback(shape, self._sharding, lambda index: self._images[rows[index[:2]]])
+    return Call(count, images, np.int32(start))
+
+
+Feed = DeviceFeed | HostFeed
+
+
+def create_feed(placement: str, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None) -> Feed:
+  """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory."""
+  if placement == "auto":  # which all processes must take for the same place
+    placement = "device" if processes.once(lambda: images.nbytes <= free_memory() / 2) else "host"
+  feed = {"device": DeviceFeed, "host": HostFeed}[placement]
+  return feed(images, batch_size, steps_per_call, mesh)
+
+
+def free_memory() -> float:
+  """Bytes left on a device of this process; infinite on a CPU, which says nothing: its memory is the host's."""
+  memory = jax.local_devices()[0].memory_stats()
+  return memory["bytes_limit"] - memory["bytes_in_use"] if memory else math.inf

@@ -1,0 +1,106 @@
+"""Two processes with two devices each are one run, stopped by a signal to either of them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from latentjax import config as configs
+from latentjax.modes import evaluate, train
+from latentjax.workdir.checkpoint import Checkpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+  f"--config={ROOT}/configs/vae.py",
+  "--config.data.name=tiny",
+  "--config.data.placement=host",
+  "--config.model.hidden_dims=(8,)",
+  "--config.train.batch_size=16",
+  "--config.train.steps_per_call=2",
+  "--config.train.schedule=constant",
+  "--config.eval.nll_samples=2",
+  "--config.sample.num_images=3",
+]
+
+
+def start(port: int, process: int, workdir: Path) -> subprocess.Popen:
+  flags = [f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={process}", f"--workdir={workdir}"]
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / "main.py"), *TINY, "--config.train.epochs=100000", *flags],
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def lines(workdir: Path) -> list[dict]:
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_path):
+  """The second is stopped; one process with one device goes on, and ends where it would have come to alone."""
+  together, alone = tmp_path / "together", tmp_path / "alone"
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  processes = [start(port, index, together) for index in range(2)]
+  deadline = time.monotonic() + 200
+  while not (together / "checkpoints" / "6").exists() and time.monotonic() < deadline:
+    assert [process.poll() for process in processes] == [None, None], processes[0].communicate()
+    time.sleep(0.05)
+  processes[1].send_signal(signal.SIGTERM)
+  said = [process.communicate(timeout=120) for process in processes]
+  assert [process.returncode for process in processes] == [143, 143], said
+  assert "on 4 x cpu" in said[0][0]
+  assert "epoch   1/" in said[0][0]
+  assert not [line for line in said[1][0].splitlines() if not line.startswith("[Gloo]")]
+  assert len(list((together / "tensorboard").iterdir())) == 1  # every writer has a file of its own
+
+  config = configs.read(together / "config.json")
+  config.train.epochs = len(lines(together)) + 1
+  for workdir in (alone, together):
+    train.run(config, workdir)
+  for one, other in zip(lines(alone), lines(together), strict=True):
+    for split in ("train", "validation"):
+      assert other[split] == pytest.approx(one[split], rel=1e-4, abs=1e-3)
+  experiment = evaluate.reopen(config, alone)
+  like = experiment.steps.init(experiment.keys.init)
+  states = [
+    Checkpoints(workdir / "checkpoints", read_only=True).restore(3 * config.train.epochs, like)
+    for workdir in (alone, together)
+  ]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *[state.params for state in states])
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--num_processes=2", "--process_id=0", "--workdir=w"], "need --coordinator=HOST:PORT"),
+    (["--coordinator=host", "--num_processes=2", "--process_id=0", "--workdir=w"], "need --coordinator=HOST:PORT"),
+    (["--coordinator=auto"], "need the same --workdir"),
+    (["--coordinator=auto", "--mode=sample", "--workdir=w"], "--mode=sample runs in one process"),
+    (["--coordinator=auto", "--workdir=w"], "finds no cluster here"),
+  ],
+)
+def test_what_processes_lack_is_one_line(tiny_cache, tmp_path, flags, said):
+  done = subprocess.run(
+    [sys.executable, str(ROOT / "main.py"), *TINY, *flags],
+    cwd=tmp_path,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert (done.returncode, done.stdout) == (2, ""), done.stderr
+  assert said in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,60 @@
+"""Several seeds in one program: each goes the way it goes alone. tests/modes/test_seeds.py has the same of a VAE."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latentjax import models
+from latentjax.experiment import create_keys
+from latentjax.training import evaluation
+from latentjax.training.step import NEVER, Metrics, create_steps
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (22, 6, 5, 1), np.uint8)
+TINY = {
+  "draw": {"num_steps": 2, "hidden_dim": 6, "latent_dim": 3, "read_size": 2, "write_size": 3},
+  "ladder_vae": {"hidden_dims": (6, 5), "latent_dims": (3, 2)},
+}
+
+
+def tiny_config(file: str, seed: int, num_seeds: int):
+  config = importlib.import_module(f"configs.{file}").get_config()
+  config.model.update(TINY[file])
+  config.train.batch_size = 5
+  config.seed, config.train.num_seeds = seed, num_seeds
+  return config
+
+
+def train(config, steps, count: int = 3):
+  """(state, metrics, validation) after some steps and one more call."""
+  keys = create_keys(config)
+  order = steps.order(keys.order, 0)
+  state, _ = steps.train(steps.init(keys.init), IMAGES, order, keys.train, jnp.int32(count))
+  state, metrics = steps.train(state, IMAGES, order, keys.train, jnp.int32(1))
+  return state, metrics, evaluation.bound(steps, state.variables, IMAGES, keys.evaluate, batch_size=8)
+
+
+@pytest.mark.parametrize("file", TINY)
+def test_each_seed_is_a_run_of_its_own(file):
+  """Weights, their averages, batch statistics, Adam's moments, metrics and validation; no two seeds are alike."""
+  model = models.create(tiny_config(file, 4, 1).model, IMAGES.shape[1:])
+  together, alone = (create_steps(tiny_config(file, 4, num_seeds), model, len(IMAGES)) for num_seeds in (3, 1))
+  state, metrics, validation = train(tiny_config(file, 4, 3), together)
+  assert int(state.step) == 4
+  assert len(set(validation["elbo"])) == 3
+  for index in range(3):
+    expected, expected_metrics, expected_validation = train(tiny_config(file, 4 + index, 1), alone)
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    jax.tree.map(compare, state.of_seed(index), expected)
+    for name, values in metrics.mean().items():
+      assert values[index] == pytest.approx(expected_metrics.mean()[name], rel=1e-5, abs=1e-5)
+    for name, values in validation.items():
+      assert values[index] == pytest.approx(expected_validation[name], rel=1e-5, abs=1e-5)
+
+
+def test_the_first_seed_to_diverge_is_known():
+  metrics = Metrics.zero(3).replace(diverged_at=jnp.array([NEVER, 7, 5]))
+  assert (Metrics.zero(3) + metrics).divergence == (5, 2)
+  assert Metrics.zero(3).divergence is Metrics.zero().divergence is None
