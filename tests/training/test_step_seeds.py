@@ -14,7 +14,7 @@ from latentjax.training.step import NEVER, Metrics, create_steps
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 6, 5, 1), np.uint8)
 TINY = {
-  "draw": {"num_steps": 2, "hidden_dim": 6, "latent_dim": 3, "read_size": 2, "write_size": 3},
+  "draw": {"attention": "none", "num_steps": 2, "hidden_dim": 6, "latent_dim": 3},
   "ladder_vae": {"hidden_dims": (6, 5), "latent_dims": (3, 2)},
 }
 
