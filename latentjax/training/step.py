@@ -225,10 +225,7 @@ def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None =
   return Steps(
     init=jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), 0, SEED_AXES)),
     order=jit(over_seeds(partial(epoch_order, num_images=num_images), (0, None))),
-    train=compiled(
-      over_seeds(train, (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)),
-      donate_argnums=0,
-    ),
+    train=compiled(over_seeds(train, (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)), donate_argnums=0),
     evaluate=compiled(over_seeds(evaluate, (0, None, 0))),
     collect=compiled(collect),
     encode=compiled(encode),
