@@ -5,14 +5,11 @@ Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--con
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 """
 
-import datetime
-import importlib.util
-import itertools
+import importlib
 import os
 import shlex
 import signal
 import sys
-from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from types import FrameType
@@ -22,8 +19,8 @@ from ml_collections import ConfigDict, config_flags
 
 from latentjax import config as configs
 from latentjax.data.sources import cache_dir
-from latentjax.errors import RunError, Stopped, UsageError
-from latentjax.workdir import record
+from latentjax.errors import Stopped, UsageError, explained, last_line
+from latentjax.workdir import place, record
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = str(ROOT / "configs" / "draw.py")
@@ -66,13 +63,6 @@ def parse(argv: list[str]) -> list[str]:
   return rest
 
 
-def last_line(error: Exception) -> str:
-  """What an error has to say, without the traceback that ml_collections puts before it."""
-  text = str(error).strip() or type(error).__name__
-  line = text.splitlines()[-1].strip().removeprefix("ValueError: ")
-  return line.removeprefix("Configuration is not available because of an earlier failure to load: ")
-
-
 def resolve(workdir: Path | None) -> ConfigDict:
   """The config asked for: without --config it is that of the workdir, with the overrides of the command line."""
   flag = FLAGS["config"]
@@ -86,39 +76,18 @@ def resolve(workdir: Path | None) -> ConfigDict:
   return config
 
 
-def new_workdir(name: str) -> Path:
-  """Makes a directory under runs/ named after what it holds and the time, such as runs/draw-demo-20261231-235959.
-
-  Runs that start in the same second get one each: -2, -3 and so on.
-  """
-  name = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-  for number in itertools.count(1):
-    workdir = Path("runs", name if number == 1 else f"{name}-{number}")
-    try:
-      workdir.mkdir(parents=True)
-      return workdir
-    except FileExistsError:
-      continue
-  raise AssertionError
-
-
 def config_name() -> str:
   """The config file and its variant, such as draw-demo."""
   file, _, variant = FLAGS["config"].config_filename.partition(":")
   return f"{Path(file).stem}-{variant or 'demo'}"
 
 
-def swept(file: str) -> list[dict]:
-  """What `sweep()` of a config file yields: overrides such as {"seed": 1, "train.beta": 4.0}."""
-  spec = importlib.util.spec_from_file_location("swept", file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "sweep"):
-    raise UsageError(f"--mode=sweep: {file} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
-  try:
-    overrides = [dict(override) for override in module.sweep()]
-  except Exception as error:  # a config file is code of the user's, and may raise anything
-    raise UsageError(f"sweep() of {file}: {last_line(error)}") from None
+def swept() -> list[dict]:
+  """The overrides of --mode=sweep, none of them also of the command line."""
+  from latentjax.modes import sweep  # imports JAX, which must not be before `keep_compiled`
+
+  file = FLAGS["config"].config_filename.partition(":")[0]
+  overrides = sweep.read(file)
   for key in {key for override in overrides for key in override} & FLAGS["config"].override_values.keys():
     raise UsageError(f"--config.{key} would be overridden by sweep() of {file}: drop one of the two")
   return overrides
@@ -139,17 +108,13 @@ def workdirs_to_compare() -> list[str]:
 
 def join_others() -> None:
   """Lets this process be one of several that train or evaluate together."""
-  from latentjax import processes  # imports JAX, which must not be before `keep_compiled`
+  from latentjax import processes  # imports JAX, too
 
-  told = [FLAGS.num_processes, FLAGS.process_id]
   if FLAGS.mode not in ("train", "evaluate"):
     raise UsageError(f"--mode={FLAGS.mode} runs in one process: leave out --coordinator")
   if not FLAGS.workdir:
     raise UsageError("several processes need the same --workdir, which all of them see")
-  address = FLAGS.coordinator or ""
-  if address != processes.CLUSTER and (":" not in address or None in told):
-    raise UsageError("several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or =auto alone")
-  processes.join(address, *told)
+  processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
 
 
 def main(argv: list[str]) -> None:
@@ -174,9 +139,9 @@ def main(argv: list[str]) -> None:
   if FLAGS.coordinator or FLAGS.num_processes or FLAGS.process_id is not None:
     join_others()
   if mode == "sweep":
-    args.append(swept(FLAGS["config"].config_filename.partition(":")[0]))
+    args.append(swept())
   run = importlib.import_module(f"latentjax.modes.{mode}").run
-  workdir = given or new_workdir(name)
+  workdir = given or place.create(name)
   try:
     run(*args, workdir)
   except Stopped as stopped:
@@ -185,9 +150,7 @@ def main(argv: list[str]) -> None:
     sys.exit(stopped.exit_code)
   finally:
     if not given:
-      with suppress(OSError):
-        workdir.rmdir()  # what came to nothing leaves nothing
-        workdir.parent.rmdir()
+      place.discard_empty(workdir)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -205,17 +168,9 @@ if __name__ == "__main__":
   except Stopped as stopped:
     print("stopped before anything began", file=sys.stderr)
     sys.exit(stopped.exit_code)
-  except (UsageError, RunError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
-  except OSError as error:  # a disk or a path that refuses
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(RunError.exit_code)
-  except (RuntimeError, MemoryError) as error:
-    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+  except Exception as error:
+    told = explained(error)
+    if told is None:
       raise
-    print(
-      "error: out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes",
-      file=sys.stderr,
-    )
-    sys.exit(RunError.exit_code)
+    print(f"error: {told}", file=sys.stderr)
+    sys.exit(told.exit_code)

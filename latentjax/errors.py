@@ -1,4 +1,4 @@
-"""The ways a run ends on purpose; `main.py` prints their one line and exits with their code."""
+"""The ways a run ends on purpose; `main.py` prints one line of them and exits with their code."""
 
 
 class UsageError(Exception):
@@ -23,3 +23,21 @@ class Stopped(BaseException):  # like KeyboardInterrupt: no `except Exception` t
   def __init__(self, signal: int):
     super().__init__(f"stopped by signal {signal}")
     self.exit_code = 128 + signal
+
+
+def last_line(error: Exception) -> str:
+  """What an error has to say, without the traceback that some libraries put before it."""
+  text = str(error).strip() or type(error).__name__
+  line = text.splitlines()[-1].strip().removeprefix("ValueError: ")
+  return line.removeprefix("Configuration is not available because of an earlier failure to load: ")
+
+
+def explained(error: Exception) -> UsageError | RunError | None:
+  """What to tell a person of an error that ended the run, or None where it is a mistake of this program."""
+  if isinstance(error, UsageError | RunError):
+    return error
+  if isinstance(error, OSError):  # a disk or a path that refuses
+    return RunError(str(error))
+  if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)):
+    return RunError("out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes")
+  return None

@@ -18,17 +18,19 @@ CLUSTER = "auto"  # the coordinator's address, number and ranks of processes as 
 LEAVING = 60  # seconds: so long a process that failed alone waits for the others, and then ends them
 
 
-def join(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
   """Meets the other processes of the run; before anything else touches a device. Only the first still prints.
 
   Args:
     coordinator: HOST:PORT where the first process listens, or CLUSTER, which needs no more.
 
   Raises:
-    UsageError: there is no cluster that JAX knows, or the numbers do not fit. If the others do not come within five
-      minutes, JAX ends the process itself.
+    UsageError: something is missing, there is no cluster that JAX knows, or the numbers do not fit. If the others do
+      not come within five minutes, JAX ends the process itself.
   """
   address = {} if coordinator == CLUSTER else {"coordinator_address": coordinator}
+  if address and (":" not in (coordinator or "") or None in (num_processes, process_id)):
+    raise UsageError("several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or =auto alone")
   try:
     jax.distributed.initialize(
       **address, num_processes=num_processes, process_id=process_id, shutdown_timeout_seconds=LEAVING

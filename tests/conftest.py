@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling is most of a test's time; main.py's processes inherit it
+# Compiling is most of a test's time. What main.py's processes compile they keep, beside the tiny set, for each other.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np

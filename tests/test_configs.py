@@ -75,7 +75,8 @@ def test_every_key_is_checked(file, variant):
 
 def test_paper_settings():
   """The table of Gregor et al. 2015 for MNIST generation."""
-  model = get_config("draw", "paper").model
+  config = get_config("draw", "paper")
+  model = config.model
   assert (model.num_steps, model.hidden_dim, model.latent_dim, model.read_size, model.write_size) == (
     64,
     256,
@@ -83,7 +84,7 @@ def test_paper_settings():
     2,
     5,
   )
-  assert get_config("draw", "paper").data.to_dict() == {"name": "binarized_mnist", "binarization": "static"}
+  assert (config.data.name, config.data.binarization) == ("binarized_mnist", "static")
 
 
 def test_unknown_variant_lists_the_choices():

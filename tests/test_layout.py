@@ -19,6 +19,13 @@ MAY_IMPORT = {
   "latentjax/models": ("latentjax.models", *GROUND),
   "latentjax/training": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
   "latentjax/experiment.py": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
+  "latentjax/epoch.py": (
+    "latentjax.experiment",
+    "latentjax.training",
+    "latentjax.data",
+    "latentjax.workdir",
+    *GROUND,
+  ),
   "latentjax/modes": ("latentjax",),
   "configs": ("configs",),
 }

@@ -111,8 +111,7 @@ class DRAW(nn.Module):
 
   def scan_options(self, backend: str) -> recurrence.Options:
     """How the steps are scanned on a backend."""
-    small = self.attention == "filterbank"
-    return recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, small, backend)
+    return recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior, a new one at every step."""

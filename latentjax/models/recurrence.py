@@ -14,8 +14,6 @@ import jax.numpy as jnp
 
 Layers = dict[str, dict[str, jax.Array]]
 
-LONGEST_UNROLLED = 16  # steps on a CPU: more would compile for a minute
-
 
 class Options(NamedTuple):
   """How a recurrence is scanned: speed and memory, never a value.
@@ -31,7 +29,7 @@ class Options(NamedTuple):
   remat: str
 
 
-def options(unroll: int, weight_gradients: str, remat: str, num_steps: int, small: bool, backend: str) -> Options:
+def options(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> Options:
   """What "auto" stands for on a backend, as benchmarks/NOTES.md found it.
 
   What saves memory by computing again goes with none of the two that cost memory for speed.
@@ -40,15 +38,10 @@ def options(unroll: int, weight_gradients: str, remat: str, num_steps: int, smal
     unroll: steps per iteration of the compiled loop; 0 is auto.
     weight_gradients: "step", "after" (the loop) or "auto".
     remat: "none", "step" or "sqrt".
-    small: whether a step has many small arrays, as filterbanks are, whose stacking for the gradient takes a CPU long.
     backend: "cpu", "gpu" or "tpu".
   """
-  if remat != "none":
-    auto_unroll, auto_gradients = 1, "step"
-  elif backend == "cpu":
-    auto_unroll, auto_gradients = num_steps if small and num_steps <= LONGEST_UNROLLED else 1, "step"
-  else:
-    auto_unroll, auto_gradients = num_steps, "after"
+  fast = backend != "cpu" and remat == "none"
+  auto_unroll, auto_gradients = (num_steps, "after") if fast else (1, "step")
   chosen = auto_gradients if weight_gradients == "auto" else weight_gradients
   return Options(min(unroll or auto_unroll, num_steps), chosen == "after", remat)
 

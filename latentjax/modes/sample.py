@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -13,6 +12,7 @@ from latentjax import processes
 from latentjax.console import console
 from latentjax.experiment import Experiment
 from latentjax.models import DRAW, LadderVAE
+from latentjax.models.ladder_vae import standard_normals
 from latentjax.modes.evaluate import reopen, restore_best
 from latentjax.training.state import TrainState, Variables
 from latentjax.workdir import plots, record
@@ -79,7 +79,7 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
     save("dream.png", plots.save_grid, strip.reshape(-1, *strip.shape[2:]), len(shown))
 
   if isinstance(model, LadderVAE):
-    blocks = hold_layers(model, variables, layers_key)
+    blocks = hold_layers(experiment, variables, layers_key)
     titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, len(blocks)))]
     save("layers.png", plots.save_blocks, dict(zip(titles, blocks, strict=True)))
 
@@ -93,31 +93,27 @@ def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -
     images: [M, H, W, C] uint8; an odd last one is left out.
   """
   images = images[: len(images) // 2 * 2]
-  between = jnp.linspace(0.0, 1.0, STEPS)[None, :, None]
+  between = np.linspace(0.0, 1.0, STEPS, dtype=np.float32)[None, :, None]
 
-  def along(group: jax.Array) -> jax.Array:  # [M, Z] -> [M // 2 * STEPS, Z]
+  def along(group: np.ndarray) -> np.ndarray:  # [M, Z] -> [M // 2 * STEPS, Z]
     start, end = group[0::2, None], group[1::2, None]
     return ((1 - between) * start + between * end).reshape(-1, group.shape[-1])
 
-  latents = [along(group) for group in experiment.steps.encode(state.variables, images)]
-  decoded = experiment.model.apply(state.variables, latents, method="decode")
+  latents = [along(group) for group in jax.device_get(experiment.steps.encode(state.variables, images))]
+  decoded = jax.device_get(experiment.steps.decode(state.variables, latents))
   pixels = images[:, None] / 255
   return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
 
 
-def hold_layers(model: LadderVAE, variables: Variables, key: jax.Array) -> list[np.ndarray]:
-  """L arrays [R, R, H, W, C] of samples, the highest layer first: each holds one layer more than the one before.
-
-  Block 0 holds nothing; in block j the top j layers are the same along a row.
-  """
-  sizes = model.latent_dims
-  keys = jax.random.split(key, 2 * len(sizes))
-  free = [jax.random.normal(key, (HELD, HELD, size)) for key, size in zip(keys[: len(sizes)], sizes, strict=True)]
-  rows = [jax.random.normal(key, (HELD, 1, size)) for key, size in zip(keys[len(sizes) :], sizes, strict=True)]
-  blocks = []
-  for held in range(len(sizes)):
-    lowest = len(sizes) - held  # from this layer upwards a row shares its latents
-    mixed = [jnp.broadcast_to(rows[i], free[i].shape) if i >= lowest else free[i] for i in range(len(sizes))]
-    images = model.apply(variables, [x.reshape(-1, x.shape[-1]) for x in mixed], method="decode")
-    blocks.append(np.asarray(images).reshape(HELD, HELD, *images.shape[1:]))
-  return blocks
+def hold_layers(experiment: Experiment, variables: Variables, key: jax.Array) -> np.ndarray:
+  """[L, R, R, H, W, C] samples of a Ladder VAE: block 0 holds nothing; in block j a row shares its top j layers."""
+  sizes = experiment.model.latent_dims
+  free, rows = (standard_normals(half, HELD * HELD, sizes) for half in jax.random.split(key))
+  latents = []
+  for index, size in enumerate(sizes):
+    own, shared = (np.asarray(noise[index]).reshape(HELD, HELD, size) for noise in (free, rows))
+    shared = np.broadcast_to(shared[:, :1], own.shape)
+    held = [own if index < len(sizes) - block else shared for block in range(len(sizes))]
+    latents.append(np.concatenate(held).reshape(-1, size))  # [L R R, Z]
+  images = np.asarray(experiment.steps.decode(variables, latents))
+  return images.reshape(len(sizes), HELD, HELD, *images.shape[1:])

@@ -1,5 +1,6 @@
 """--mode=sweep: one run after another, each in its own directory; the same command goes on where it stopped."""
 
+import importlib.util
 import re
 import traceback
 from collections import Counter
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 
 from latentjax import config as configs
 from latentjax.console import console, sweep_table
-from latentjax.errors import RunError, UsageError
+from latentjax.errors import RunError, UsageError, last_line
 from latentjax.modes import train
 from latentjax.workdir import record
 from latentjax.workdir.lock import Lock
@@ -50,6 +51,23 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
   console.print(f"  {workdir}")
   if failed:
     raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")
+
+
+def read(file: str) -> list[dict[str, Any]]:
+  """What `sweep()` of a config file yields: overrides such as {"seed": 1, "train.beta": 4.0}.
+
+  Raises:
+    UsageError: there is no such function, or it fails.
+  """
+  spec = importlib.util.spec_from_file_location("swept", file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "sweep"):
+    raise UsageError(f"--mode=sweep: {file} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
+  try:
+    return [dict(override) for override in module.sweep()]
+  except Exception as error:  # a config file is code of the user's, and may raise anything
+    raise UsageError(f"sweep() of {file}: {last_line(error)}") from None
 
 
 def run_one(config: ConfigDict, workdir: Path, override: Overrides) -> record.Line:

@@ -1,42 +1,27 @@
 """--mode=train: the training loop. The same command with the same workdir goes on where it stopped."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax import epoch as epochs
 from latentjax import experiment as experiments
 from latentjax import processes
 from latentjax.console import console, progress, results_table
-from latentjax.data.feed import Feed
+from latentjax.epoch import Epoch
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
 from latentjax.modes import evaluate, sample
-from latentjax.training import evaluation
 from latentjax.training.state import TrainState
 from latentjax.training.step import Metrics
-from latentjax.workdir import plots, provenance, record, seeds
+from latentjax.workdir import plots, provenance, record
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.lock import Lock
 from latentjax.workdir.metrics import MetricsLog
-
-
-class Epoch(NamedTuple):
-  """An epoch so far: what a checkpoint in its middle holds besides the state.
-
-  Attributes:
-    metrics: sums over its steps; where these are all steps of the epoch, its validation is still to come.
-    seconds: spent on it.
-  """
-
-  metrics: Metrics
-  seconds: float
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -141,7 +126,7 @@ def train(
   """
   config, steps, num_seeds = experiment.config, experiment.steps, experiment.config.train.num_seeds
   feed = experiment.feed()
-  advance = compile_train(experiment, state, feed)
+  advance = epochs.compile_train(experiment, state, feed)
   seconds = log.lines[-1]["seconds"] if log.lines else 0.0
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
@@ -151,7 +136,7 @@ def train(
       began = time.perf_counter()
       try:
         with interruption.held():  # a signal between a call and the state that it returns would lose both
-          state, metrics = train_epoch(
+          state, metrics = epochs.train(
             experiment,
             advance,
             state,
@@ -164,7 +149,7 @@ def train(
           trained = earlier + time.perf_counter() - began
           if metrics.divergence is not None:
             raise diverged(config, *metrics.divergence, checkpoints)
-        validation = validate(experiment, state)
+        validation = epochs.validate(experiment, state)
       except Stopped:
         if metrics.steps > 0:
           checkpoints.save(state, partial=Epoch(metrics, earlier + time.perf_counter() - began))
@@ -178,7 +163,7 @@ def train(
       line = {
         "step": step,
         "epoch": epoch + 1,
-        **summarise(config, {"train": metrics.mean(), "validation": validation}),
+        **epochs.summarise(config, {"train": metrics.mean(), "validation": validation}),
         "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
         "learning_rate": float(steps.learning_rate(step - 1)),
         "images_per_second": int(metrics.steps) * num_seeds * config.train.batch_size / trained,
@@ -193,81 +178,6 @@ def train(
           f"  {line['images_per_second']:,.0f} images/s"
         )
   return state
-
-
-def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
-  """`steps.train`, compiled ahead so that no measured speed contains it."""
-  steps, keys = experiment.steps, experiment.keys
-  began = time.perf_counter()
-  call = next(feed.calls(steps.order(keys.order, 0), 0))
-  compiled = steps.train.lower(state, call.images, call.order, keys.train, jnp.int32(1)).compile()
-  console.print(f"compiled in {time.perf_counter() - began:.1f} s")
-  return compiled
-
-
-def train_epoch(
-  experiment: Experiment,
-  advance: Callable,
-  state: TrainState,
-  metrics: Metrics,
-  feed: Feed,
-  epoch: int,
-  report: Callable[[int, str], None],
-  stop: Callable[[], bool],
-) -> tuple[TrainState, Metrics]:
-  """The rest of one pass over the training images, a call of many steps at a time; ends early if a loss is no number.
-
-  Args:
-    advance: compiled `steps.train`.
-    metrics: sums over the epoch's steps that `state` has seen already.
-    feed: of the experiment.
-    report: called with the steps done and a note after every call.
-    stop: asked before every call whether to end early.
-  """
-  config = experiment.config.train
-  order = experiment.steps.order(experiment.keys.order, epoch)
-  metrics = jax.device_get(metrics)
-  began = time.perf_counter()
-  for count, images, order_of_call in feed.calls(order, first=int(metrics.steps)):
-    if stop():
-      break
-    state, part = advance(state, images, order_of_call, experiment.keys.train, jnp.int32(count))
-    part = jax.device_get(part)
-    metrics = metrics + part
-    if part.divergence is not None:
-      break
-    began, seconds = time.perf_counter(), time.perf_counter() - began
-    speed = count * config.num_seeds * config.batch_size / seconds
-    report(count, f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s")
-  return state, metrics
-
-
-def validate(experiment: Experiment, state: TrainState) -> evaluation.Numbers:
-  """The true bound on the validation split, and its loss: the same terms with the KL weighed as in the last step.
-
-  Of several seeds trained together a list of each number.
-  With importance-weighted training it is still this one-sample loss, which the training loss is not.
-  """
-  config, steps = experiment.config, experiment.steps
-  numbers = evaluation.bound(
-    steps, state.variables, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
-  )
-  kl = numbers.pop("kl_per_group")  # of a bottom-up hierarchy it is sampled, and may be negative
-  if config.train.free_bits > 0:
-    kl = np.maximum(kl, config.train.free_bits)
-  loss = numbers["reconstruction"] + float(steps.beta(state.step - 1)) * np.sum(kl, -1)
-  return {"loss": loss.tolist(), **numbers}
-
-
-def summarise(config: ConfigDict, splits: dict[str, evaluation.Numbers]) -> record.Line:
-  """An epoch's numbers, which of several seeds are lists, as metrics.jsonl has them."""
-  if config.train.num_seeds == 1:
-    return splits
-
-  def of_seed(index):
-    return {split: {name: values[index] for name, values in numbers.items()} for split, numbers in splits.items()}
-
-  return seeds.summarise({config.seed + index: of_seed(index) for index in range(config.train.num_seeds)})
 
 
 def diverged(config: ConfigDict, step: int, index: int, checkpoints: Checkpoints) -> RunError:

@@ -100,6 +100,7 @@ class Steps(NamedTuple):
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l], see a model's `encode`.
     weigh: (variables, images [B, H, W, C], keys [K]) -> [K, B] log importance weights, one key at a time.
     sample: (variables, key, count) -> [count, H, W, C] pixel probabilities from the prior.
+    decode: (variables, L arrays [B, Z_l]) -> [B, H, W, C] pixel probabilities, see a model's `decode`.
     learning_rate, beta: (step) -> scalar.
     num_devices: a batch is divided among so many.
   """
@@ -112,6 +113,7 @@ class Steps(NamedTuple):
   encode: Callable
   weigh: Callable
   sample: Callable
+  decode: Callable
   learning_rate: Callable
   beta: Callable
   num_devices: int
@@ -209,6 +211,9 @@ def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None =
   def sample(variables, key, count):
     return model.apply(variables, key, count, method="sample")
 
+  def decode(variables, latents):
+    return model.apply(variables, latents, method="decode")
+
   def over_seeds(function, in_axes, out_axes=0):
     """The function for all seeds at once; a seed alone has no axis for it."""
     return function if config.train.num_seeds == 1 else jax.vmap(function, in_axes, out_axes)
@@ -231,6 +236,7 @@ def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None =
     encode=compiled(encode),
     weigh=compiled(weigh),
     sample=compiled(sample, static_argnums=2),
+    decode=compiled(decode),
     learning_rate=schedule,
     beta=beta,
     num_devices=1 if mesh is None else mesh.size,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_train import signal_in_call, signal_in_validation
 
+from latentjax import epoch as epochs
 from latentjax import experiment as experiments
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import compare, evaluate, sample, train
@@ -61,7 +62,7 @@ def compiled_once():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(experiments, "create_steps", once(experiments.create_steps))
-    patch.setattr(train, "compile_train", once(train.compile_train))
+    patch.setattr(epochs, "compile_train", once(epochs.compile_train))
     yield
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from latentjax import epoch as epochs
 from latentjax import experiment as experiments
 from latentjax.data.sources import cache_dir
 from latentjax.errors import RunError, Stopped
@@ -48,7 +49,7 @@ def fresh_keys() -> experiments.Keys:
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
   """All runs here share one config, and so may share what is compiled: that is most of their time."""
-  create, compile_train = experiments.create, train.compile_train
+  create, compile_train = experiments.create, epochs.compile_train
   with pytest.MonkeyPatch.context() as patch:
     made = functools.cache(lambda directory: create(tiny_config()))
     patch.setattr(experiments, "create", lambda config: dataclasses.replace(made(cache_dir()), keys=fresh_keys()))
@@ -59,7 +60,7 @@ def compiled_once():
         compiled[type(feed)] = compile_train(experiment, state, feed)
       return compiled[type(feed)]
 
-    patch.setattr(train, "compile_train", compile_once)
+    patch.setattr(epochs, "compile_train", compile_once)
     yield
 
 
@@ -90,7 +91,7 @@ def newest_state(workdir: Path) -> TrainState:
 
 def signal_in_call(patch: pytest.MonkeyPatch, call: int, number: int) -> None:
   """Sends this process a signal while a call of `steps.train` is under way."""
-  compile_train = train.compile_train
+  compile_train = epochs.compile_train
 
   def compiled(*args):
     advance, calls = compile_train(*args), iter(range(1, 100))
@@ -102,18 +103,18 @@ def signal_in_call(patch: pytest.MonkeyPatch, call: int, number: int) -> None:
 
     return interrupted
 
-  patch.setattr(train, "compile_train", compiled)
+  patch.setattr(epochs, "compile_train", compiled)
 
 
 def signal_in_validation(patch: pytest.MonkeyPatch, epoch: int, number: int) -> None:
-  validate, calls = train.validate, iter(range(1, 100))
+  validate, calls = epochs.validate, iter(range(1, 100))
 
   def interrupted(*args):
     if next(calls) == epoch:
       os.kill(os.getpid(), number)
     return validate(*args)
 
-  patch.setattr(train, "validate", interrupted)
+  patch.setattr(epochs, "validate", interrupted)
 
 
 def test_stopping_anywhere_changes_nothing(whole, tmp_path):
