@@ -18,16 +18,19 @@ jax.config.update("jax_default_matmul_precision", "highest")  # oracles are floa
 
 
 @pytest.fixture(scope="session", autouse=True)
-def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
   """The cache of decoded sets for all tests and their subprocesses: `tiny` has 48 / 20 / 20 grey images.
 
-  Autouse, so that no test ever reads or writes the cache of the person who runs it.
+  Autouse, so that no test ever reads or writes the cache of the person who runs it. All workers share it.
   """
-  directory = tmp_path_factory.mktemp("cache").resolve()
+  base = tmp_path_factory.getbasetemp().resolve()
+  directory = (base if worker_id == "master" else base.parent) / "cache"
+  directory.mkdir(exist_ok=True)
   generator = np.random.default_rng(0)
   sizes = {"train": 48, "validation": 20, "test": 20}
   splits = {split: generator.integers(0, 256, (size, 28, 28, 1), np.uint8) for split, size in sizes.items()}
-  np.savez(directory / "tiny.npz", **splits)
+  np.savez(base / "tiny.npz", **splits)
+  (base / "tiny.npz").rename(directory / "tiny.npz")  # whole at once: the other worker may read it
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("LATENTJAX_CACHE_DIR", str(directory))
     yield directory

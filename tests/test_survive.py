@@ -7,10 +7,8 @@ from pathlib import Path
 from benchmarks import survive
 
 
-def test_killed_at_three_random_moments_and_stopped_once_it_ends_identical(tiny_cache, tmp_path, monkeypatch):
-  """The third kill is in a checkpoint; what the processes compile they share, to spare the time."""
-  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-  monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+def test_killed_at_three_random_moments_and_stopped_once_it_ends_identical(tiny_cache, tmp_path):
+  """The third kill is in a checkpoint."""
   whole, workdir = tmp_path / "whole", tmp_path / "killed"
   survive.finish(tiny_cache, whole)
   # Counted in checkpoints and not in seconds: 24 epochs then suffice however loaded the machine is.
