@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict()
   config.data.name = "mnist"  # mnist_digits (no download), or any TFDS set of images
   config.data.binarization = "dynamic"  # dynamic | static | none
-  config.data.placement = "auto"  # device | host | auto: where the training images are; results are the same
+  config.data.placement = "auto"  # auto | device | host | disk: where the training images are; results are the same
 
   config.model = ConfigDict()
 

@@ -47,7 +47,7 @@ COUNTS: Rule = (
 RULES: dict[str, Rule] = {
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
-  "data.placement": one_of("auto", "device", "host"),
+  "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "model.name": one_of("draw", "ladder_vae", "vae"),
   "model.attention": one_of("none", "filterbank"),
@@ -107,8 +107,8 @@ def check(config: ConfigDict) -> None:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
   if config.model.get("remat", "none") != "none" and config.model.get("weight_gradients") == "after":
     raise UsageError("model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two")
-  if config.data.placement == "host" and train.num_seeds > 1:
-    raise UsageError("data.placement = 'host' feeds one order of images: train.num_seeds must be 1")
+  if config.data.placement in ("host", "disk") and train.num_seeds > 1:
+    raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
   if config.seed + train.num_seeds > 2**32:
     raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
 

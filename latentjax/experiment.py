@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.data import dataset
+from latentjax.data.disk import DiskImages
 from latentjax.data.feed import Feed, create_feed
 from latentjax.errors import UsageError
 from latentjax.mesh import create_mesh
@@ -76,7 +77,9 @@ def create(config: ConfigDict) -> Experiment:
     UsageError: the data do not fit the config.
     RunError: the data cannot be had.
   """
-  data = dataset.load(config.data.name, config.data.binarization)
+  data = dataset.load(config.data.name, config.data.binarization, config.data.placement)
+  if isinstance(data.train, DiskImages) and config.train.num_seeds > 1:
+    raise UsageError(f"{config.data.name} is too large for the host's memory: train.num_seeds must be 1")
   if config.train.batch_size > len(data.train):
     raise UsageError(
       f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training images"

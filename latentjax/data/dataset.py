@@ -8,7 +8,9 @@ import hashlib
 
 import numpy as np
 
-from latentjax.data.sources import Splits, read_splits
+from latentjax import processes
+from latentjax.data.disk import DiskImages
+from latentjax.data.sources import Splits, open_splits, read_splits, too_large
 from latentjax.errors import UsageError
 
 HELD_OUT = 10_000  # images of train that become a split which a set lacks
@@ -20,12 +22,12 @@ class Dataset:
   """uint8 images [M, H, W, C] of each split, from 0 to 255.
 
   Attributes:
-    train: grey if binarization is "dynamic": every batch is drawn anew.
+    train: grey if binarization is "dynamic": every batch is drawn anew. May be on disk.
     validation, test: black and white unless binarization is "none".
     binarization: "dynamic", "static" or "none".
   """
 
-  train: np.ndarray
+  train: np.ndarray | DiskImages
   validation: np.ndarray
   test: np.ndarray
   binarization: str
@@ -36,15 +38,19 @@ class Dataset:
 
   @property
   def sha256(self) -> str:
-    """Hash of all images as runs see them: split and binarised."""
+    """Hash of all images as runs see them, split and binarised; of those on disk it is which they are."""
     total = hashlib.sha256()
     for images in (self.train, self.validation, self.test):
       total.update(str(images.shape).encode())
-      total.update(np.ascontiguousarray(images))
+      total.update(bytes(images) if isinstance(images, DiskImages) else np.ascontiguousarray(images))
     return total.hexdigest()
 
+  def first(self, count: int | None) -> np.ndarray:
+    """The first `count` training images; None means all, or as many as are held out where they are on disk."""
+    return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
 
-def load(name: str, binarization: str) -> Dataset:
+
+def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
   """A set by name, split and binarised.
 
   Validation and test are binarised once, with a fixed seed; "static" does the same to train.
@@ -52,11 +58,14 @@ def load(name: str, binarization: str) -> Dataset:
   Args:
     name: as `read_splits` takes it.
     binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
+    placement: "disk" leaves train there; "auto" does so if it is not decoded yet and takes more than half of the host's
+      free memory.
 
   Raises:
     UsageError, RunError: as `read_splits` does.
   """
-  splits = hold_out(read_splits(name))
+  on_disk = placement == "disk" or (placement == "auto" and processes.once(lambda: too_large(name)))
+  splits = hold_out(open_splits(name) if on_disk else read_splits(name))
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:
     splits[split] = binarize_once(splits[split], split)
@@ -80,11 +89,21 @@ def hold_out(splits: Splits) -> Splits:
     else:
       order, last = order[:-count], order[-count:]
       completed[split] = train[last]
-  return {"train": train if len(order) == len(train) else train[order], **completed}
+  if len(order) < len(train):
+    train = train.subset(order) if isinstance(train, DiskImages) else train[order]
+  return {"train": train, **completed}
 
 
-def binarize_once(images: np.ndarray, split: str) -> np.ndarray:
-  """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call."""
+def binarize_once(images: np.ndarray | DiskImages, split: str) -> np.ndarray | DiskImages:
+  """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call.
+
+  Raises:
+    UsageError: the images are on disk, and grey.
+  """
+  if isinstance(images, DiskImages):
+    if not images.black_and_white:
+      raise UsageError("data.binarization = static draws all images once, so they cannot stay on disk: take dynamic")
+    return images
   generator = np.random.default_rng([PROTOCOL_SEED, *split.encode()])
   drawn = np.empty_like(images)
   for start in range(0, len(images), 1000):  # a large set's random numbers would not fit in memory at once

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from latentjax import processes
+from latentjax.data.disk import DiskImages
 from latentjax.mesh import DATA, sharding
 
 
@@ -50,13 +51,13 @@ class DeviceFeed:
 
 
 class HostFeed:
-  """Images stay in the host's memory; of a call's batches every device has its own rows.
+  """Images stay in the host's memory or on its disk; of a call's batches every device has its own rows.
 
   A thread gathers and sends the next call's batches while the devices work on this one's, so that up to three calls'
   lie there for a moment. A process gathers only what its own devices need. Arguments as of `DeviceFeed`.
   """
 
-  def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
+  def __init__(self, images: np.ndarray | DiskImages, batch_size: int, steps_per_call: int, mesh: Mesh | None):
     self._images, self._batch_size, self._steps = images, batch_size, len(images) // batch_size
     self._steps_per_call = min(steps_per_call, self._steps)
     self._sharding = sharding(mesh, None, DATA)
@@ -82,8 +83,15 @@ class HostFeed:
 Feed = DeviceFeed | HostFeed
 
 
-def create_feed(placement: str, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None) -> Feed:
-  """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory."""
+def create_feed(
+  placement: str, images: np.ndarray | DiskImages, batch_size: int, steps_per_call: int, mesh: Mesh | None
+) -> Feed:
+  """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory.
+
+  Images on disk have but one way.
+  """
+  if isinstance(images, DiskImages):
+    placement = "host"
   if placement == "auto":  # which all processes must take for the same place
     placement = "device" if processes.once(lambda: images.nbytes <= free_memory() / 2) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]

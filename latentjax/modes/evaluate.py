@@ -128,7 +128,7 @@ def measure(experiment: Experiment, state: TrainState) -> record.Line:
   """
   config, data, steps, keys = experiment.config.eval, experiment.data, experiment.steps, experiment.keys
   limit = config.num_examples or None
-  train = data.train[:limit]
+  train = data.first(limit)
   splits = {
     "train": binarize_once(train, "train") if data.binarization == "dynamic" else train,
     "validation": data.validation[:limit],

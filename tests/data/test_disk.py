@@ -1,0 +1,97 @@
+"""Images that stay on disk are those of memory: in batches, in splits, and in what a run ends with."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from latentjax.data import dataset, disk, sources
+from latentjax.data.disk import DiskImages
+from latentjax.data.feed import HostFeed, create_feed
+from latentjax.errors import UsageError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 3, 2, 1), np.uint8)
+
+
+class Reader:
+  """What TFDS gives for a split, and how much was asked of it."""
+
+  def __init__(self, images: np.ndarray):
+    self.images, self.read = images, 0
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+  def __getitems__(self, rows: list[int]) -> list[dict]:
+    self.read += len(rows)
+    return [{"image": self.images[row], "label": 0} for row in rows]
+
+
+def on_disk(images: np.ndarray) -> DiskImages:
+  return DiskImages(Reader(images), images.shape[1:], "set/1.0.0")
+
+
+def test_an_array_that_is_read_where_it_is_asked():
+  reader = Reader(IMAGES)
+  images = DiskImages(reader, IMAGES.shape[1:], "set/1.0.0")
+  assert (len(images), images.shape) == (60, IMAGES.shape)
+  reader.read = 0
+  rows = np.array([[5, 2], [59, 5], [0, 1]])
+  np.testing.assert_array_equal(images[rows], IMAGES[rows])
+  np.testing.assert_array_equal(images[:3], IMAGES[:3])
+  np.testing.assert_array_equal(images.subset(rows[0])[:], IMAGES[rows[0]])
+  assert reader.read == 6 + 3 + 2
+
+
+def test_pixels_0_and_1_become_0_and_255():
+  black_and_white = (IMAGES > 127).astype(np.uint8)
+  images = on_disk(black_and_white)
+  np.testing.assert_array_equal(images[:], 255 * black_and_white)
+  assert images.subset(np.arange(3)).black_and_white
+  np.testing.assert_array_equal(dataset.binarize_once(images, "train")[:], 255 * black_and_white)
+  with pytest.raises(UsageError, match="dynamic"):
+    dataset.binarize_once(on_disk(IMAGES), "train")
+
+
+def test_the_same_images_are_held_out():
+  expected, found = dataset.hold_out({"train": IMAGES}), dataset.hold_out({"train": on_disk(IMAGES)})
+  assert isinstance(found["train"], DiskImages)
+  for split, images in expected.items():
+    np.testing.assert_array_equal(found[split][:], images)
+
+
+def test_the_same_batches_are_fed():
+  order = np.random.default_rng(1).permutation(60).astype(np.int32)
+  feed = create_feed("auto", on_disk(IMAGES), batch_size=16, steps_per_call=2, mesh=None)
+  expected = HostFeed(IMAGES, 16, 2, None)
+  for call, other in zip(feed.calls(order, 0), expected.calls(order, 0), strict=True):
+    np.testing.assert_array_equal(call.images, other.images)
+
+
+def test_the_hash_tells_which_images_without_reading_them():
+  def data(images):
+    return dataset.Dataset(images, IMAGES[:2], IMAGES[:2], "none").sha256
+
+  images = on_disk(IMAGES)
+  images._source.read = 0
+  hashes = [data(images), data(images.subset(np.arange(50))), data(DiskImages(Reader(IMAGES), (3, 2, 1), "set/2.0.0"))]
+  assert len(set(hashes)) == 3
+  assert data(on_disk(IMAGES)) == hashes[0]
+  assert images._source.read == 0
+
+
+@pytest.mark.parametrize(("free", "expected"), [(2 * IMAGES.nbytes, False), (2 * IMAGES.nbytes - 1, True)])
+def test_auto_leaves_the_host_half_of_its_free_memory(free, expected, monkeypatch):
+  split, feature = SimpleNamespace(num_examples=len(IMAGES)), SimpleNamespace(shape=IMAGES.shape[1:])
+  builder = SimpleNamespace(info=SimpleNamespace(splits={"train": split}, features={"image": feature}))
+  monkeypatch.setattr(sources, "find", lambda name: (None, builder))
+  monkeypatch.setattr(sources, "free_memory", lambda: free)
+  assert sources.too_large("new") is expected
+  assert math.isfinite(disk.free_memory())
+  assert not sources.too_large("tiny")  # decoded already
+
+
+def test_the_demos_digits_are_no_tfds_set():
+  with pytest.raises(UsageError, match="fits anywhere"):
+    dataset.load("mnist_digits", "dynamic", "disk")
