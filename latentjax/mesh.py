@@ -7,6 +7,8 @@ a mean over the batch is that of the whole batch, and so are the statistics of b
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from latentjax.errors import UsageError
+
 DATA = "data"
 
 
@@ -19,6 +21,15 @@ def create_mesh() -> Mesh | None:
 def sharding(mesh: Mesh | None, *axes: str | None) -> Sharding:
   """How an array lies on the devices: the axis named DATA is divided, without any every device has all of it."""
   return SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def require_divisible(mesh: Mesh | None, key: str, batch_size: int) -> None:
+  """Raises UsageError if the devices cannot have equal parts of a batch whose size the config key gives."""
+  if mesh is not None and batch_size % mesh.size:
+    raise UsageError(
+      f"{key} = {batch_size} cannot be divided among {mesh.size} devices: choose a multiple of {mesh.size},"
+      " or show JAX fewer devices"
+    )
 
 
 def divide(mesh: Mesh | None, images: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ MAY_IMPORT = {
   "latentjax/config.py": ("latentjax.errors",),
   "latentjax/console.py": (),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
-  "latentjax/mesh.py": (),
+  "latentjax/mesh.py": ("latentjax.errors",),
   "latentjax/processes.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),

@@ -301,7 +301,7 @@ BAD = {
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
-  "--config.data.placement=disk": "one of auto, device, host",
+  "--config.data.placement=cloud": "one of auto, device, host, disk",
   "--mode=evaluate": "needs the --workdir",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",

@@ -18,6 +18,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from latentjax import models
 from latentjax.data.feed import create_feed
 from latentjax.mesh import create_mesh
+from latentjax.modes import benchmark
 from latentjax.training import step
 
 step.create_optimizer = lambda config, schedule: optax.sgd(1e-2)
@@ -63,6 +64,11 @@ costs = [
   for count in (8, 1)
 ]
 print(costs[0]["flops"] / costs[1]["flops"])
+
+config.benchmark.phase = "eval"
+workload = benchmark.create_workload(config, models.create(config.model, images.shape[1:]), images, 16, mesh)
+workload.call(1)
+print(workload.devices * workload.compiled.cost_analysis()["flops"] / workload.flops)
 """
 MODELS = {
   "ladder_vae": {"model.hidden_dims": (40, 20), "model.latent_dims": (4, 3)},
@@ -93,10 +99,11 @@ def test_eight_devices_learn_what_one_does_each_an_eighth_of_it():
   """
   done = on_eight_devices("-c", COMPARE, json.dumps(MODELS))
   assert done.returncode == 0, done.stderr
-  *trained, fed_is_the_same, evaluation = [json.loads(line.lower()) for line in done.stdout.splitlines()]
+  *trained, fed_is_the_same, evaluation, timed = [json.loads(line.lower()) for line in done.stdout.splitlines()]
   for found in trained:
     assert max(found["apart"].values()) < 1e-4, trained
     assert found["flops"] < 0.4
     assert found["gathers"] == 0
   assert fed_is_the_same
   assert evaluation == pytest.approx(1, abs=0.02)
+  assert 1 <= timed < 2  # matrix products are not all of an eighth's work, but most

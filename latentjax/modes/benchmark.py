@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
@@ -21,6 +22,7 @@ from latentjax import models
 from latentjax.console import console
 from latentjax.data import dataset
 from latentjax.experiment import create_keys
+from latentjax.mesh import create_mesh, require_divisible, sharding
 from latentjax.training.flops import create_product, matmul_flops
 from latentjax.training.step import create_steps
 from latentjax.workdir import record
@@ -38,6 +40,7 @@ class Workload:
     call: (count) -> None does `count` steps and waits for them.
     compiled: the executable, for what it says of its memory.
     compile_seconds: tracing, lowering and compiling.
+    devices: that share the work.
     images: of one step, of all seeds.
     flops: of one step, see `matmul_flops`.
     most_steps: that training gives one call.
@@ -46,6 +49,7 @@ class Workload:
   call: Callable[[int], None]
   compiled: Any
   compile_seconds: float
+  devices: int
   images: int
   flops: int
   most_steps: int
@@ -61,15 +65,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
   if (workdir / "config.json").exists():
     record.require_same(workdir, config)
   data = dataset.load(config.data.name, config.data.binarization, config.data.placement)
+  phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create(config.model, data.image_shape)
+  mesh = create_mesh() if phase != "sample" else None  # samples are made by one device
+  for batch_size in config.benchmark.batch_sizes:
+    require_divisible(mesh, "benchmark.batch_sizes", batch_size)
   workdir.mkdir(parents=True, exist_ok=True)
   jax.config.update("jax_enable_compilation_cache", False)  # or compile_seconds would tell how fast a disk is
 
-  phase, device = config.benchmark.phase, jax.devices()[0]
   results = {
     "phase": phase,
     "precision": config.precision,
     "device": device.device_kind,
+    "devices": 1 if mesh is None else mesh.size,
     "backend": device.platform,
     "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     "jax": jax.__version__,
@@ -79,30 +87,35 @@ def run(config: ConfigDict, workdir: Path) -> None:
   }
   ignored = " (which a CPU computes in float32)" if device.platform == "cpu" and config.precision != "float32" else ""
   together = f" of {config.train.num_seeds} seeds" if config.train.num_seeds > 1 and phase != "sample" else ""
+  several = f"{results['devices']} x " if results["devices"] > 1 else ""
   console.print(
     f"{config.model.name}, {phase}{together}, {config.precision} products{ignored}, jax {jax.__version__} on"
-    f" {device.device_kind} ({results['cpu_cores']} CPU cores)"
+    f" {several}{device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
   for batch_size in config.benchmark.batch_sizes:
-    workload = create_workload(config, model, data.first(None), batch_size)
+    workload = create_workload(config, model, data.first(None), batch_size, mesh)
     results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
   console.print(table(results))
   record.write_whole(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")
   console.print(f"  {workdir / 'benchmark.json'}")
 
 
-def create_workload(config: ConfigDict, model, images: np.ndarray, batch_size: int) -> Workload:
+def create_workload(
+  config: ConfigDict, model, images: np.ndarray, batch_size: int, mesh: Mesh | None = None
+) -> Workload:
   """Compiles the phase that `config.benchmark.phase` names, for one batch size.
 
   Args:
     images: [M, H, W, C] uint8; repeated where they do not fill a batch.
+    mesh: the devices that share each batch, as in training.
   """
   config = config.copy_and_resolve_references()
   config.train.batch_size = batch_size
   if config.benchmark.phase == "sample":
     config.train.num_seeds = 1  # as --mode=sample has it
-  images = jax.device_put(np.resize(images, (max(len(images), batch_size), *images.shape[1:])))
-  steps = create_steps(config, model, len(images))
+  images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
+  images = jax.device_put(images, sharding(mesh))
+  steps = create_steps(config, model, len(images), mesh)
   keys = create_keys(config)
   state = steps.init(keys.init)
 
@@ -134,11 +147,11 @@ def create_workload(config: ConfigDict, model, images: np.ndarray, batch_size: i
       jax.block_until_ready(out)
 
   num_images = config.train.num_seeds * batch_size
-  return Workload(call, compiled, seconds, num_images, flops, config.train.steps_per_call)
+  return Workload(call, compiled, seconds, steps.num_devices, num_images, flops, config.train.steps_per_call)
 
 
 def measure(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:
-  """Times a workload and the machine's own large product by turns, so that both see the same machine."""
+  """Times a workload and one device's own large product by turns, so that both see the same machine."""
   product, product_flops = create_product(precision)
   for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
     jax.block_until_ready(product())
@@ -149,7 +162,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   for i in range(measurements):
     product_seconds[i] = seconds_of(lambda: jax.block_until_ready(product()))
     step_seconds[i] = seconds_of(lambda: workload.call(count)) / count
-  median = float(np.median(step_seconds))
+  median, of_one_device = float(np.median(step_seconds)), workload.flops / workload.devices
   memory = memory_bytes(workload.compiled)
   return {
     "batch_size": batch_size,
@@ -162,7 +175,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
     "flops_per_image": workload.flops / workload.images,
     "flops_per_second": workload.flops / median,
     "matmul_flops_per_second": product_flops / float(np.median(product_seconds)),
-    "matmul_ratio": float(np.median(workload.flops / step_seconds * product_seconds / product_flops)),
+    "matmul_ratio": float(np.median(of_one_device / step_seconds * product_seconds / product_flops)),
   }
 
 

@@ -12,9 +12,10 @@ from latentjax import experiment as experiments
 from latentjax import processes
 from latentjax.console import console, progress, results_table
 from latentjax.epoch import Epoch
-from latentjax.errors import RunError, Stopped, UsageError
+from latentjax.errors import RunError, Stopped
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
+from latentjax.mesh import require_divisible
 from latentjax.modes import evaluate, sample
 from latentjax.training.state import TrainState
 from latentjax.training.step import Metrics
@@ -36,7 +37,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     record.require_same(workdir, config)
   with Interruption(processes.greatest if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
-    require_divisible(experiment)
+    require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir):
       checkpoints = Checkpoints(workdir / "checkpoints")
       state, begun = restore(experiment, checkpoints)
@@ -57,16 +58,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
       processes.once(lambda: sample.finish(*best[0], workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(best, workdir)  # last: results.json says that the run is finished
-
-
-def require_divisible(experiment: Experiment) -> None:
-  """Raises UsageError if the devices cannot have equal parts of a training batch."""
-  batch_size, num_devices = experiment.config.train.batch_size, experiment.steps.num_devices
-  if batch_size % num_devices:
-    raise UsageError(
-      f"train.batch_size = {batch_size} cannot be divided among {num_devices} devices: choose a multiple of"
-      f" {num_devices}, or show JAX fewer devices"
-    )
 
 
 def finished(workdir: Path, epochs: int) -> record.Line | None:
