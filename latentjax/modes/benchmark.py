@@ -197,6 +197,7 @@ def memory_bytes(compiled) -> dict[str, int | None]:
 
 def table(results: dict[str, Any]) -> Table:
   """A column for every batch size."""
+  ratio = "ratio of the two" if results["devices"] == 1 else "ratio of the two, per device"
   lines = {
     "ms per step, median": lambda row: f"{row['step_time_ms']:.2f}",
     "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",
@@ -207,7 +208,7 @@ def table(results: dict[str, Any]) -> Table:
     "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
     "GFLOP/s": lambda row: f"{row['flops_per_second'] / 1e9:,.1f}",
     "GFLOP/s of a large product": lambda row: f"{row['matmul_flops_per_second'] / 1e9:,.1f}",
-    "ratio of the two": lambda row: f"{row['matmul_ratio']:.2f}",
+    ratio: lambda row: f"{row['matmul_ratio']:.2f}",
   }
   rows = results["rows"]
   out = Table("batch size", caption=f"of {results['measurements']} measurements")
