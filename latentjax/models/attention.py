@@ -5,11 +5,14 @@ Every function takes ONE example; callers `vmap`. Pixels are counted from 0: the
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+
+from latentjax.models.product import product, transposed
 
 
 @struct.dataclass
@@ -69,26 +72,54 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
     [N, A] weights, each row summing to 1, also when the window lies off the image.
   """
   means = center + (jnp.arange(size) - 0.5 * (size - 1)) * stride  # [N]
-  return rows(means, jnp.broadcast_to(variance, means.shape), jnp.ones(size), np.full(size, extent))
+  return rows(means, jnp.broadcast_to(variance, means.shape), jnp.ones(size), (extent,) * size)
 
 
-def rows(means: jax.Array, variances: jax.Array, sums: jax.Array, extents: np.ndarray) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def rows(means: jax.Array, variances: jax.Array, sums: jax.Array, extents: tuple[int, ...]) -> jax.Array:
   """[R, A] filters of any axes, one a row: `filterbank` for all of them at once.
+
+  The gradient is written out in `rows_gradient`, which needs of a step only the filters themselves.
 
   Args:
     means, variances: [R] pixels, pixels^2.
     sums: [R] what each row adds up to.
-    extents: [R] pixels of each row's axis; A is the longest, and shorter axes are filled up with zeros.
+    extents: R numbers of pixels, of each row's axis; A is the longest, and shorter axes are filled up with zeros.
   """
-  pixels = np.arange(extents.max())  # [A]
-  # (a - mu)^2 less that of the pixel nearest to mu, which cancels in the ratio: its weight is 1, all others are less,
-  # and far off the image, where both squares are huge, nothing overflows, forwards or backwards.
-  nearest = jax.lax.stop_gradient(jnp.round(jnp.clip(means, 0, extents - 1)))
-  excess = (pixels[None] - nearest[:, None]) * (pixels[None] + nearest[:, None] - 2 * means[:, None])  # [R, A]
-  exponents = -0.5 * excess / variances[:, None]
-  inside = pixels[None] < extents[:, None]
+  distance, span = from_nearest(means, extents)
+  exponents = -0.5 * distance * span / variances[:, None]
+  inside = np.arange(max(extents)) < np.array(extents)[:, None]
   weights = jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf))
   return weights * (sums / weights.sum(-1))[:, None]
+
+
+def from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+  """Both [R, A], of every pixel a: a - n and a + n - 2 mu, where n is the pixel nearest to mu.
+
+  Their product is (a - mu)^2 - (n - mu)^2, as good as (a - mu)^2 for a softmax, where what they differ by cancels. The
+  nearest pixel has weight 1, all others less, and far off the image, where both squares are huge, nothing overflows,
+  forwards or backwards.
+  """
+  pixels = np.arange(max(extents))[None]
+  nearest = jnp.round(jnp.clip(means, 0, np.array(extents) - 1))[:, None]
+  return pixels - nearest, pixels + nearest - 2 * means[:, None]
+
+
+def keep_rows(means, variances, sums, extents):
+  filters = rows(means, variances, sums, extents)
+  return filters, (filters, means, variances, sums)
+
+
+def rows_gradient(extents, kept, gradient):
+  """Of s_i softmax_a(e_ia), e_ia = -(a - n_i)(a + n_i - 2 mu_i) / (2 v_i): to mu, v and s."""
+  filters, means, variances, sums = kept
+  distance, span = from_nearest(means, extents)
+  to_sums = (filters / sums[:, None] * gradient).sum(-1)
+  moved = filters * (gradient - to_sums[:, None]) * distance  # the gradient to e, times a - n
+  return moved.sum(-1) / variances, 0.5 * (moved * span).sum(-1) / variances**2, to_sums
+
+
+rows.defvjp(keep_rows, rows_gradient)
 
 
 @struct.dataclass
@@ -119,7 +150,7 @@ def lenses(
   centers = [center for where in windows for center in (where.center_y, where.center_x)]
   strides = [where.stride for where in windows for _ in range(2)]
   variances = [where.variance for where in windows for _ in range(2)]
-  extents = np.repeat([height, width] * len(windows), each)
+  extents = tuple(np.repeat([height, width] * len(windows), each).tolist())
   sums = spread([factor for gain in gains for factor in (gain, 1.0)])
   filters = rows(spread(centers) + offsets * spread(strides), spread(variances), sums, extents)
   ends = np.cumsum(each)
@@ -129,9 +160,15 @@ def lenses(
 
 def read(image: jax.Array, lens: Lens) -> jax.Array:
   """[C, N, N] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
-  return jnp.einsum("nh,hwc,mw->cnm", lens.vertical, image, lens.horizontal)
+  height, width, channels = image.shape
+  down = product(lens.vertical, image.transpose(0, 2, 1).reshape(height, -1))  # [N, C W]
+  glimpse = product(down.reshape(-1, width), lens.horizontal, flip=True)  # [N C, N]
+  return glimpse.reshape(-1, channels, glimpse.shape[-1]).transpose(1, 0, 2)
 
 
 def write(patch: jax.Array, lens: Lens) -> jax.Array:
   """[H, W, C] image of a patch [C, N, N]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
-  return jnp.einsum("nh,cnm,mw->hwc", lens.vertical, patch, lens.horizontal)
+  channels, size, _ = patch.shape
+  across = product(patch.transpose(1, 0, 2).reshape(-1, size), lens.horizontal)  # [N C, W]
+  image = product(transposed(lens.vertical), across.reshape(size, -1))  # [H, C W]
+  return image.reshape(len(image), channels, -1).transpose(0, 2, 1)

@@ -61,5 +61,7 @@ def bernoulli_log_prob(logits: jax.Array, images: jax.Array) -> jax.Array:
     logits, images: [B, H, W, C]; images in [0, 1]. For grey values strictly between 0 and 1 this is the
       usual cross-entropy, which is not a normalised likelihood.
   """
-  per_pixel = images * logits - jax.nn.softplus(logits)
-  return per_pixel.sum(axis=(-3, -2, -1))
+  # Flat: arithmetic along a last axis of one channel is several times slower on a CPU.
+  logits, images = (x.reshape(*x.shape[:-3], -1) for x in (logits, images))
+  softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))  # half the time of jax.nn's
+  return (images * logits - softplus).sum(-1)

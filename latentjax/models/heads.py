@@ -39,9 +39,9 @@ class NoAttention:
     del numbers
     return None, None
 
-  def read(self, lens: None, images: jax.Array, error: jax.Array) -> jax.Array:
+  def read(self, lens: None, images: jax.Array, error: jax.Array, together: bool = True) -> jax.Array:
     """[B, H W C] the rest of it: the error image."""
-    del lens
+    del lens, together
     return error.reshape(len(images), -1)
 
   def write(self, lens: None, numbers: Weights) -> jax.Array:
@@ -89,10 +89,14 @@ class FilterbankAttention:
 
     return jax.vmap(both)(numbers["read_window"], numbers["write_window"])
 
-  def read(self, lens: attention.Lens, images: jax.Array, error: jax.Array) -> jax.Array:
-    """[B, 2 C N N] the image, then the error image, through one window."""
-    both = jnp.concatenate([images, error], axis=-1)  # [B, H, W, 2C]
-    return jax.vmap(attention.read)(both, lens).reshape(len(images), -1)
+  def read(self, lens: attention.Lens, images: jax.Array, error: jax.Array, together: bool = True) -> jax.Array:
+    """[B, 2 C N N] the image, then the error image, through one window.
+
+    Read together they take half as many launches, read apart the image is not copied beside every error.
+    """
+    parts = [jnp.concatenate([images, error], axis=-1)] if together else [images, error]
+    glimpses = [jax.vmap(attention.read)(part, lens).reshape(len(images), -1) for part in parts]
+    return jnp.concatenate(glimpses, axis=-1)
 
   def write(self, lens: attention.Lens, numbers: Weights) -> jax.Array:
     patch = numbers["write"].reshape(-1, self.image_shape[-1], self.write_size, self.write_size)

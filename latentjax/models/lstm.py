@@ -66,9 +66,51 @@ def gated(weights: Weights, joined: jax.Array, cell: jax.Array) -> LSTMState:
     gates = joined.reshape(*joined.shape[:-1], 4, -1)  # [B, 4, U]
     joined = (standardise(gates) * weights["gate_scale"][None]).reshape(joined.shape) + weights["bias"][None]
   i, f, g, o = jnp.split(joined, 4, axis=-1)
-  cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+  cell = remember(i, f, g, cell)
   seen = standardise(cell) * weights["cell_scale"][None] + weights["cell_bias"][None] if normalised else cell
-  return LSTMState(hidden=jax.nn.sigmoid(o) * jnp.tanh(seen), cell=cell)
+  return LSTMState(hidden=show(o, seen), cell=cell)
+
+
+# The gradients of the next two are written out because they need fewer arrays of a step than automatic ones keep: no
+# slope beside the value that it follows from.
+
+
+@jax.custom_vjp
+def remember(i: jax.Array, f: jax.Array, g: jax.Array, cell: jax.Array) -> jax.Array:
+  """sigmoid(f) c + sigmoid(i) tanh(g)."""
+  return remember_forward(i, f, g, cell)[0]
+
+
+def remember_forward(i, f, g, cell):
+  i, f, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g)
+  return f * cell + i * g, (i, f, g, cell)
+
+
+def remember_backward(kept, gradient):
+  i, f, g, cell = kept
+  return gradient * g * i * (1 - i), gradient * cell * f * (1 - f), gradient * i * (1 - g * g), gradient * f
+
+
+remember.defvjp(remember_forward, remember_backward)
+
+
+@jax.custom_vjp
+def show(o: jax.Array, cell: jax.Array) -> jax.Array:
+  """sigmoid(o) tanh(c)."""
+  return show_forward(o, cell)[0]
+
+
+def show_forward(o, cell):
+  o, shown = jax.nn.sigmoid(o), jnp.tanh(cell)
+  return o * shown, (o, shown)
+
+
+def show_backward(kept, gradient):
+  o, shown = kept
+  return gradient * shown * o * (1 - o), gradient * o * (1 - shown * shown)
+
+
+show.defvjp(show_forward, show_backward)
 
 
 def standardise(x: jax.Array) -> jax.Array:

@@ -1,0 +1,36 @@
+"""Products of many small matrices, one of an example each, that a CPU too computes fast, forwards and backwards.
+
+Shapes: I rows, K inner, J columns. Callers `vmap`.
+"""
+
+from functools import partial
+
+import jax
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: jax.Array, y: jax.Array, flip: bool = False) -> jax.Array:
+  """[I, J] x y of x [I, K] and y [K, J], or x y^T of y [J, K] with `flip`.
+
+  As matmul, but for what its gradient multiplies: `transposed` arrays.
+  """
+  return x @ (y.T if flip else y)
+
+
+def keep_factors(x, y, flip):
+  return product(x, y, flip), (x, y)
+
+
+def product_gradient(flip, kept, gradient):
+  x, y = kept
+  if flip:
+    return gradient @ y, transposed(gradient) @ x
+  return gradient @ y.T, transposed(x) @ gradient
+
+
+product.defvjp(keep_factors, product_gradient)
+
+
+def transposed(x: jax.Array) -> jax.Array:
+  """x^T, on a CPU as an array of its own: XLA's product of a matrix read by columns takes 3 times as long there."""
+  return jax.lax.platform_dependent(x.T, cpu=jax.lax.optimization_barrier, default=lambda flipped: flipped)
