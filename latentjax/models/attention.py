@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from latentjax.models.product import product, transposed
+from latentjax.models.product import product, row_sums, transposed
 
 
 @struct.dataclass
@@ -90,7 +90,7 @@ def rows(means: jax.Array, variances: jax.Array, sums: jax.Array, extents: tuple
   exponents = -0.5 * distance * span / variances[:, None]
   inside = np.arange(max(extents)) < np.array(extents)[:, None]
   weights = jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf))
-  return weights * (sums / weights.sum(-1))[:, None]
+  return weights * (sums / row_sums(weights))[:, None]
 
 
 def from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -114,9 +114,9 @@ def rows_gradient(extents, kept, gradient):
   """Of s_i softmax_a(e_ia), e_ia = -(a - n_i)(a + n_i - 2 mu_i) / (2 v_i): to mu, v and s."""
   filters, means, variances, sums = kept
   distance, span = from_nearest(means, extents)
-  to_sums = (filters / sums[:, None] * gradient).sum(-1)
+  to_sums = row_sums(filters / sums[:, None] * gradient)
   moved = filters * (gradient - to_sums[:, None]) * distance  # the gradient to e, times a - n
-  return moved.sum(-1) / variances, 0.5 * (moved * span).sum(-1) / variances**2, to_sums
+  return row_sums(moved) / variances, 0.5 * row_sums(moved * span) / variances**2, to_sums
 
 
 rows.defvjp(keep_rows, rows_gradient)
@@ -160,14 +160,24 @@ def lenses(
 
 def read(image: jax.Array, lens: Lens) -> jax.Array:
   """[C, N, N] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
+  return jnp.einsum("nh,hwc,mw->cnm", lens.vertical, image, lens.horizontal)
+
+
+def write(patch: jax.Array, lens: Lens) -> jax.Array:
+  """[H, W, C] image of a patch [C, N, N]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
+  return jnp.einsum("nh,cnm,mw->hwc", lens.vertical, patch, lens.horizontal)
+
+
+def read_by_products(image: jax.Array, lens: Lens) -> jax.Array:
+  """`read` for a CPU."""
   height, width, channels = image.shape
   down = product(lens.vertical, image.transpose(0, 2, 1).reshape(height, -1))  # [N, C W]
   glimpse = product(down.reshape(-1, width), lens.horizontal, flip=True)  # [N C, N]
   return glimpse.reshape(-1, channels, glimpse.shape[-1]).transpose(1, 0, 2)
 
 
-def write(patch: jax.Array, lens: Lens) -> jax.Array:
-  """[H, W, C] image of a patch [C, N, N]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
+def write_by_products(patch: jax.Array, lens: Lens) -> jax.Array:
+  """`write` for a CPU."""
   channels, size, _ = patch.shape
   across = product(patch.transpose(1, 0, 2).reshape(-1, size), lens.horizontal)  # [N C, W]
   image = product(transposed(lens.vertical), across.reshape(size, -1))  # [H, C W]

@@ -77,10 +77,11 @@ class DRAW(nn.Module):
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
 
-  def make_attention(self) -> NoAttention | FilterbankAttention:
+  def make_attention(self, by_products: bool = False) -> NoAttention | FilterbankAttention:
     if self.attention == "none":
       return NoAttention(self.image_shape)
-    return FilterbankAttention(self.image_shape, self.read_size, self.write_size, self.variance_bias, self.stride_bias)
+    sizes, biases = (self.read_size, self.write_size), (self.variance_bias, self.stride_bias)
+    return FilterbankAttention(self.image_shape, *sizes, *biases, by_products)
 
   def init_weights(self, key: jax.Array) -> Weights:
     """All weights of the recurrence as one pytree, initial states among them."""
@@ -104,8 +105,9 @@ class DRAW(nn.Module):
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
     how = self.scan_options(jax.default_backend())
+    attend = self.make_attention(by_products=not how.gradients_after)
     # `infer_step`, T times.
-    canvas, terms = merged.infer(self.make_attention(), self.weights, images, noise, latent_terms, how)
+    canvas, terms = merged.infer(attend, self.weights, images, noise, latent_terms, how)
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
     return Terms(canvas, bernoulli_log_prob(canvas, images), kl, log_pz, log_qz)
 

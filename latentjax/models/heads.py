@@ -39,9 +39,9 @@ class NoAttention:
     del numbers
     return None, None
 
-  def read(self, lens: None, images: jax.Array, error: jax.Array, together: bool = True) -> jax.Array:
+  def read(self, lens: None, images: jax.Array, error: jax.Array) -> jax.Array:
     """[B, H W C] the rest of it: the error image."""
-    del lens, together
+    del lens
     return error.reshape(len(images), -1)
 
   def write(self, lens: None, numbers: Weights) -> jax.Array:
@@ -51,13 +51,17 @@ class NoAttention:
 
 @dataclasses.dataclass(frozen=True)
 class FilterbankAttention:
-  """Reads and writes through an N x N grid of Gaussian filters; two heads choose the two windows."""
+  """Reads and writes through an N x N grid of Gaussian filters; two heads choose the two windows.
+
+  `by_products` is for a CPU: more operations, each of them fast there, forwards and backwards.
+  """
 
   image_shape: tuple[int, int, int]
   read_size: int
   write_size: int
   variance_bias: float
   stride_bias: float
+  by_products: bool
 
   @property
   def num_read(self) -> int:
@@ -89,15 +93,14 @@ class FilterbankAttention:
 
     return jax.vmap(both)(numbers["read_window"], numbers["write_window"])
 
-  def read(self, lens: attention.Lens, images: jax.Array, error: jax.Array, together: bool = True) -> jax.Array:
-    """[B, 2 C N N] the image, then the error image, through one window.
-
-    Read together they take half as many launches, read apart the image is not copied beside every error.
-    """
-    parts = [jnp.concatenate([images, error], axis=-1)] if together else [images, error]
-    glimpses = [jax.vmap(attention.read)(part, lens).reshape(len(images), -1) for part in parts]
-    return jnp.concatenate(glimpses, axis=-1)
+  def read(self, lens: attention.Lens, images: jax.Array, error: jax.Array) -> jax.Array:
+    """[B, 2 C N N] the image, then the error image, through one window."""
+    # Together they take half as many launches; apart the image is not copied beside every error.
+    parts = [images, error] if self.by_products else [jnp.concatenate([images, error], axis=-1)]
+    read = attention.read_by_products if self.by_products else attention.read
+    return jnp.concatenate([jax.vmap(read)(part, lens).reshape(len(images), -1) for part in parts], axis=-1)
 
   def write(self, lens: attention.Lens, numbers: Weights) -> jax.Array:
     patch = numbers["write"].reshape(-1, self.image_shape[-1], self.write_size, self.write_size)
-    return jax.vmap(attention.write)(patch, lens)
+    write = attention.write_by_products if self.by_products else attention.write
+    return jax.vmap(write)(patch, lens)

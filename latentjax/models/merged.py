@@ -30,7 +30,7 @@ class Carry:
   """What one step hands to the next.
 
   Attributes:
-    canvas: [B, H W C]; arithmetic along a last axis of one channel is several times slower on a CPU.
+    canvas: [B, H, W, C], or [B, H W C] where arithmetic along a last axis of one channel is slow: on a CPU.
     encoder_cell, decoder_cell: [B, U].
     encoder_gates: [B, 4 U] the encoder's pre-activation but for the glimpse.
     decoder_gates: [B, 4 U] the decoder's but for z.
@@ -61,7 +61,7 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: C
   heads, state = weights["attention"], weights["initial"]
   latents, units = noise.shape[-1], state.decoder.hidden.size
   gates = 4 * units
-  flat_images = images.reshape(len(images), -1)
+  shape = images.shape if how.gradients_after else (len(images), images[0].size)  # of the canvas, see `Carry`
   fixed = attend.fixed(images)
   num_fixed = sum(part.shape[-1] for part in fixed)
   of_fixed, of_glimpse, encoder_of_dec, encoder_of_enc = split_rows(
@@ -88,8 +88,8 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: C
     return dict(zip(heads, numbers, strict=True)), to_encoder, to_decoder
 
   def step(linear, others, carry, noise):
-    error = (flat_images - jax.nn.sigmoid(carry.canvas)).reshape(images.shape)
-    glimpse = attend.read(carry.lens, images, error, together=how.gradients_after)
+    error = images.reshape(shape) - jax.nn.sigmoid(carry.canvas)
+    glimpse = attend.read(carry.lens, images, error.reshape(images.shape))
     joined = sum(others["constant"], linear("glimpse", glimpse) + carry.encoder_gates)
     encoder = gated(others["encoder"], joined, carry.encoder_cell)
     mean, log_std, encoder_to_encoder = split_columns(linear("h_enc", encoder.hidden), [latents, latents, gates])
@@ -99,7 +99,7 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: C
     numbers, decoder_to_encoder, to_decoder = from_decoder(linear("h_dec", decoder.hidden))
     reading, writing = attend.aim(numbers)
     carry = Carry(
-      canvas=carry.canvas + attend.write(writing, numbers).reshape(flat_images.shape),
+      canvas=carry.canvas + attend.write(writing, numbers).reshape(shape),
       encoder_cell=encoder.cell,
       decoder_cell=decoder.cell,
       encoder_gates=encoder_to_encoder + decoder_to_encoder,
@@ -112,7 +112,7 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: C
   _, encoder_to_encoder = split_columns(dense(layers["h_enc"], state.encoder.hidden[None]), [2 * latents, gates])
   numbers, decoder_to_encoder, to_decoder = from_decoder(dense(layers["h_dec"], state.decoder.hidden[None]))
   first = Carry(
-    canvas=state.canvas.reshape(1, -1),
+    canvas=state.canvas.reshape(1, *shape[1:]),
     encoder_cell=state.encoder.cell[None],
     decoder_cell=state.decoder.cell[None],
     encoder_gates=encoder_to_encoder + decoder_to_encoder,

@@ -20,7 +20,8 @@ class Options(NamedTuple):
 
   Attributes:
     unroll: steps per iteration of the compiled loop.
-    gradients_after: whether weight gradients are computed once after the loop, see `scan_gradients_after`.
+    gradients_after: whether weight gradients are computed once after the loop, see `scan_gradients_after`: where a
+      launch costs more than arithmetic.
     remat: what is computed again for the gradient in place of being kept, see `scan_again`: "none", "step", "sqrt".
   """
 

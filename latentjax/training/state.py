@@ -86,5 +86,16 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Grad
   Args:
     config: `config.train`.
   """
-  clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
+  clip = clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
   return optax.chain(clip, optax.adam(schedule, b1=config.adam_b1))
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+  """`optax.clip_by_global_norm` by one factor, where that divides and selects every number: 4 % of a VAE's step."""
+
+  def clip(gradient, state, params=None):
+    del params
+    factor = jnp.minimum(1, limit / optax.tree.norm(gradient))
+    return jax.tree.map(lambda x: factor * x, gradient), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), clip)

@@ -151,6 +151,54 @@ def test_all_five_numbers_receive_their_gradient(shape):
   np.testing.assert_allclose(actual, expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products_read_and_write_the_same(shape):
+  """Values, and gradients to the image, the patch and the numbers."""
+  height, width, channels = shape
+  picture, patch = jnp.array(image(shape)), jnp.array(image((channels, 3, 3), seed=1))
+
+  def loss(read, write, picture, patch, numbers):
+    where = attention.window(numbers, 3, height, width)
+    (lens,) = attention.lenses([where], [where.intensity], [3], height, width)
+    return jnp.square(read(picture, lens) - patch).sum() + jnp.square(write(patch, lens) - picture).sum()
+
+  actual, expected = (
+    jax.jit(jax.value_and_grad(partial(loss, *ways), argnums=(0, 1, 2)))(picture, patch, jnp.array(PARAMETERS))
+    for ways in (
+      (attention.read_by_products, attention.write_by_products),
+      (attention.read, attention.write),
+    )
+  )
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5)
+
+
+def test_the_gradient_of_filters_is_that_of_a_softmax():
+  """As JAX differentiates it by itself, for axes of two lengths and filters narrow, wide and off the image."""
+  extents = (7, 7, 7, 5, 5)
+  means, variances, sums = (
+    jnp.array(numbers, jnp.float32)
+    for numbers in ([-2.3, 0.4, 3.1, 4.4, 9.0], [0.3, 2.0, 0.05, 1.0, 6.0], [1.0, 2.0, 0.5, 1.0, 3.0])
+  )
+  target = jnp.array(np.random.default_rng(0).normal(size=(5, 7)), jnp.float32)
+
+  def own(means, variances, sums):
+    return attention.rows(means, variances, sums, extents)
+
+  def plain(means, variances, sums):
+    pixels = np.arange(7)[None]
+    exponents = -0.5 * jnp.square(pixels - means[:, None]) / variances[:, None]
+    inside = pixels < np.array(extents)[:, None]
+    return sums[:, None] * jax.nn.softmax(jnp.where(inside, exponents, -jnp.inf), axis=-1)
+
+  actual, expected = (
+    jax.jit(jax.value_and_grad(lambda *x, f=f: jnp.square(f(*x) - target).sum(), argnums=(0, 1, 2)))(
+      means, variances, sums
+    )
+    for f in (own, plain)
+  )
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [1, 2, 12])
 def test_extreme_windows_stay_finite(size):
   """Also in the corners of [-20, 20]^5, which a diverging head visits first."""

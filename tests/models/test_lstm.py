@@ -1,12 +1,13 @@
 """The cell against a loop over its units."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.lstm import LSTMState, init_lstm, lstm
+from latentjax.models.lstm import LSTMState, init_lstm, lstm, remember, show
 
 BATCH, INPUTS, UNITS = 2, 3, 5
 
@@ -34,6 +35,21 @@ def test_steps_equal_a_loop(layer_norm):
       h, c = oracle.lstm(oracle.float64(weights), h, c, np.concatenate([first[b], second[b]]))
     np.testing.assert_allclose(state.hidden[b], h, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.cell[b], c, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_written_out_are_those_of_the_equations():
+  def plain_remember(i, f, g, cell):
+    return jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+
+  def plain_show(o, cell):
+    return jax.nn.sigmoid(o) * jnp.tanh(cell)
+
+  parts = jnp.array(np.random.default_rng(0).normal(0, 2, (4, BATCH, UNITS)), jnp.float32)
+  for own, plain, count in ((remember, plain_remember, 4), (show, plain_show, 2)):
+    actual, expected = (
+      jax.value_and_grad(lambda parts, f=f, count=count: jnp.sin(f(*parts[:count])).sum())(parts) for f in (own, plain)
+    )
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_forget_gate_starts_open():

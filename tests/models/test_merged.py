@@ -33,7 +33,8 @@ def as_written(model, weights, images, noise):
 
 
 def regrouped(how, model, weights, images, noise):
-  return merged.infer(model.make_attention(), weights, images, noise, lambda q, z: (q, z), how)
+  attend = model.make_attention(by_products=not how.gradients_after)
+  return merged.infer(attend, weights, images, noise, lambda q, z: (q, z), how)
 
 
 def loss(infer, model, weights, images, noise):

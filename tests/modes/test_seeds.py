@@ -18,12 +18,12 @@ from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import compare, evaluate, sample, train
 from latentjax.workdir.checkpoint import Checkpoints
 
-SEED = 3
+SEED = 4
 TIMINGS = ("images_per_second", "seconds", "train_minutes", "evaluate_minutes")
 
 
 def tiny_config(seed: int = SEED, num_seeds: int = 2):
-  """Learns so fast that seeds 3 and 4 are at their best in different epochs."""
+  """Learns so fast that seeds 4 and 5 are at their best in different epochs."""
   config = importlib.import_module("configs.vae").get_config()
   config.update_from_flattened_dict(
     {

@@ -1,0 +1,38 @@
+"""Products and sums of small matrices against JAX's own, values and gradients."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latentjax.models.product import product, row_sums, transposed
+
+BATCH, ROWS, INNER, COLUMNS = 3, 4, 5, 2
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_product_is_matmul(flip):
+  generator = np.random.default_rng(0)
+  x, target = (jnp.array(generator.normal(size=(BATCH, ROWS, width)), jnp.float32) for width in (INNER, COLUMNS))
+  y = jnp.array(generator.normal(size=(BATCH, *((COLUMNS, INNER) if flip else (INNER, COLUMNS)))), jnp.float32)
+
+  def loss(multiply, x, y):
+    return jnp.square(multiply(x, y) - target).sum()
+
+  def own(x, y):
+    return jax.vmap(lambda x, y: product(x, y, flip))(x, y)
+
+  def plain(x, y):
+    return x @ (y.mT if flip else y)
+
+  actual, expected = (
+    jax.jit(jax.value_and_grad(lambda x, y, f=f: loss(f, x, y), argnums=(0, 1)))(x, y) for f in (own, plain)
+  )
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5)
+
+
+def test_transposed_and_row_sums():
+  x = jnp.array(np.random.default_rng(0).normal(size=(BATCH, ROWS, INNER)), jnp.float32)
+  np.testing.assert_array_equal(jax.jit(jax.vmap(transposed))(x), x.mT)
+  chex.assert_trees_all_close(jax.jit(jax.vmap(row_sums))(x), x.sum(-1), rtol=1e-5)
