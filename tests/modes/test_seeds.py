@@ -68,7 +68,7 @@ def compiled_once():
 
 @pytest.fixture(scope="module")
 def together(tiny_cache, tmp_path_factory) -> Path:
-  """A finished run of seeds 3 and 4; tests that change it copy it first."""
+  """A finished run of seeds 4 and 5; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / "together"
   train.run(tiny_config(), workdir)
   return workdir
@@ -146,12 +146,12 @@ def test_other_modes_work_on_it(together, tmp_path, capsys):
   assert outcome(workdir) == outcome(together)
   (workdir / "samples.png").unlink()
   sample.run(tiny_config(), workdir)
-  assert "pictures are of seed 3, the first of 2" in capsys.readouterr().out
+  assert "pictures are of seed 4, the first of 2" in capsys.readouterr().out
   assert (workdir / "samples.png").read_bytes() == (together / "samples.png").read_bytes()
 
   evaluate.run(tiny_config(seed=9), workdir)  # other noise, the same seeds
   results = outcome(workdir)[1]
-  assert list(results["seeds"]) == ["3", "4"]
+  assert list(results["seeds"]) == ["4", "5"]
   compare.run([str(workdir)], tmp_path / "out")
   markdown = (tmp_path / "out" / "comparison.md").read_text()
   assert "| VAE, 2 seeds |" in markdown
@@ -182,5 +182,5 @@ def test_the_seed_that_diverges_is_named(tmp_path, monkeypatch):
     return state.replace(params=jax.tree.map(lambda x: x.at[1].set(np.nan), state.params)), begun
 
   monkeypatch.setattr(train, "restore", poisoned)
-  with pytest.raises(RunError, match=r"^the loss of seed 4 became NaN or infinite at step 0; no checkpoint"):
+  with pytest.raises(RunError, match=r"^the loss of seed 5 became NaN or infinite at step 0; no checkpoint"):
     train.run(tiny_config(), tmp_path / "run")
