@@ -2,7 +2,7 @@
 
 Measured on 2 CPU cores (shared with other work):
 
-    demo         24 epochs, 1.5 minutes: test ELBO -117.20, NLL 109.53 (K = 100); other seeds -113.17, -107.99, -110.50
+    demo         24 epochs, 1.2 minutes: test ELBO -115.63, NLL 108.06 (K = 100)
     base         60 epochs, 84 minutes: test ELBO -87.27, NLL 83.83 (K = 100)
     filterbank   60 epochs, 80 minutes: test ELBO -83.93, NLL 81.56 (K = 100)
 
