@@ -4,6 +4,7 @@ Both generate from the top down, z_L -> ... -> z_1 -> x, and differ in how they 
 image: index 0 is z_1, the last is z_L. Shapes: B batch, H W C image, Z_i latents of layer i, L layers.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -130,8 +131,7 @@ class LadderVAE(nn.Module):
 
 def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[jax.Array]:
   """Noise [B, size] for every size."""
-  keys = jax.random.split(key, len(sizes))
-  return [jax.random.normal(key, (batch, size)) for key, size in zip(keys, sizes, strict=True)]
+  return jnp.split(jax.random.normal(key, (batch, sum(sizes))), list(itertools.accumulate(sizes))[:-1], axis=-1)
 
 
 class NormalisedMLP(nn.Module):

@@ -62,23 +62,31 @@ def scan(step: Callable, weights: Any, carry: Any, inputs: Any) -> tuple[Any, An
   return jax.lax.scan(lambda carry, x: step(weights, carry, x), carry, inputs)
 
 
-def scan_layers(step: Callable, how: Options, layers: Layers, others: Any, carry: Any, inputs: Any):
+def scan_layers(
+  step: Callable, how: Options, layers: Layers, last_layers: Layers, others: Any, carry: Any, inputs: Any
+) -> tuple[Any, Any]:
   """`scan` for a step whose linear layers go through a function that it is given.
 
   Args:
     step: pure function (linear, others, carry, inputs at one time) -> (carry, outputs at that time); linear(name, x)
       is x W + b, x [B, inputs], asked for once per name.
     layers: kernel W and bias b by name.
+    last_layers: the same without those outputs that only a next step would use. The last step is made of these, outside
+      of the loop, unless a launch costs more than arithmetic.
     others: pytree of all else that the step uses and that has a gradient.
     carry, inputs: see `scan`; the leaves of the carry are [B, ...].
   """
   if how.gradients_after:
     return scan_gradients_after(step, how.unroll, layers, others, carry, inputs)
 
-  def body(carry, x):
-    return step(lambda name, value: dense(layers[name], value), others, carry, x)
+  before, last = jax.tree.map(lambda x: x[:-1], inputs), jax.tree.map(lambda x: x[-1], inputs)
+  carry, outputs = scan_again(partial(take_step, step, layers, others), carry, before, how)
+  carry, output = take_step(step, last_layers, others, carry, last)
+  return carry, jax.tree.map(lambda some, one: jnp.concatenate([some, one[None]]), outputs, output)
 
-  return scan_again(body, carry, inputs, how)
+
+def take_step(step: Callable, layers: Layers, others: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+  return step(lambda name, value: dense(layers[name], value), others, carry, inputs)
 
 
 def scan_again(body: Callable, carry: Any, inputs: Any, how: Options) -> tuple[Any, Any]:
@@ -100,9 +108,9 @@ def scan_again(body: Callable, carry: Any, inputs: Any, how: Options) -> tuple[A
     return jax.lax.scan(body, carry, inputs, unroll=min(how.unroll, length))
 
   steps = len(jax.tree.leaves(inputs)[0])
-  length = math.isqrt(steps)
+  length = max(math.isqrt(steps), 1)
   whole = steps // length * length
-  blocks = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), inputs)
+  blocks = jax.tree.map(lambda x: x[:whole].reshape(steps // length, length, *x.shape[1:]), inputs)
   carry, outputs = jax.lax.scan(block, carry, blocks)
   outputs = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), outputs)
   if whole < steps:
@@ -118,7 +126,7 @@ def scan_gradients_after(step: Callable, unroll: int, layers: Layers, others: An
   The gradient of W in y_t = x_t W + b is sum_t x_t^T dy_t: one large product of all steps in place of T small ones,
   each added to an array as large as W. For a device where launches cost more than arithmetic.
   """
-  return scan_layers(step, Options(unroll, False, "none"), layers, others, carry, inputs)
+  return jax.lax.scan(partial(take_step, step, layers, others), carry, inputs, unroll=unroll)
 
 
 def keep_inputs(step, unroll, layers, others, carry, inputs):

@@ -16,14 +16,14 @@ from latentjax.models.recurrence import Options, options, scan
 BATCH, STEPS, LATENTS = 3, 4, 2
 
 
-def create(attention: str, shape=(5, 6, 1), **fields):
+def create(attention: str, shape=(5, 6, 1), steps=STEPS, **fields):
   """(model, weights of ordinary size everywhere, images, noise)."""
-  model = DRAW(shape, attention, STEPS, hidden_dim=4, latent_dim=LATENTS, read_size=2, write_size=3, **fields)
+  model = DRAW(shape, attention, steps, hidden_dim=4, latent_dim=LATENTS, read_size=2, write_size=3, **fields)
   start = model.init(jax.random.key(0), jnp.zeros((1, *shape)), jax.random.key(1))["params"]["weights"]
   generator = np.random.default_rng(0)
   weights = jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), start)
   images = jnp.array(generator.random((BATCH, *shape)) < 0.5, jnp.float32)
-  return model, weights, images, jnp.array(generator.normal(size=(STEPS, BATCH, LATENTS)), jnp.float32)
+  return model, weights, images, jnp.array(generator.normal(size=(steps, BATCH, LATENTS)), jnp.float32)
 
 
 def as_written(model, weights, images, noise):
@@ -59,7 +59,15 @@ BASE, COLOUR, WINDOW = ("none", (5, 6, 1), False), ("none", (4, 3, 2), True), ("
   ],
 )
 def test_values_and_gradients_are_those_of_the_step_as_written(attention, shape, layer_norm, how):
-  model, *arguments = create(attention, shape, layer_norm=layer_norm)
+  require_same_as_written(how, *create(attention, shape, layer_norm=layer_norm))
+
+
+@pytest.mark.parametrize("how", [Options(2, False, "none"), Options(1, False, "sqrt"), Options(1, True, "none")])
+def test_a_single_step_is_the_last(how):
+  require_same_as_written(how, *create("filterbank", steps=1))
+
+
+def require_same_as_written(how, model, *arguments):
   expected, actual = (
     jax.jit(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 2), has_aux=True))(*arguments)
     for infer in (as_written, partial(regrouped, how))

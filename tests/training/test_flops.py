@@ -57,9 +57,9 @@ def test_a_vae_touches_every_weight_once():
   assert matmul_flops(train.jaxpr) == BATCH * (6 * weights - 2 * 784 * 512)
 
 
-@pytest.mark.parametrize(("variant", "steps"), [("base", 1), ("filterbank", 10)])
+@pytest.mark.parametrize(("variant", "steps"), [("base", 1), ("filterbank", 2)])
 def test_xla_counts_the_same_where_no_loop_hides_anything(variant, steps):
-  """XLA counts the cheap operations too, so a little more; of ten steps it sees one, but all around them."""
+  """XLA counts the cheap operations too, so a little more; of two steps the loop takes one, the last is after it."""
   for one in traced("draw", variant, num_steps=steps):
-    ratio = matmul_flops(one.jaxpr) / steps / one.lower().compile().cost_analysis()["flops"]
+    ratio = matmul_flops(one.jaxpr) / one.lower().compile().cost_analysis()["flops"]
     assert 0.88 < ratio < 1.0
