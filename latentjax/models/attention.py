@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from latentjax.models.product import product, row_sums, transposed
+from latentjax.models.product import combination, product, row_sums, transposed
 
 
 @struct.dataclass
@@ -140,19 +140,16 @@ def lenses(
     gains: a factor of each window on all that passes through it: gamma for reading, 1/gamma for writing.
   """
   each = np.repeat(sizes, 2)  # rows of each axis, vertical before horizontal
-  axis = np.repeat(np.arange(len(each)), each)  # [R]
+  of_axis = np.repeat(np.eye(len(each)), each, axis=1)  # [axes, R] 1 where a row belongs to an axis, else 0
+  of_window = of_axis[::2] + of_axis[1::2]
   offsets = np.concatenate([np.arange(size) - 0.5 * (size - 1) for size in each])  # [R]
-
-  def spread(values):
-    """[R] of a scalar per axis; arithmetic is compiled into what uses it, gathers and concatenations are not."""
-    return sum(value * (axis == index).astype(np.float32) for index, value in enumerate(values))
-
   centers = [center for where in windows for center in (where.center_y, where.center_x)]
-  strides = [where.stride for where in windows for _ in range(2)]
-  variances = [where.variance for where in windows for _ in range(2)]
+  strides = [where.stride for where in windows]
+  means = combination([*centers, *strides], np.concatenate([of_axis, of_window * offsets]))
+  variances = combination([where.variance for where in windows], of_window)
+  sums = combination([*gains, 1.0], np.concatenate([of_axis[::2], of_axis[1::2].sum(0, keepdims=True)]))
   extents = tuple(np.repeat([height, width] * len(windows), each).tolist())
-  sums = spread([factor for gain in gains for factor in (gain, 1.0)])
-  filters = rows(spread(centers) + offsets * spread(strides), spread(variances), sums, extents)
+  filters = rows(means, variances, sums, extents)
   ends = np.cumsum(each)
   parts = iter([filters[end - size : end] for end, size in zip(ends, each, strict=True)])
   return [Lens(where, next(parts)[:, :height], next(parts)[:, :width]) for where in windows]

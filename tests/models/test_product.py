@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latentjax.models.product import product, row_sums, transposed
+from latentjax.models.product import combination, product, row_sums, transposed
 
 BATCH, ROWS, INNER, COLUMNS = 3, 4, 5, 2
 
@@ -36,3 +36,20 @@ def test_transposed_and_row_sums():
   x = jnp.array(np.random.default_rng(0).normal(size=(BATCH, ROWS, INNER)), jnp.float32)
   np.testing.assert_array_equal(jax.jit(jax.vmap(transposed))(x), x.mT)
   chex.assert_trees_all_close(jax.jit(jax.vmap(row_sums))(x), x.sum(-1), rtol=1e-5)
+
+
+def test_combination_is_a_weighted_sum_of_rows():
+  generator = np.random.default_rng(0)
+  values, rows = jnp.array(generator.normal(size=(BATCH, ROWS)), jnp.float32), generator.normal(size=(ROWS + 1, INNER))
+
+  def loss(combine, values):
+    return jnp.square(combine(values)).sum()
+
+  def own(values):
+    return jax.vmap(lambda each: combination([*each, 1.0], rows))(values)
+
+  def plain(values):
+    return jnp.append(values, jnp.ones((BATCH, 1)), axis=1) @ rows.astype(np.float32)
+
+  actual, expected = (jax.jit(jax.value_and_grad(lambda v, f=f: loss(f, v)))(values) for f in (own, plain))
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5)
