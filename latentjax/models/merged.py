@@ -70,15 +70,17 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: C
   )
   of_z, decoder_of_dec = split_rows(weights["decoder"]["kernel"], [latents, units])
   sizes = [head["bias"].size for head in heads.values()]
+  # Columns of zeros after the heads, so that rows and what follows begin at whole vectors (64 bytes).
+  padding = jnp.zeros((units, -sum(sizes) % 16))
   last_layers = {
     "glimpse": {"kernel": of_glimpse, "bias": product_bias(weights["encoder"])},
     "z": {"kernel": of_z, "bias": product_bias(weights["decoder"])},
     "h_enc": weights["posterior"],
-    "h_dec": side_by_side(heads.values(), []),
+    "h_dec": side_by_side(heads.values(), [padding]),
   }
   layers = last_layers | {
     "h_enc": side_by_side([weights["posterior"]], [encoder_of_enc]),
-    "h_dec": side_by_side(heads.values(), [encoder_of_dec, decoder_of_dec]),
+    "h_dec": side_by_side(heads.values(), [padding, encoder_of_dec, decoder_of_dec]),
   }
   # All else that the steps use: gains of layer norm, and the constant part of the encoder's pre-activation [B, 4 U].
   others = {
@@ -92,7 +94,7 @@ def infer(attend, weights: Weights, images: jax.Array, noise: jax.Array, keep: C
 
     After the last step the gates are empty, as are the encoder's own.
     """
-    *numbers, to_encoder, to_decoder = split_columns(said, [*sizes, gates, gates])
+    *numbers, _, to_encoder, to_decoder = split_columns(said, [*sizes, padding.shape[-1], gates, gates])
     return dict(zip(heads, numbers, strict=True)), to_encoder, to_decoder
 
   def step(linear, others, carry, noise):
