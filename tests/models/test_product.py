@@ -53,3 +53,15 @@ def test_combination_is_a_weighted_sum_of_rows():
 
   actual, expected = (jax.jit(jax.value_and_grad(lambda v, f=f: loss(f, v)))(values) for f in (own, plain))
   chex.assert_trees_all_close(actual, expected, rtol=1e-5)
+
+
+def test_products_that_stand_for_sums_ignore_the_precision_of_products():
+  x, rows = jnp.ones((ROWS, INNER)), np.ones((2, INNER))
+  with jax.default_matmul_precision("BF16_BF16_F32"):
+    lowered = [
+      jax.jit(jax.grad(lambda x: jnp.square(row_sums(x)).sum())).lower(x),
+      jax.jit(jax.grad(lambda values: jnp.square(combination([*values], rows)).sum())).lower(x[0, :2]),
+    ]
+  for each in lowered:
+    assert "dot_general" in each.as_text()
+    assert "bf16" not in each.as_text()
