@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
-TURN = 0.25  # seconds that one turn should last
+TURN = 1.0  # seconds that one turn should last: several steps a call also where one takes 0.1 s, as in training
 IMAGES = (28, 28, 1)
 
 

@@ -27,7 +27,7 @@ from latentjax.training.flops import create_product, matmul_flops
 from latentjax.training.step import create_steps
 from latentjax.workdir import record
 
-SHORTEST = 0.1  # seconds that one measurement should last, so that calling it weighs little
+SHORTEST = 1.0  # seconds that one measurement should last: many steps a call, as in training
 
 Row = dict[str, Any]
 
