@@ -2,8 +2,8 @@
 
     python -m benchmarks.depth [--config draw:filterbank] [--num-steps 16 64 256 1024] [--batch-size 128]
 
-Memory is what the compiled program says of its temporary arrays; time is the median of a few steps, taken by turns of
-the three ways, after one that does not count.
+Memory is what the compiled program says of its temporary arrays; time is the median of a few calls of at least two
+steps, taken by turns of the three ways, after one that does not count.
 """
 
 import argparse
@@ -32,18 +32,20 @@ def main() -> None:
 def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, float]]:
   """Temporary MiB and milliseconds per step of each of WAYS."""
   from latentjax import models
-  from latentjax.modes.benchmark import create_workload, seconds_of
+  from latentjax.modes.benchmark import SHORTEST, create_workload, seconds_of
 
   file, _, variant = options.config.partition(":")
   images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
-  workloads = []
+  workloads, counts = [], []
   for way in WAYS:
     config = importlib.import_module(f"configs.{file}").get_config(variant)
     config.model.num_steps, config.model.remat = num_steps, way
     workloads.append(create_workload(config, models.create(config.model, IMAGES), images, options.batch_size))
     workloads[-1].call(1)
+    counts.append(max(2, round(SHORTEST / seconds_of(workloads[-1].call, 1))))  # a call allocates its memory anew
   seconds = [
-    [seconds_of(lambda call=workload.call: call(1)) for workload in workloads] for _ in range(options.measurements)
+    [seconds_of(workload.call, count) / count for workload, count in zip(workloads, counts, strict=True)]
+    for _ in range(options.measurements)
   ]
   memory = [workload.compiled.memory_analysis().temp_size_in_bytes / 2**20 for workload in workloads]
   return list(zip(memory, 1e3 * np.median(seconds, axis=0), strict=True))

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
-TURN = 1.0  # seconds that one turn should last: several steps a call also where one takes 0.1 s, as in training
+TURN = 1.0  # seconds that one turn should last: one call, of no more steps than training makes in one
 IMAGES = (28, 28, 1)
 
 
@@ -60,7 +60,8 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
       processes.append(process)
       pipes[contestant] = here
       here.recv()  # compiled and warm, before the next one starts
-    steps = {contestant: max(1, round(TURN / turn(pipe, 2) * 2)) for contestant, pipe in pipes.items()}
+    most = configured(name, options).train.steps_per_call
+    steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
     turns = {contestant: [] for contestant in pipes}
     for _ in range(options.rounds):
       for contestant, pipe in pipes.items():
@@ -69,6 +70,13 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
   finally:
     for process in processes:
       process.kill()
+
+
+def configured(name: str, options: argparse.Namespace):
+  file, _, variant = name.partition(":")
+  config = importlib.import_module(f"configs.{file}").get_config(variant)
+  config.precision = options.precision
+  return config
 
 
 def has_gpu() -> bool:
@@ -85,9 +93,7 @@ def turn(pipe, count: int) -> float:
 def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   """A contestant's process: prepares its step, then does as many as it is told to, and says how long they took."""
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # before any thread pool counts cores
-  file, _, variant = name.partition(":")
-  config = importlib.import_module(f"configs.{file}").get_config(variant)
-  config.precision = options.precision
+  config = configured(name, options)
   count = options.batch_size * max(2, 4096 // options.batch_size)
   images = np.random.default_rng(0).integers(0, 256, (count, *IMAGES), np.uint8)
   if contestant == "latentjax":

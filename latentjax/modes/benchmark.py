@@ -155,13 +155,13 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   product, product_flops = create_product(precision)
   for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
     jax.block_until_ready(product())
-    once = seconds_of(lambda: workload.call(1))
+    once = seconds_of(workload.call, 1)
   count = int(np.clip(round(SHORTEST / once), 1, workload.most_steps))
   workload.call(count)
   step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)
   for i in range(measurements):
     product_seconds[i] = seconds_of(lambda: jax.block_until_ready(product()))
-    step_seconds[i] = seconds_of(lambda: workload.call(count)) / count
+    step_seconds[i] = seconds_of(workload.call, count) / count
   median, of_one_device = float(np.median(step_seconds)), workload.flops / workload.devices
   memory = memory_bytes(workload.compiled)
   return {
@@ -179,9 +179,9 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   }
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
+def seconds_of(call: Callable, *args) -> float:
   began = time.perf_counter()
-  call()
+  call(*args)
   return time.perf_counter() - began
 
 
