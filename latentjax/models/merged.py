@@ -7,7 +7,8 @@ Four facts make it faster than the step as written, without changing what it com
 - The part of a glimpse that is the same at every step (without attention the image itself) meets its weights once.
 - Both windows of a decoder state, the one that writes now and the one that reads next, get their filters in one call.
 - No step follows the last, so what it would tell a next one is left out where arithmetic costs more than launches.
-- So a step has four products, with h_enc, z, h_dec and the glimpse, and each weight is used by one of them alone.
+
+So a step has four products, with h_enc, z, h_dec and the glimpse, and each weight is used by one of them alone.
 
 Shapes: B batch, H W C image, Z latent, U hidden units, T steps.
 """
