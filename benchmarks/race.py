@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
+WAYS = ("plain", "eager", "compile", "graph")  # of PyTorch; the last needs a GPU
 TURN = 1.0  # seconds that one turn should last: one call, of no more steps than training makes in one
 IMAGES = (28, 28, 1)
 
@@ -27,7 +28,7 @@ IMAGES = (28, 28, 1)
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="FILE:VARIANT", help="of configs/")
-  parser.add_argument("--ways", nargs="+", choices=["eager", "compile", "graph"], help="of PyTorch; all by default")
+  parser.add_argument("--ways", nargs="+", choices=WAYS, help="of PyTorch; all by default")
   parser.add_argument("--batch-size", type=int, default=128)
   parser.add_argument("--rounds", type=int, default=20)
   parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores for each contestant")
@@ -49,7 +50,7 @@ def main() -> None:
 def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
   """Milliseconds per step of every turn of every contestant."""
   context = multiprocessing.get_context("spawn")
-  ways = options.ways or (["eager", "compile", "graph"] if has_gpu() else ["eager", "compile"])
+  ways = options.ways or (WAYS if has_gpu() else WAYS[:-1])
   pipes, processes = {}, []
   try:
     for contestant in ("latentjax", *(f"torch {way}" for way in ways)):

@@ -1,7 +1,8 @@
-"""One training step in PyTorch, three ways: eager, compiled, and captured whole in a CUDA graph.
+"""One training step in PyTorch, four ways: plain, eager, compiled, and captured whole in a CUDA graph.
 
 Each does what a step of latentjax does: gathers a shuffled batch of uint8 images on the device, binarises it, draws
 noise, and goes down the gradient of the negative ELBO by Adam after clipping, with a moving average of the weights.
+Plain and eager are alike but for Adam: as PyTorch sets it by default, and fused, as in the other two.
 """
 
 import contextlib
@@ -12,8 +13,6 @@ import torch
 
 from benchmarks import torch_models
 
-WAYS = ("eager", "compile", "graph")
-
 
 class Training:
   """A model in training; `call(count)` does that many steps and waits for them.
@@ -22,7 +21,7 @@ class Training:
     config: a whole config of latentjax; its learning rate stays constant.
     images: [M, H, W, C] uint8.
     batch_size: B.
-    way: one of WAYS; "graph" needs a GPU.
+    way: "plain", "eager", "compile", or "graph", which needs a GPU.
   """
 
   def __init__(self, config, images: np.ndarray, batch_size: int, way: str):
@@ -44,7 +43,7 @@ class Training:
       self.params,
       lr=config.train.learning_rate,
       betas=(config.train.adam_b1, 0.999),
-      fused=True,
+      fused=None if way == "plain" else True,
       capturable=self.device.type == "cuda",
     )
     self.total = torch.zeros(3, device=self.device)  # sums of loss, reconstruction and KL, read once a call

@@ -103,10 +103,10 @@ def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, va
 
   peer = torch_models.create(config.model, shape)
   copy(peer, params)
-  shapes, key = peer.noise_shapes(BATCH), jax.random.key(KEY)
-  keys = jax.random.split(key, len(shapes)) if len(shapes) > 1 else [key]
-  noise = [torch.tensor(np.asarray(jax.random.normal(key, size))) for key, size in zip(keys, shapes, strict=True)]
-  log_px, kl = peer(torch.tensor(images), noise)
+  sizes = peer.noise_shapes(BATCH)
+  widths = [size[-1] for size in sizes]  # of layers, whose noise is one draw
+  noise = torch.tensor(np.asarray(jax.random.normal(jax.random.key(KEY), (*sizes[0][:-1], sum(widths)))))
+  log_px, kl = peer(torch.tensor(images), noise.split(widths, dim=-1))
   np.testing.assert_allclose(log_px.detach(), terms.log_px, rtol=1e-4)
   np.testing.assert_allclose(kl.detach(), terms.kl, rtol=1e-3, atol=1e-5)
   assert sum(p.numel() for p in peer.parameters()) == sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -130,13 +130,16 @@ def test_the_ladders_posterior_is_its_prior_where_the_image_says_nothing():
   assert (kl[:, -1] > 0).all()
 
 
-@pytest.mark.parametrize(("file", "variant"), [("vae", "default"), ("draw", "filterbank")])
-def test_an_eager_step_learns(file, variant):
+@pytest.mark.parametrize(
+  ("file", "variant", "way"),
+  [("vae", "default", "plain"), ("vae", "default", "eager"), ("draw", "filterbank", "eager")],
+)
+def test_an_eager_step_learns(file, variant, way):
   config = get_config(file, variant, **({"init_scale": 0.4} if file == "draw" else {}))
   config.train.learning_rate = 1e-2
   config.data.binarization = "static"
   images = np.tile(255 * np.random.default_rng(0).integers(0, 2, (4, *SHAPE), np.uint8), (2, 1, 1, 1))
-  training = torch_steps.Training(config, images, BATCH, "eager")
+  training = torch_steps.Training(config, images, BATCH, way)
   training.call(10)
   early = training.total.clone()
   training.call(40)
