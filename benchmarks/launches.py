@@ -80,6 +80,7 @@ def compile_for_h100(config, batch_size: int) -> str:
   from jax.sharding import NamedSharding, PartitionSpec
 
   from latentjax import models
+  from latentjax.experiment import create_keys
   from latentjax.training.step import create_steps
 
   topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
@@ -87,12 +88,12 @@ def compile_for_h100(config, batch_size: int) -> str:
   count = 8 * batch_size
   config.train.batch_size = batch_size
   steps = create_steps(config, models.create(config.model, SHAPE), count)
-  key = jax.eval_shape(lambda: jax.random.key(0))
+  keys = jax.eval_shape(lambda: create_keys(config))
   arguments = (
-    jax.eval_shape(steps.init, key),
+    jax.eval_shape(steps.init, keys.init),
     jax.ShapeDtypeStruct((count, *SHAPE), jnp.uint8),
-    jax.ShapeDtypeStruct((count,), jnp.int32),
-    key,
+    jax.eval_shape(steps.order, keys.order, 0),
+    keys.train,
     jax.ShapeDtypeStruct((), jnp.int32),
   )
   placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), arguments)
