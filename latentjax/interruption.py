@@ -52,9 +52,12 @@ class Interruption:
   @property
   def asked(self) -> bool:
     """Whether a signal has come; inside `held`, the time to leave soon."""
-    if self._agree is not None:
-      self._signal = self._agree(self._signal or 0) or None
-    return self._signal is not None
+    if self._agree is None:
+      return self._signal is not None
+    agreed = self._agree(self._signal or 0)
+    if agreed:  # else a signal that came meanwhile stays, for the next time
+      self._signal = agreed
+    return agreed > 0
 
   @contextmanager
   def held(self) -> Iterator[None]:

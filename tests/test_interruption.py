@@ -74,6 +74,19 @@ def test_several_processes_stop_at_the_same_moment():
   assert [first.value.exit_code, second.value.exit_code] == [130, 130]
 
 
+def test_a_signal_that_comes_while_several_agree_counts_at_the_next_time():
+  def agree(own: int) -> int:
+    if own == 0:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return own
+
+  with Interruption(agree) as interruption:
+    assert [interruption.asked, interruption.asked] == [False, True]
+    with pytest.raises(Stopped) as stopped, interruption.held():
+      pass
+  assert stopped.value.exit_code == 143
+
+
 def test_outside_the_main_thread_nothing_changes():
   handlers, seen = [signal.getsignal(number) for number in SIGNALS], []
 
