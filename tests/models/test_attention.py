@@ -169,7 +169,8 @@ def test_products_read_and_write_the_same(shape):
       (attention.read, attention.write),
     )
   )
-  chex.assert_trees_all_close(actual, expected, rtol=1e-5)
+  # Sums of terms around 1, some of which cancel: an entry near zero is right to their rounding.
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_gradient_of_filters_is_that_of_a_softmax():
