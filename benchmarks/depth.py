@@ -7,9 +7,10 @@ steps, taken by turns of the three ways, after one that does not count.
 """
 
 import argparse
-import importlib
 
 import numpy as np
+
+from benchmarks.named_config import named_config
 
 WAYS = ("none", "step", "sqrt")
 IMAGES = (28, 28, 1)
@@ -17,7 +18,7 @@ IMAGES = (28, 28, 1)
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--config", default="draw:filterbank", metavar="FILE:VARIANT", help="of configs/")
+  parser.add_argument("--config", default="draw:filterbank", metavar="FILE:VARIANT", help="of configs/, a DRAW")
   parser.add_argument("--num-steps", nargs="+", type=int, default=[16, 64, 256, 1024], metavar="T")
   parser.add_argument("--batch-size", type=int, default=128)
   parser.add_argument("--measurements", type=int, default=5)
@@ -34,12 +35,10 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
   from latentjax import models
   from latentjax.modes.benchmark import SHORTEST, create_workload, seconds_of
 
-  file, _, variant = options.config.partition(":")
   images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
   workloads, counts = [], []
   for way in WAYS:
-    config = importlib.import_module(f"configs.{file}").get_config(variant)
-    config.model.num_steps, config.model.remat = num_steps, way
+    config = named_config(options.config, [f"model.num_steps={num_steps}", f"model.remat={way}"])
     workloads.append(create_workload(config, models.create(config.model, IMAGES), images, options.batch_size))
     workloads[-1].call(1)
     counts.append(max(2, round(SHORTEST / seconds_of(workloads[-1].call, 1))))  # a call allocates its memory anew

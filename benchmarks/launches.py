@@ -12,14 +12,14 @@ operation on arrays; the body of a loop counts as often as the loop runs.
 """
 
 import argparse
-import ast
-import importlib
 import importlib.util
 import os
 import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
+
+from benchmarks.named_config import named_config
 
 H100 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
   shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
@@ -29,6 +29,7 @@ H100 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32 s
 runtime_version { major: 12 minor: 8 patch: 0 } platform_name: "CUDA" dnn_version_info { major: 9 minor: 7 }
 device_description_str: "NVIDIA H100 80GB HBM3" """
 
+NEEDED = ("jax_cuda12_plugin", "nvidia")
 SHAPE = (28, 28, 1)
 # What names, regroups or reinterprets arrays without a kernel.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
@@ -71,7 +72,13 @@ def count_launches(text: str) -> Counter:
 
 
 def compile_for_h100(config, batch_size: int) -> str:
-  """Optimised HLO of `Steps.train` for an H100."""
+  """Optimised HLO of `Steps.train` for an H100.
+
+  Raises:
+    SystemExit: what compiles for one is not installed.
+  """
+  if not all(map(importlib.util.find_spec, NEEDED)):
+    raise SystemExit("error: nothing here compiles for an H100: `python -m benchmarks.launches --help` says what does")
   (nvidia,) = importlib.util.find_spec("nvidia").submodule_search_locations
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_cuda_data_dir={Path(nvidia, 'cuda_nvcc')}"
   import jax
@@ -110,11 +117,7 @@ def main() -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   from latentjax import models
 
-  file, _, variant = options.config.partition(":")
-  config = importlib.import_module(f"configs.{file}").get_config(variant)
-  for change in options.set:
-    key, _, value = change.partition("=")
-    config.update_from_flattened_dict({key: literal(value)})
+  config = named_config(options.config, options.set)
   if config.model.name == "draw":  # "auto" as it is on a GPU, not as on this machine
     how = models.create(config.model, SHAPE).scan_options("gpu")
     config.model.unroll, config.model.weight_gradients = how.unroll, "after" if how.gradients_after else "step"
@@ -124,14 +127,6 @@ def main() -> None:
   launches = count_launches(text)
   kinds = ", ".join(f"{count} {kind}" for kind, count in launches.most_common())
   print(f"{options.config} {' '.join(options.set)}: {launches.total()} launches per step ({kinds})")
-
-
-def literal(value: str):
-  """A Python literal, or the string itself."""
-  try:
-    return ast.literal_eval(value)
-  except (SyntaxError, ValueError):
-    return value
 
 
 if __name__ == "__main__":

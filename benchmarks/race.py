@@ -8,7 +8,6 @@ same cores and number of threads.
 """
 
 import argparse
-import importlib
 import json
 import multiprocessing
 import os
@@ -18,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.named_config import named_config
 
 CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
 WAYS = ("plain", "eager", "compile", "graph")  # of PyTorch; the last needs a GPU
@@ -35,12 +36,9 @@ def main() -> None:
   parser.add_argument("--precision", choices=["float32", "tensorfloat32", "bfloat16"], default="float32")
   parser.add_argument("--json", type=Path, help="also write all turns to this file")
   options = parser.parse_args()
-  results = []
   for name in options.configs:
-    if not Path(__file__).parents[1].joinpath("configs", name.partition(":")[0] + ".py").exists():
-      print(f"{name}: no such config here, left out")
-      continue
-    results.append({"config": name, "turns": race(name, options)})
+    named_config(name)  # before the first race, not after an hour of them
+  results = [{"config": name, "turns": race(name, options)} for name in options.configs]
   title = f"{options.precision}, batch {options.batch_size}, {options.threads} CPU cores, {options.rounds} rounds"
   Console(width=100).print(table(results, options.batch_size, title))
   if options.json:
@@ -74,8 +72,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def configured(name: str, options: argparse.Namespace):
-  file, _, variant = name.partition(":")
-  config = importlib.import_module(f"configs.{file}").get_config(variant)
+  config = named_config(name)
   config.precision = options.precision
   return config
 

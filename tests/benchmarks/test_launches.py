@@ -1,8 +1,16 @@
-"""The launch counter on a program small enough to count by hand."""
+"""The launch counter on a program small enough to count by hand, and the limits that training steps are to keep.
+
+The latter are skipped where what compiles for an H100 is not installed: the head of benchmarks/launches.py names it.
+"""
+
+import importlib.util
+import re
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks.launches import count_launches
+from benchmarks.launches import NEEDED, compile_for_h100, count_launches
 
 PROGRAM = """HloModule jit_train, is_scheduled=true, entry_computation_layout={(f32[4]{0})->f32[4]{0}}
 
@@ -54,3 +62,19 @@ def test_a_loop_counts_as_often_as_it_runs_and_one_of_unknown_length_once():
 def test_no_program_is_refused():
   with pytest.raises(ValueError, match="ENTRY"):
     count_launches("HloModule empty\n")
+
+
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="nothing here compiles for an H100")
+@pytest.mark.parametrize(
+  ("config", "num_steps", "most"), [("draw:base", 10, 564), ("draw:paper", 10, 564), ("draw:paper", 64, 3000)]
+)
+def test_a_training_step_keeps_within_its_launches(config, num_steps, most):
+  command = [sys.executable, "-m", "benchmarks.launches", f"--config={config}", "--set", f"model.num_steps={num_steps}"]
+  said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+  assert int(re.search(r"(\d+) launches per step", said)[1]) <= most
+
+
+def test_what_is_not_installed_is_said(monkeypatch):
+  monkeypatch.setattr("benchmarks.launches.NEEDED", ("no_such_module",))
+  with pytest.raises(SystemExit, match="compiles for an H100"):
+    compile_for_h100(None, 1)

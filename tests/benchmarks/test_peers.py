@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from benchmarks.named_config import named_config
 from latentjax import models
 
 torch = pytest.importorskip("torch")
@@ -23,7 +24,7 @@ KEY = 3
 
 
 def get_config(file: str, variant: str, **changes):
-  config = importlib.import_module(f"configs.{file}").get_config(variant)
+  config = named_config(f"{file}:{variant}")
   small = {"num_steps": 3, "hidden_dim": 6, "hidden_dims": (8, 6), "latent_dim": 3, "read_size": 2, "write_size": 3}
   config.model.update({key: value for key, value in small.items() if key in config.model} | changes)
   return config
