@@ -89,6 +89,9 @@ class FilterbankAttention:
     def both(*numbers):
       windows = [attention.window(five, size, height, width) for five, size in zip(numbers, sizes, strict=True)]
       gains = windows[0].intensity, 1 / windows[1].intensity
+      if self.by_products:  # each by itself, on a core of its own
+        each = zip(windows, gains, sizes, strict=True)
+        return tuple(attention.lenses([where], [gain], [size], height, width)[0] for where, gain, size in each)
       return tuple(attention.lenses(windows, gains, sizes, height, width))
 
     return jax.vmap(both)(numbers["read_window"], numbers["write_window"])

@@ -5,7 +5,8 @@ Four facts make it faster than the step as written, without changing what it com
 - What is linear in a hidden state is one product: h_enc @ [posterior | encoder] and
   h_dec @ [heads | encoder | decoder]; parts meant for the next step travel there in the carry.
 - The part of a glimpse that is the same at every step (without attention the image itself) meets its weights once.
-- Both windows of a decoder state, the one that writes now and the one that reads next, get their filters in one call.
+- Both windows of a decoder state, the one that writes now and the one that reads next, get their filters together: in
+  one call where launches cost most, on a core each where arithmetic does.
 - No step follows the last, so what it would tell a next one is left out where arithmetic costs more than launches.
 
 So a step has four products, with h_enc, z, h_dec and the glimpse, and each weight is used by one of them alone.
