@@ -8,6 +8,7 @@ same cores and number of threads.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -58,7 +59,10 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
       there.close()
       processes.append(process)
       pipes[contestant] = here
-      here.recv()  # compiled and warm, before the next one starts
+      try:
+        here.recv()  # compiled and warm, before the next one starts
+      except EOFError:
+        raise SystemExit(f"error: {contestant} did not start, for the reason above; --ways can leave it out") from None
     most = configured(name, options).train.steps_per_call
     steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
     turns = {contestant: [] for contestant in pipes}
@@ -67,7 +71,10 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
         turns[contestant].append(1e3 * turn(pipe, steps[contestant]) / steps[contestant])
     return turns
   finally:
+    for pipe in pipes.values():
+      pipe.close()  # which ends the process on its other side
     for process in processes:
+      process.join(timeout=10)
       process.kill()
 
 
@@ -109,11 +116,12 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   for _ in range(3):
     call(2)
   pipe.send("ready")
-  while True:
-    count = pipe.recv()
-    began = time.perf_counter()
-    call(count)
-    pipe.send(time.perf_counter() - began)
+  with contextlib.suppress(EOFError):  # the race is over
+    while True:
+      count = pipe.recv()
+      began = time.perf_counter()
+      call(count)
+      pipe.send(time.perf_counter() - began)
 
 
 def table(results: list[dict], batch_size: int, title: str) -> Table:

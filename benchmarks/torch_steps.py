@@ -44,7 +44,7 @@ class Training:
       lr=config.train.learning_rate,
       betas=(config.train.adam_b1, 0.999),
       fused=None if way == "plain" else True,
-      capturable=self.device.type == "cuda",
+      capturable=way == "graph",
     )
     self.total = torch.zeros(3, device=self.device)  # sums of loss, reconstruction and KL, read once a call
     self.step: Callable[[], None] = captured(self.one_step) if way == "graph" else self.one_step
