@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from latentjax import config as configs
 from latentjax.data.sources import cache_dir
 from latentjax.errors import Stopped, UsageError, explained, last_line
+from latentjax.interruption import SIGNALS
 from latentjax.workdir import place, record
 
 ROOT = Path(__file__).resolve().parent
@@ -142,32 +143,49 @@ def main(argv: list[str]) -> None:
     args.append(swept())
   run = importlib.import_module(f"latentjax.modes.{mode}").run
   workdir = given or place.create(name)
+  told = "stopped"
+  if mode in ("train", "sweep"):
+    told += f"; go on with: {shlex.join(['python', *sys.argv, *([] if given else [f'--workdir={workdir}'])])}"
+  stop_at_once(told, None if given else workdir)
   try:
     run(*args, workdir)
   except Stopped as stopped:
-    again = sys.argv if given else [*sys.argv, f"--workdir={workdir}"]
-    print(f"stopped; go on with: {shlex.join(['python', *again])}", file=sys.stderr)
+    print(told, file=sys.stderr)
     sys.exit(stopped.exit_code)
   finally:
     if not given:
       place.discard_empty(workdir)
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-  del frame
-  raise Stopped(number)
+def stop_at_once(told: str, workdir: Path | None = None) -> None:
+  """Lets Ctrl-C and SIGTERM end this process on the spot, wherever a run does not hold them back.
+
+  An exception in the midst of a compilation would do worse: it may be lost in a callback, or crash the interpreter.
+
+  Args:
+    told: the line to say.
+    workdir: to remove if it is empty.
+  """
+
+  def stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    if workdir is not None:
+      place.discard_empty(workdir)
+    if sys.stdout.isatty():
+      os.write(1, b"\033[?25h")  # a progress bar may have hidden the cursor
+    os.write(2, f"{told}\n".encode())  # not through a stream, whose own writing this may have interrupted
+    os._exit(128 + number)
+
+  for number in SIGNALS:
+    signal.signal(number, stop)
 
 
 if __name__ == "__main__":
   logging.set_verbosity(logging.FATAL)  # what Orbax and TFDS log is no news to a person or said below in one line
   getLogger("asyncio").setLevel("CRITICAL")  # so is what becomes of Orbax's tasks on a full disk
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, stop)
+  stop_at_once("stopped before anything began")
   try:
     app.run(main, flags_parser=parse)
-  except Stopped as stopped:
-    print("stopped before anything began", file=sys.stderr)
-    sys.exit(stopped.exit_code)
   except Exception as error:
     told = explained(error)
     if told is None:

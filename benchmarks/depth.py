@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from benchmarks.named_config import named_config
+from benchmarks.arguments import named_config, positive
 
 WAYS = ("none", "step", "sqrt")
 IMAGES = (28, 28, 1)
@@ -19,10 +19,12 @@ IMAGES = (28, 28, 1)
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", default="draw:filterbank", metavar="FILE:VARIANT", help="of configs/, a DRAW")
-  parser.add_argument("--num-steps", nargs="+", type=int, default=[16, 64, 256, 1024], metavar="T")
-  parser.add_argument("--batch-size", type=int, default=128)
-  parser.add_argument("--measurements", type=int, default=5)
+  parser.add_argument("--num-steps", nargs="+", type=positive, default=[16, 64, 256, 1024], metavar="T")
+  parser.add_argument("--batch-size", type=positive, default=128)
+  parser.add_argument("--measurements", type=positive, default=5)
   options = parser.parse_args()
+  if named_config(options.config).model.name != "draw":
+    parser.error(f"--config: {options.config} is no DRAW")
   print("| T | " + " | ".join(f"{way}: MiB | ms per step" for way in WAYS) + " |")
   print("|---" * (1 + 2 * len(WAYS)) + "|")
   for num_steps in options.num_steps:

@@ -19,7 +19,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from benchmarks.named_config import named_config
+from benchmarks.arguments import named_config, new_file, positive
 
 H100 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
   shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
@@ -111,8 +111,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", default="draw:filterbank", metavar="FILE:VARIANT", help="of configs/")
   parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to it")
-  parser.add_argument("--batch-size", type=int, default=128)
-  parser.add_argument("--hlo", type=Path, help="also write the program to this file")
+  parser.add_argument("--batch-size", type=positive, default=128)
+  parser.add_argument("--hlo", type=new_file, help="also write the program to this file")
   options = parser.parse_args()
   os.environ["JAX_PLATFORMS"] = "cpu"
   from latentjax import models

@@ -3,8 +3,8 @@
     python -m benchmarks.race [--configs vae:default draw:base ...] [--batch-size 128] [--rounds 20] [--threads 2]
 
 Every contestant lives in a process of its own and waits for its turn, A B C A B C ...; a ratio compares turns of the
-same round, so that whatever else the machine does falls on all of them alike. Contestants on a CPU are held to the
-same cores and number of threads.
+same round, so that a machine that becomes faster or slower does so for all. Other work on it is not shared alike, and
+PyTorch suffers most: let nothing else run. Contestants on a CPU are held to the same cores and number of threads.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.named_config import named_config
+from benchmarks.arguments import named_config, new_file, positive
 
 CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
 WAYS = ("plain", "eager", "compile", "graph")  # of PyTorch; the last needs a GPU
@@ -31,12 +31,17 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="FILE:VARIANT", help="of configs/")
   parser.add_argument("--ways", nargs="+", choices=WAYS, help="of PyTorch; all by default")
-  parser.add_argument("--batch-size", type=int, default=128)
-  parser.add_argument("--rounds", type=int, default=20)
-  parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores for each contestant")
+  parser.add_argument("--batch-size", type=positive, default=128)
+  parser.add_argument("--rounds", type=positive, default=20)
+  cores = len(os.sched_getaffinity(0))
+  parser.add_argument("--threads", type=positive, default=cores, help="CPU cores for each contestant; all by default")
   parser.add_argument("--precision", choices=["float32", "tensorfloat32", "bfloat16"], default="float32")
-  parser.add_argument("--json", type=Path, help="also write all turns to this file")
+  parser.add_argument("--json", type=new_file, help="also write all turns to this file")
   options = parser.parse_args()
+  if options.threads > cores:
+    parser.error(f"--threads: there are {cores} cores here")
+  if "graph" in (options.ways or ()) and not has_gpu():
+    parser.error("--ways: graph needs an NVIDIA GPU")
   for name in options.configs:
     named_config(name)  # before the first race, not after an hour of them
   results = [{"config": name, "turns": race(name, options)} for name in options.configs]
@@ -62,7 +67,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
       try:
         here.recv()  # compiled and warm, before the next one starts
       except EOFError:
-        raise SystemExit(f"error: {contestant} did not start, for the reason above; --ways can leave it out") from None
+        raise SystemExit(f"error: {contestant} did not start, for the reason above") from None
     most = configured(name, options).train.steps_per_call
     steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
     turns = {contestant: [] for contestant in pipes}
@@ -88,10 +93,10 @@ def has_gpu() -> bool:
   return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def turn(pipe, count: int) -> float:
-  """Seconds that a contestant takes for `count` steps."""
+def turn(pipe, steps: int) -> float:
+  """Seconds that a contestant takes for so many steps."""
   time.sleep(0.01)  # threads of the one before go to sleep
-  pipe.send(count)
+  pipe.send(steps)
   return pipe.recv()
 
 
@@ -99,8 +104,8 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   """A contestant's process: prepares its step, then does as many as it is told to, and says how long they took."""
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # before any thread pool counts cores
   config = configured(name, options)
-  count = options.batch_size * max(2, 4096 // options.batch_size)
-  images = np.random.default_rng(0).integers(0, 256, (count, *IMAGES), np.uint8)
+  num_images = options.batch_size * max(2, 4096 // options.batch_size)
+  images = np.random.default_rng(0).integers(0, 256, (num_images, *IMAGES), np.uint8)
   if contestant == "latentjax":
     from latentjax import models
     from latentjax.modes.benchmark import create_workload
@@ -118,9 +123,9 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   pipe.send("ready")
   with contextlib.suppress(EOFError):  # the race is over
     while True:
-      count = pipe.recv()
+      steps = pipe.recv()
       began = time.perf_counter()
-      call(count)
+      call(steps)
       pipe.send(time.perf_counter() - began)
 
 

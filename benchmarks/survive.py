@@ -4,7 +4,7 @@ Every other kill waits for a checkpoint that is half written; the rest come at a
 the end of the run. Identical means: metrics.jsonl and results.json apart from timings, the pictures, and every bit of
 the states kept: the two newest and the best.
 
-    python benchmarks/survive.py [--kills=25]      # on the CPU, unless JAX_PLATFORMS names another device
+    python -m benchmarks.survive [--kills=25]      # on the CPU, unless JAX_PLATFORMS names another device
 """
 
 import argparse
@@ -21,6 +21,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+
+from benchmarks.arguments import positive
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMINGS = ("images_per_second", "seconds", "train_minutes", "evaluate_minutes")
@@ -121,7 +123,7 @@ def differences(found: dict, expected: dict) -> list[str]:
 def main() -> None:
   logging.set_verbosity(logging.FATAL)
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--kills", type=int, default=25)
+  parser.add_argument("--kills", type=positive, default=25)
   kills = parser.parse_args().kills
   with tempfile.TemporaryDirectory() as directory:
     cache = Path(directory)

@@ -120,7 +120,8 @@ def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
   for key in keys:
     if key not in known and key not in sections:
       same_leaf = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
-      near = same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+      slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
+      near = slips or same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
       return f"unknown config key {key!r}: the nearest is {near[0]!r}; --mode=show prints all of them"
   return None
 

@@ -1,5 +1,7 @@
 """The ways a run ends on purpose; `main.py` prints one line of them and exits with their code."""
 
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # as XLA says it on accelerators, and on a CPU
+
 
 class UsageError(Exception):
   """What was asked for makes no sense: the message says what is wrong and what to do."""
@@ -38,6 +40,7 @@ def explained(error: Exception) -> UsageError | RunError | None:
     return error
   if isinstance(error, OSError):  # a disk or a path that refuses
     return RunError(str(error))
-  if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)):
+  exhausted = isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
+  if isinstance(error, MemoryError) or exhausted:
     return RunError("out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes")
   return None

@@ -16,15 +16,16 @@ IMPATIENT = 0.2  # seconds: launchers that pass Ctrl-C on make two of one, faste
 
 
 class Interruption:
-  """Raises Stopped in the main thread when a signal comes, or at the end of a `held` block. Use as a context manager.
+  """Raises Stopped in the main thread at the end of a `held` block in which a signal came. Use as a context manager.
 
-  A thread reads the signals beside Python's own handlers, which run only between two bytecodes: a second Ctrl-C
-  must not wait for the compiled call that the main thread is in. A second SIGTERM changes nothing: who sends it
-  follows with SIGKILL. Outside the main thread, where Python handles no signals, nothing is changed.
+  Outside of such blocks a signal does what it did before: there is nothing to lose there. A thread reads the signals
+  beside Python's own handlers, which run only between two bytecodes: a second Ctrl-C must not wait for the compiled
+  call that the main thread is in. A second SIGTERM changes nothing: who sends it follows with SIGKILL. Outside the
+  main thread, where Python handles no signals, nothing is changed.
 
   Args:
     agree: for several processes that are one run, and must stop at the same moment: the signal of any of them, or 0,
-      from everyone's own. All then ask `asked` and end `held` blocks alike, and Stopped is raised nowhere else.
+      from everyone's own. All then ask `asked` and end `held` blocks alike, and a signal waits for the next of these.
   """
 
   def __init__(self, agree: Callable[[int], int] | None = None):
@@ -75,11 +76,12 @@ class Interruption:
       raise Stopped(self._signal)
 
   def _receive(self, number: int, frame: FrameType | None) -> None:
-    del frame
-    if self._signal is None:
-      self._signal = number
-      if not self._held and self._agree is None:
-        raise Stopped(number)
+    if self._held or self._agree is not None:
+      self._signal = self._signal or number
+    elif callable(earlier := self._handlers[number]):
+      earlier(number, frame)
+    else:
+      raise Stopped(number)
 
   def _watch(self, reader: int) -> None:
     """Reads the number of each signal as it comes, until the pipe is closed."""

@@ -161,6 +161,7 @@ def test_unknown_key_names_the_nearest():
   config = get_config("draw", "demo")
   assert "'train.epochs'" in configs.unknown_key(config, ["trian.epochs"])
   assert "'train.learning_rate'" in configs.unknown_key(config, ["seed", "learning_rate"])
+  assert "'benchmark.batch_sizes'" in configs.unknown_key(config, ["benchmark.batch_size"])
   assert configs.unknown_key(config, ["train.epochs", "train"]) is None
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -334,3 +336,23 @@ def test_a_workdir_that_cannot_be_written_is_exit_code_1(tiny_cache, tmp_path):
   assert done.returncode == 1
   assert "cannot create" in done.stderr
   assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGTERM, 0.3), (signal.SIGINT, 2.5)])
+def test_a_signal_while_the_step_compiles_ends_the_run_in_one_line(tiny_cache, tmp_path, number, seconds):
+  """Nothing is lost there, and an exception in JAX's midst could be lost itself, or crash the process."""
+  flags = ["--config.data.name=tiny", "--config.train.batch_size=16", "--config.compile_cache=False"]
+  command = [sys.executable, str(ROOT / "main.py"), *flags]  # the demo's model: one that takes seconds to compile
+  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(tiny_cache), "JAX_PLATFORMS": "cpu"}
+  environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+  process = subprocess.Popen(
+    command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+  while not process.stdout.readline().startswith("jax "):  # the last line before it compiles
+    assert process.poll() is None
+  time.sleep(seconds)
+  process.send_signal(number)
+  _, said = process.communicate(timeout=120)
+  assert process.returncode == 128 + number
+  assert said.startswith("stopped; go on with: ")
+  assert said.count("\n") == 1

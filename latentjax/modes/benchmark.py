@@ -197,7 +197,7 @@ def memory_bytes(compiled) -> dict[str, int | None]:
 
 def table(results: dict[str, Any]) -> Table:
   """A column for every batch size."""
-  ratio = "ratio of the two" if results["devices"] == 1 else "ratio of the two, per device"
+  ratio = "ratio of the two, median" if results["devices"] == 1 else "ratio of the two per device, median"
   lines = {
     "ms per step, median": lambda row: f"{row['step_time_ms']:.2f}",
     "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",

@@ -116,7 +116,7 @@ def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:
   console.print(results_table(f"{experiment.config.model.name}, {epoch}", results))
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
-  console.print("NLL converges: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
+  console.print("NLL by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
   for name in ("results.json", "groups.png"):
     console.print(f"  {workdir / name}")
 

@@ -12,7 +12,7 @@ from latentjax import experiment as experiments
 from latentjax import processes
 from latentjax.console import console, progress, results_table
 from latentjax.epoch import Epoch
-from latentjax.errors import RunError, Stopped
+from latentjax.errors import RunError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
 from latentjax.mesh import require_divisible
@@ -125,42 +125,40 @@ def train(
     for epoch in range(epochs_done(experiment, state, begun), config.train.epochs):
       (metrics, earlier), begun = begun, Epoch(Metrics.zero(num_seeds), 0.0)
       began = time.perf_counter()
-      try:
-        with interruption.held():  # a signal between a call and the state that it returns would lose both
-          state, metrics = epochs.train(
-            experiment,
-            advance,
-            state,
-            metrics,
-            feed,
-            epoch,
-            report=lambda count, note: bar.update(task, advance=count, note=note),
-            stop=lambda: interruption.asked,
-          )
-          trained = earlier + time.perf_counter() - began
-          if metrics.divergence is not None:
-            raise diverged(config, *metrics.divergence, checkpoints)
+      with interruption.held():  # a signal waits: what an epoch has done is kept
+        state, metrics = epochs.train(
+          experiment,
+          advance,
+          state,
+          metrics,
+          feed,
+          epoch,
+          report=lambda count, note: bar.update(task, advance=count, note=note),
+          stop=lambda: interruption.asked,
+        )
+        trained = earlier + time.perf_counter() - began
+        if metrics.divergence is not None:
+          raise diverged(config, *metrics.divergence, checkpoints)
+        if interruption.asked:
+          if metrics.steps > 0:
+            checkpoints.save(state, partial=Epoch(metrics, trained))
+          console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
+          continue  # to the end of the block, which raises Stopped
         validation = epochs.validate(experiment, state)
-      except Stopped:
-        if metrics.steps > 0:
-          checkpoints.save(state, partial=Epoch(metrics, earlier + time.perf_counter() - began))
-        console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
-        raise
-      step = int(state.step)
-      finite = np.isfinite(validation["loss"])
-      if not finite.all():
-        raise diverged(config, step, int(np.argmin(finite)), checkpoints)
-      seconds += earlier + time.perf_counter() - began
-      line = {
-        "step": step,
-        "epoch": epoch + 1,
-        **epochs.summarise(config, {"train": metrics.mean(), "validation": validation}),
-        "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
-        "learning_rate": float(steps.learning_rate(step - 1)),
-        "images_per_second": int(metrics.steps) * num_seeds * config.train.batch_size / trained,
-        "seconds": seconds,
-      }
-      with interruption.held():
+        step = int(state.step)
+        finite = np.isfinite(validation["loss"])
+        if not finite.all():
+          raise diverged(config, step, int(np.argmin(finite)), checkpoints)
+        seconds += earlier + time.perf_counter() - began
+        line = {
+          "step": step,
+          "epoch": epoch + 1,
+          **epochs.summarise(config, {"train": metrics.mean(), "validation": validation}),
+          "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
+          "learning_rate": float(steps.learning_rate(step - 1)),
+          "images_per_second": int(metrics.steps) * num_seeds * config.train.batch_size / trained,
+          "seconds": seconds,
+        }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
         checkpoints.save(state, validation["elbo"])
         console.print(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from benchmarks.named_config import named_config
+from benchmarks.arguments import named_config
 from latentjax import models
 
 torch = pytest.importorskip("torch")

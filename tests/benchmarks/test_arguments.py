@@ -1,8 +1,10 @@
-"""A benchmark's config by its name: what is wrong with a name or a change is said in one line."""
+"""What is wrong with a config's name, a change, a count or a file is said in one line."""
+
+import argparse
 
 import pytest
 
-from benchmarks.named_config import named_config
+from benchmarks.arguments import named_config, new_file, positive
 
 
 def test_changes_are_set_with_their_types():
@@ -31,3 +33,16 @@ def test_mistakes_are_named_in_one_line(name, changes, problem):
     named_config(name, changes)
   assert problem in caught.value.code
   assert len(caught.value.code.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
+def test_a_count_is_at_least_one(text):
+  with pytest.raises(argparse.ArgumentTypeError, match="whole number of at least 1"):
+    positive(text)
+  assert positive("12") == 12
+
+
+def test_a_file_needs_its_directory(tmp_path):
+  assert new_file(f"{tmp_path}/file").parent == tmp_path
+  with pytest.raises(argparse.ArgumentTypeError, match="no directory"):
+    new_file(f"{tmp_path}/none/file")

@@ -1,8 +1,11 @@
-"""Configs as the commands of this directory name them: draw:base is the variant `base` of configs/draw.py."""
+"""What the commands of this directory are told: configs by name, draw:base for the variant `base` of configs/draw.py,
+counts, and files to write."""
 
+import argparse
 import ast
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -29,6 +32,20 @@ def named_config(name: str, changes: Sequence[str] = ()) -> ConfigDict:
     raise SystemExit(f"error: there is no config {name!r}: give FILE:VARIANT of configs/, such as draw:base") from None
   except (ValueError, TypeError, UsageError) as error:
     raise SystemExit(f"error: {name}: {last_line(error)}") from None
+
+
+def positive(text: str) -> int:
+  """A whole number of at least 1, for argparse."""
+  if not text.isascii() or not text.isdigit() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+  return int(text)
+
+
+def new_file(text: str) -> Path:
+  """A file that can be written once the work is done, for argparse."""
+  if not Path(text).parent.is_dir():
+    raise argparse.ArgumentTypeError(f"there is no directory {str(Path(text).parent)!r}")
+  return Path(text)
 
 
 def literal(value: str):

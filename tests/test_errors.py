@@ -1,0 +1,23 @@
+"""What a person is told of an error that ended the run."""
+
+import pytest
+
+from latentjax.errors import RunError, explained
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    MemoryError(),
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"),
+    RuntimeError("INTERNAL: during compilation: Out of memory allocating 8 bytes"),
+  ],
+)
+def test_out_of_memory_says_what_to_lower(error):
+  told = explained(error)
+  assert isinstance(told, RunError)
+  assert "lower train.batch_size" in str(told)
+
+
+def test_a_mistake_of_this_program_stays_one():
+  assert explained(RuntimeError("INTERNAL: no such kernel")) is None
