@@ -9,6 +9,7 @@ PyTorch suffers most: let nothing else run. Contestants on a CPU are held to the
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -42,6 +43,8 @@ def main() -> None:
     parser.error(f"--threads: there are {cores} cores here")
   if "graph" in (options.ways or ()) and not has_gpu():
     parser.error("--ways: graph needs an NVIDIA GPU")
+  if importlib.util.find_spec("torch") is None:
+    parser.error("PyTorch is not installed here: `make benchmark` runs this where it is")
   for name in options.configs:
     named_config(name)  # before the first race, not after an hour of them
   results = [{"config": name, "turns": race(name, options)} for name in options.configs]
