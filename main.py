@@ -94,6 +94,12 @@ def swept() -> list[dict]:
   return overrides
 
 
+def check_model(config: ConfigDict) -> None:
+  from latentjax import models  # imports JAX
+
+  models.check(config)
+
+
 def keep_compiled() -> None:
   """Lets JAX, which is not imported yet, keep what it compiles; its own variables have the last word."""
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
@@ -132,6 +138,7 @@ def main(argv: list[str]) -> None:
     configs.check(args[0])
     if args[0].compile_cache:
       keep_compiled()
+    check_model(args[0].model)
   if mode == "show":
     print(configs.to_json(args[0]), end="")
     return

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
-from latentjax import processes
+from latentjax import models, processes
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import binarize_once
 from latentjax.errors import UsageError
@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def reopen(config: ConfigDict, workdir: Path) -> Experiment:
   """The experiment that a workdir holds; only its seed may differ, which then decides the noise drawn here."""
-  record.require_same(workdir, config, ignore=("seed",))
+  record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
   return experiments.create(config)
 
 

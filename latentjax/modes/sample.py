@@ -10,17 +10,14 @@ from ml_collections import ConfigDict
 
 from latentjax import processes
 from latentjax.console import console
+from latentjax.data.batches import to_pixels
 from latentjax.experiment import Experiment
-from latentjax.models import DRAW, LadderVAE
-from latentjax.models.ladder_vae import standard_normals
+from latentjax.models.pictures import Animation, Blocks, Grid, Picture
 from latentjax.modes.evaluate import reopen, restore_best
-from latentjax.training.state import TrainState, Variables
+from latentjax.training.state import TrainState
 from latentjax.workdir import plots, record
 
-DRAWN = 10  # images side by side in an animation
-STRIP = 16  # steps of a drawing side by side, at most
 ROWS, STEPS = 8, 10  # interpolations, and the images of each
-HELD = 6  # samples to a side of a block with upper layers held
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -37,8 +34,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   """Writes the pictures and prints their paths.
 
-  All models: samples.png, reconstructions.png, interpolations.png. DRAW: drawing.gif (test images drawn again),
-  dream.gif and dream.png (a drawing from the prior). Ladder VAE: layers.png (samples with upper layers held).
+  All models: samples.png, reconstructions.png, interpolations.png; and what the model has of its own.
 
   Args:
     experiment, state: of one seed; the state settled.
@@ -48,7 +44,7 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   if trained.train.num_seeds > 1:
     console.print(f"pictures are of seed {trained.seed}, the first of {trained.train.num_seeds}")
   model, variables, num_images = experiment.model, state.variables, experiment.config.sample.num_images
-  prior_key, posterior_key, drawing_key, dream_key, layers_key = jax.random.split(experiment.keys.sample, 5)
+  prior_key, posterior_key, own_key = jax.random.split(experiment.keys.sample, 3)
   columns = math.ceil(math.sqrt(num_images))
   test = experiment.data.test[:num_images]
 
@@ -60,28 +56,27 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
   save("samples.png", plots.save_grid, jax.device_get(samples), columns)
 
   terms = experiment.steps.evaluate(variables, test, posterior_key)
-  save("reconstructions.png", plots.save_reconstructions, test / 255, jax.nn.sigmoid(terms.logits), columns)
+  save("reconstructions.png", plots.save_reconstructions, test / 255, jax.device_get(terms.mean), columns)
 
   ends = experiment.data.test[: min(2 * ROWS, max(2, num_images))]
   if len(ends) > 1:
     paths = interpolate(experiment, state, ends)
     save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
 
-  if isinstance(model, DRAW):
-    images = test[:DRAWN] / 255
-    drawing = jax.device_get(model.apply(variables, images, drawing_key, method="draw"))
-    windows = drawing.write, images, drawing.read, model.write_size, model.read_size
-    save("drawing.gif", plots.save_drawing, drawing.canvases, *windows)
-    dream = jax.device_get(model.apply(variables, dream_key, DRAWN, method="dream"))
-    save("dream.gif", plots.save_drawing, dream.canvases, dream.write, None, None, model.write_size)
-    shown = np.unique(np.linspace(0, model.num_steps - 1, min(model.num_steps, STRIP)).round().astype(int))
-    strip = dream.canvases[shown].swapaxes(0, 1)  # [DRAWN, shown, H, W, C]
-    save("dream.png", plots.save_grid, strip.reshape(-1, *strip.shape[2:]), len(shown))
+  pictures = model.apply(variables, own_key, to_pixels(test), method="pictures")
+  for name, picture in jax.device_get(pictures).items():
+    save(name, *saved_by(picture))
 
-  if isinstance(model, LadderVAE):
-    blocks = hold_layers(experiment, variables, layers_key)
-    titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, len(blocks)))]
-    save("layers.png", plots.save_blocks, dict(zip(titles, blocks, strict=True)))
+
+def saved_by(picture: Picture) -> tuple:
+  """The function of `plots` that saves a picture, and its arguments after the path."""
+  match picture:
+    case Animation(canvases, images, read, write, read_size, write_size):
+      return plots.save_drawing, canvases, write, images, read, write_size, read_size
+    case Grid(images):
+      return plots.save_grid, images.reshape(-1, *images.shape[2:]), images.shape[1]
+    case Blocks(images, titles):
+      return plots.save_blocks, dict(zip(titles, images, strict=True))
 
 
 def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -> np.ndarray:
@@ -103,17 +98,3 @@ def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -
   decoded = jax.device_get(experiment.steps.decode(state.variables, latents))
   pixels = images[:, None] / 255
   return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
-
-
-def hold_layers(experiment: Experiment, variables: Variables, key: jax.Array) -> np.ndarray:
-  """[L, R, R, H, W, C] samples of a Ladder VAE: block 0 holds nothing; in block j a row shares its top j layers."""
-  sizes = experiment.model.latent_dims
-  free, rows = (standard_normals(half, HELD * HELD, sizes) for half in jax.random.split(key))
-  latents = []
-  for index, size in enumerate(sizes):
-    own, shared = (np.asarray(noise[index]).reshape(HELD, HELD, size) for noise in (free, rows))
-    shared = np.broadcast_to(shared[:, :1], own.shape)
-    held = [own if index < len(sizes) - block else shared for block in range(len(sizes))]
-    latents.append(np.concatenate(held).reshape(-1, size))  # [L R R, Z]
-  images = np.asarray(experiment.steps.decode(variables, latents))
-  return images.reshape(len(sizes), HELD, HELD, *images.shape[1:])

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from latentjax import epoch as epochs
 from latentjax import experiment as experiments
-from latentjax import processes
+from latentjax import models, processes
 from latentjax.console import console, progress, results_table
 from latentjax.epoch import Epoch
 from latentjax.errors import RunError
@@ -34,7 +34,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     Stopped: a signal asked for it; the same call goes on from there.
   """
   if (workdir / "config.json").exists():
-    record.require_same(workdir, config)
+    record.require_same(workdir, config, models.speed_keys(config.model))
   with Interruption(processes.greatest if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
@@ -48,7 +48,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
         console.print(results_table(config.model.name, results))
         return
-      processes.once(lambda: record.claim(workdir, config, provenance.collect(experiment.data.sha256)))
+      processes.once(
+        lambda: record.claim(
+          workdir, config, provenance.collect(experiment.data.sha256), models.speed_keys(config.model)
+        )
+      )
       with MetricsLog(workdir, done) as log:
         if done < config.train.epochs:
           state = train(experiment, state, begun, checkpoints, log, interruption)

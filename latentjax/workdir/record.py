@@ -13,11 +13,12 @@ from latentjax.errors import RunError, UsageError
 Line = dict[str, Any]
 
 
-def claim(workdir: Path, config: ConfigDict, origin: Line) -> None:
+def claim(workdir: Path, config: ConfigDict, origin: Line, ignore: tuple[str, ...] = ()) -> None:
   """Makes an existing directory the home of this experiment, or goes on in it if its config and data are the same.
 
   Args:
     origin: as `provenance.collect` returns it; config.json lists every one that differs from the one before it.
+    ignore: keys that may differ, besides those that always may.
 
   Raises:
     UsageError: it holds a different experiment; nothing is changed.
@@ -25,7 +26,7 @@ def claim(workdir: Path, config: ConfigDict, origin: Line) -> None:
   """
   origins = []
   if (workdir / "config.json").exists():
-    require_same(workdir, config)
+    require_same(workdir, config, ignore)
     origins = read_origins(workdir)
   if origins and origins[-1]["dataset_sha256"] != origin["dataset_sha256"]:
     raise RunError(

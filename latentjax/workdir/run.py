@@ -15,13 +15,6 @@ from latentjax.workdir import record
 
 SPLITS = ("train", "validation", "test")
 TERMS = ("elbo", "kl", "reconstruction")
-MODELS = {
-  "none": "DRAW, no attention",
-  "filterbank": "DRAW, filterbank attention",
-  "ladder": "Ladder VAE",
-  "bottom_up": "Hierarchical VAE, bottom-up inference",
-  "vae": "VAE",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +23,13 @@ class Run:
 
   Attributes:
     name: its workdir's, or that directory's whole path where two runs share a name.
+    model: what is trained, in words.
     lines: of metrics.jsonl; none before the first epoch has ended.
     results: of results.json, or None before the evaluation.
   """
 
   name: str
+  model: str
   workdir: Path
   config: ConfigDict
   lines: list[record.Line]
@@ -44,13 +39,6 @@ class Run:
   def protocol(self) -> tuple[str, str]:
     """The data's name and binarisation: only runs that share both can be compared."""
     return self.config.data.name, self.config.data.binarization
-
-  @property
-  def model(self) -> str:
-    """The model in words, such as 'DRAW, filterbank attention', and how many seeds of it if there are several."""
-    model, num_seeds = self.config.model, self.config.train.num_seeds
-    kind = model.get("attention") or model.get("inference") or model.name
-    return MODELS.get(kind, model.name) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
 
   @property
   def status(self) -> str:
@@ -95,8 +83,11 @@ class Run:
     }
 
 
-def read_run(workdir: Path, name: str) -> Run:
+def read_run(workdir: Path, name: str, title: Callable[[ConfigDict], str]) -> Run:
   """The run that lives in a directory.
+
+  Args:
+    title: says what the model of a config is called.
 
   Raises:
     UsageError: no run lives there.
@@ -104,14 +95,16 @@ def read_run(workdir: Path, name: str) -> Run:
   """
   config = record.read_config(workdir)
   require(workdir / "config.json", lambda: (config.data.name, config.data.binarization, config.train.epochs))
-  require(workdir / "config.json", lambda: config.model.name)
+  require(workdir / "config.json", lambda: title(config.model))
   lines = record.read_lines(workdir)
   for line in lines:
     require(workdir / "metrics.jsonl", lambda line=line: check_line(line))
   results = record.read_results(workdir)
   if results is not None:
     require(workdir / "results.json", lambda: check_results(results))
-  return Run(printable(name), workdir, config, lines, results)
+  num_seeds = config.train.num_seeds
+  model = title(config.model) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
+  return Run(printable(name), model, workdir, config, lines, results)
 
 
 def require(path: Path, check: Callable[[], Any]) -> None:
