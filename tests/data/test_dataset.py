@@ -69,6 +69,12 @@ def test_which_splits_are_binarised(binarization, fixed):
     assert set(np.unique(images)).issubset({0, 255}) == (split in fixed)
 
 
+def test_mean_pixels_are_those_of_all_training_images():
+  data = load("tiny", "dynamic")
+  np.testing.assert_allclose(data.mean_pixels(), data.train.astype(np.float64).mean(0) / 255, rtol=1e-6)
+  assert data.mean_pixels().shape == data.image_shape
+
+
 def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   (tmp_path / "tiny.npz").write_bytes(b"PK\x03\x04 half a file")

@@ -60,6 +60,14 @@ def test_the_same_images_are_held_out():
     np.testing.assert_array_equal(found[split][:], images)
 
 
+def test_mean_pixels_of_a_large_set_are_those_of_a_part_of_it(monkeypatch):
+  images = on_disk(IMAGES)
+  for most, rows in ((100, range(60)), (4, (0, 19, 39, 59))):
+    monkeypatch.setattr(dataset, "HELD_OUT", most)
+    mean = dataset.Dataset(images, IMAGES[:2], IMAGES[:2], "none").mean_pixels()
+    np.testing.assert_allclose(mean, IMAGES[list(rows)].mean(0) / 255, rtol=1e-6)
+
+
 def test_the_same_batches_are_fed():
   order = np.random.default_rng(1).permutation(60).astype(np.int32)
   feed = create_feed("auto", on_disk(IMAGES), batch_size=16, steps_per_call=2, mesh=None)

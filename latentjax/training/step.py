@@ -1,0 +1,166 @@
+"""The training step: pure functions of a recipe and arrays, which `compiled.py` compiles.
+
+Shapes: M images in a set, B batch, H W C image, K importance samples.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from latentjax.data.batches import binarize, gather, to_pixels
+from latentjax.mesh import divide
+from latentjax.models import Model, Terms
+from latentjax.training import objectives
+from latentjax.training.metrics import NEVER, Metrics
+from latentjax.training.state import Params, TrainState, create_optimizer, learning_rate_schedule, update_average
+
+STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a model is trained: all that a step needs besides arrays.
+
+  Attributes:
+    config: the whole config.
+    steps_per_epoch: full batches in the training set.
+    optimizer: Optax's transformation.
+    learning_rate, beta: (step) -> scalar; beta weighs the KL in the loss.
+    mesh: the devices among which a batch is divided; None is the default one.
+  """
+
+  config: ConfigDict
+  model: Model
+  steps_per_epoch: int
+  optimizer: optax.GradientTransformation
+  learning_rate: optax.Schedule
+  beta: Callable[[jax.Array], jax.Array]
+  mesh: Mesh | None = None
+
+
+def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh | None = None) -> Recipe:
+  """The recipe that a config describes, for a training set of M = `num_images`."""
+  steps_per_epoch = num_images // config.train.batch_size
+  warmup_steps = round(config.train.kl_warmup_epochs * steps_per_epoch)
+  learning_rate = learning_rate_schedule(config.train, steps_per_epoch)
+  return Recipe(
+    config=config,
+    model=model,
+    steps_per_epoch=steps_per_epoch,
+    optimizer=create_optimizer(config.train, learning_rate),
+    learning_rate=learning_rate,
+    beta=lambda step: objectives.warmed_up(config.train.beta, step, warmup_steps),
+    mesh=mesh,
+  )
+
+
+def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
+  """One optimiser step.
+
+  Args:
+    images: [B, H, W, C] uint8.
+    key: of the run; the step's number makes it the step's own.
+  """
+  train = recipe.config.train
+  pixels, model_key = draw_pixels(recipe, images, jax.random.fold_in(key, state.step))
+  value_and_gradient = jax.value_and_grad(loss, has_aux=True)
+  (value, (terms, stats)), gradient = value_and_gradient(state.params, recipe, pixels, model_key, state.step)
+  updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  average = state.average
+  if average is not None:
+    average = update_average(average, params, state.step, train.ema_decay)
+  stats = update_average(state.stats, stats, state.step, train.ema_decay or STATISTICS_DECAY)
+  finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+  metrics = Metrics(
+    loss=value,
+    elbo=terms.elbo.mean(),
+    kl=terms.kl.sum(-1).mean(),
+    reconstruction=-terms.log_px.mean(),
+    steps=jnp.ones((), jnp.int32),
+    diverged_at=jnp.where(finite, NEVER, state.step),
+  )
+  return TrainState(state.step + 1, params, average, stats, opt_state), metrics
+
+
+def train_steps(
+  recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: jax.Array
+) -> tuple[TrainState, Metrics]:
+  """`count` optimiser steps, and the sums of their metrics.
+
+  The step's number decides batch and randomness, so the same state always continues in the same way.
+
+  Args:
+    images, order: as `gather` takes them.
+  """
+
+  def body(_, carry):
+    state, total = carry
+    batch = gather(images, order, state.step % recipe.steps_per_epoch, recipe.config.train.batch_size)
+    state, metrics = train_step(recipe, state, batch, key)
+    return state, total + metrics
+
+  return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
+
+
+def add_batch_statistics(
+  recipe: Recipe,
+  total: Params,
+  state: TrainState,
+  images: jax.Array,
+  order: jax.Array,
+  key: jax.Array,
+  first: jax.Array,
+  count: jax.Array,
+) -> Params:
+  """`total` with the batch-norm statistics of the evaluated weights on `count` training batches added.
+
+  Args:
+    images, order: as `gather` takes them.
+    first: number of the first batch in its epoch.
+  """
+
+  def body(index, total):
+    batch = gather(images, order, index, recipe.config.train.batch_size)
+    pixels, model_key = draw_pixels(recipe, batch, jax.random.fold_in(key, index))
+    _, stats = apply_to_batch(recipe.model, state.variables["params"], pixels, model_key)
+    return jax.tree.map(jnp.add, total, stats)
+
+  return jax.lax.fori_loop(first, first + count, body, total)
+
+
+def loss(
+  params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array
+) -> tuple[jax.Array, tuple[Terms, Params]]:
+  """The objective on a batch of pixels [B, H, W, C], and the terms and batch-norm statistics that it saw.
+
+  With K > 1 importance samples the terms have a leading axis K; the statistics are those of all samples.
+  """
+  train = recipe.config.train
+  if train.importance_samples == 1:
+    terms, stats = apply_to_batch(recipe.model, params, pixels, key)
+    return objectives.negative_elbo(terms, recipe.beta(step), train.free_bits), (terms, stats)
+  keys = jax.random.split(key, train.importance_samples)
+  terms, stats = jax.vmap(partial(apply_to_batch, recipe.model, params, pixels))(keys)
+  stats = jax.tree.map(lambda x: x.mean(0), stats)
+  return objectives.negative_importance_bound(terms, recipe.beta(step)), (terms, stats)
+
+
+def apply_to_batch(model: Model, params: Params, pixels: jax.Array, key: jax.Array) -> tuple[Terms, Params]:
+  """Terms under the batch's own statistics, and these; a model without batch norm has none."""
+  terms, updated = model.apply({"params": params}, pixels, key, mutable=["batch_stats"])
+  return terms, updated.get("batch_stats", {})
+
+
+def draw_pixels(recipe: Recipe, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Pixels [B, H, W, C] in [0, 1] of a training batch, binarised anew if that is dynamic; and a key for the model."""
+  images = divide(recipe.mesh, images)
+  binarize_key, model_key = jax.random.split(key)
+  dynamic = recipe.config.data.binarization == "dynamic"
+  return binarize(binarize_key, images) if dynamic else to_pixels(images), model_key
