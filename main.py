@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from latentjax import config as configs
-from latentjax.data.sources import cache_dir
+from latentjax.data.cache import cache_dir
 from latentjax.errors import Stopped, UsageError, explained, last_line
 from latentjax.interruption import SIGNALS
 from latentjax.workdir import place, record

@@ -22,7 +22,9 @@ FREE = (
   "benchmark",
 )
 
-ORIGINS = "run"  # what else config.json says: under which command, code, libraries and data the run was trained
+# What else config.json says: the format of the workdir's files, the images' (H, W, C), and of every command that
+# trained there the code, libraries and data.
+RECORDED = ("format", "image_shape", "run")
 
 Rule = tuple[str, Callable[[Any], bool]]
 
@@ -120,7 +122,7 @@ def differences(saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = 
 
 
 def sections(key: str) -> list[str]:
-  """ "train.epochs" is in "train" and in "train.epochs"."""
+  """The key and all sections that it is in: train.epochs, and train."""
   parts = key.split(".")
   return [".".join(parts[: length + 1]) for length in range(len(parts))]
 
@@ -138,7 +140,7 @@ def to_json(config: ConfigDict) -> str:
 
 
 def read(path: Path) -> ConfigDict:
-  """The config in a config.json, without its origins; lists come back as the tuples they were.
+  """The config in a config.json, without what else it says; lists come back as the tuples they were.
 
   Raises:
     RunError: the file cannot be read or is no config.
@@ -149,9 +151,9 @@ def read(path: Path) -> ConfigDict:
 
   try:
     tree = json.loads(path.read_text(), object_hook=with_tuples)
-    config = ConfigDict({name: value for name, value in tree.items() if name != ORIGINS})
+    config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
     check(config)
-    missing = [key for key in RULES if key not in flatten(config.to_dict())]
+    missing = [key for key in ("model.name", *RULES) if key not in flatten(config.to_dict())]
     if missing:
       raise UsageError(f"it has no {missing[0]}")
     return config

@@ -114,7 +114,7 @@ class DRAW(nn.Module):
 
   @staticmethod
   def title(fields: Mapping[str, Any]) -> str:
-    return TITLES.get(fields["attention"], "DRAW")
+    return TITLES.get(fields.get("attention"), "DRAW")
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)

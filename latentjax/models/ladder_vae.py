@@ -68,7 +68,7 @@ class LadderVAE(nn.Module):
 
   @staticmethod
   def title(fields: Mapping[str, Any]) -> str:
-    return TITLES.get(fields["inference"], "Ladder VAE")
+    return TITLES.get(fields.get("inference"), "Ladder VAE")
 
   def setup(self):
     height, width, channels = self.image_shape

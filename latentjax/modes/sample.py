@@ -8,63 +8,79 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import processes
+from latentjax import best, models
 from latentjax.console import console
-from latentjax.data.batches import to_pixels
-from latentjax.experiment import Experiment
+from latentjax.data import dataset
+from latentjax.errors import RunError, UsageError
 from latentjax.models.pictures import Animation, Blocks, Grid, Picture
-from latentjax.modes.evaluate import reopen, restore_best
-from latentjax.training.state import TrainState
+from latentjax.trained import Trained
 from latentjax.workdir import plots, record
 
 ROWS, STEPS = 8, 10  # interpolations, and the images of each
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Draws the pictures of the best checkpoint of `workdir`.
+  """Draws the pictures of the model that `workdir` holds; what shows no test images needs no data.
 
   Raises:
-    UsageError: there is none.
+    UsageError: there is no model yet, or the workdir holds a different experiment.
     RunError: it cannot be read.
   """
-  experiment, state = next(restore_best(reopen(config, workdir), workdir))
-  finish(experiment, state, workdir)
+  record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
+  trained = best.open_first(config, workdir).on_one_device()
+  finish(trained, test_images(config, trained.model.image_shape), workdir)
 
 
-def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
+def test_images(config: ConfigDict, image_shape: tuple[int, int, int]) -> np.ndarray | None:
+  """The test split, or None where it cannot be had without a download, which it says."""
+  try:
+    if not dataset.prepared(config.data.name):
+      reason = "they are not prepared here"
+    else:
+      images = dataset.load(config.data.name, config.data.binarization, config.data.placement).test
+      if images.shape[1:] == image_shape:
+        return images
+      reason = "they have another size now"
+  except (RunError, UsageError) as error:
+    reason = str(error)
+  console.print(f"no test images of {config.data.name} ({reason}): only what the model draws by itself")
+  return None
+
+
+def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
   """Writes the pictures and prints their paths.
 
   All models: samples.png, reconstructions.png, interpolations.png; and what the model has of its own.
 
   Args:
-    experiment, state: of one seed; the state settled.
+    trained: of one seed, on one device.
+    test: [M, H, W, C] uint8; without them what shows test images is left out.
   """
-  experiment, state = experiment.alone(), processes.local(state)
-  trained = record.read_config(workdir)
-  if trained.train.num_seeds > 1:
-    console.print(f"pictures are of seed {trained.seed}, the first of {trained.train.num_seeds}")
-  model, variables, num_images = experiment.model, state.variables, experiment.config.sample.num_images
-  prior_key, posterior_key, own_key = jax.random.split(experiment.keys.sample, 3)
+  saved = record.read_config(workdir).train
+  if saved.num_seeds > 1:
+    console.print(f"pictures are of seed {record.read_config(workdir).seed}, the first of {saved.num_seeds}")
+  inference, variables, num_images = trained.inference, trained.variables, trained.config.sample.num_images
+  prior_key, posterior_key, own_key = jax.random.split(trained.keys.sample, 3)
   columns = math.ceil(math.sqrt(num_images))
-  test = experiment.data.test[:num_images]
 
   def save(name: str, draw: Callable, *args) -> None:
     draw(workdir / name, *args)
     console.print(f"  {workdir / name}")
 
-  samples = experiment.steps.sample(variables, prior_key, num_images)
+  samples = inference.sample(variables, prior_key, num_images)
   save("samples.png", plots.save_grid, jax.device_get(samples), columns)
 
-  terms = experiment.steps.evaluate(variables, test, posterior_key)
-  save("reconstructions.png", plots.save_reconstructions, test / 255, jax.device_get(terms.mean), columns)
+  images = None if test is None else test[:num_images]
+  if images is not None:
+    terms = inference.evaluate(variables, images, posterior_key)
+    save("reconstructions.png", plots.save_reconstructions, images / 255, jax.device_get(terms.mean), columns)
 
-  ends = experiment.data.test[: min(2 * ROWS, max(2, num_images))]
-  if len(ends) > 1:
-    paths = interpolate(experiment, state, ends)
-    save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
+    ends = test[: min(2 * ROWS, max(2, num_images))]
+    if len(ends) > 1:
+      paths = interpolate(trained, ends)
+      save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
 
-  pictures = model.apply(variables, own_key, to_pixels(test), method="pictures")
-  for name, picture in jax.device_get(pictures).items():
+  for name, picture in jax.device_get(inference.pictures(variables, own_key, images)).items():
     save(name, *saved_by(picture))
 
 
@@ -79,7 +95,7 @@ def saved_by(picture: Picture) -> tuple:
       return plots.save_blocks, dict(zip(titles, images, strict=True))
 
 
-def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -> np.ndarray:
+def interpolate(trained: Trained, images: np.ndarray) -> np.ndarray:
   """[M // 2, STEPS + 2, H, W, C]: image 2i, the way between the latents of 2i and 2i + 1, and image 2i + 1.
 
   The way is straight in the posterior means in units of their priors, all groups of latents at once.
@@ -94,7 +110,7 @@ def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -
     start, end = group[0::2, None], group[1::2, None]
     return ((1 - between) * start + between * end).reshape(-1, group.shape[-1])
 
-  latents = [along(group) for group in jax.device_get(experiment.steps.encode(state.variables, images))]
-  decoded = jax.device_get(experiment.steps.decode(state.variables, latents))
+  latents = [along(group) for group in jax.device_get(trained.inference.encode(trained.variables, images))]
+  decoded = jax.device_get(trained.inference.decode(trained.variables, latents))
   pixels = images[:, None] / 255
   return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
