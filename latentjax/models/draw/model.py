@@ -1,0 +1,149 @@
+"""DRAW: a recurrent encoder and decoder that refine a canvas over T steps (Gregor et al. 2015, arXiv:1502.04623).
+
+Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from latentjax.models.distributions import bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.draw import fast
+from latentjax.models.draw.attention import Window
+from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention, Weights
+from latentjax.models.draw.plan import Plan, choose_plan
+from latentjax.models.draw.step import Inferred, State, generate_step, infer_step, initial_state
+from latentjax.models.linear import init_linear
+from latentjax.models.lstm import LSTMState, init_lstm
+from latentjax.models.terms import Terms
+
+pixel_mean = nn.sigmoid  # by the canvas
+
+
+@struct.dataclass
+class Drawing:
+  """A drawing step by step, for pictures.
+
+  Attributes:
+    canvases: [T, B, H, W, C] pixel probabilities after each step.
+    read, write: windows with fields [T, B]; None without attention, and `read` None when nothing was read.
+  """
+
+  canvases: jax.Array
+  read: Window | None
+  write: Window | None
+
+
+class DRAW(nn.Module):
+  """Hierarchy in time: T latents, each conditioned on what the canvas still lacks.
+
+  Attributes:
+    image_shape: (H, W, C).
+    attention: "none" or "filterbank".
+    num_steps: T. hidden_dim: U of both LSTMs. latent_dim: Z of every step.
+    read_size, write_size: N of the two windows (filterbank only).
+    layer_norm: normalise the LSTMs.
+    init_scale: standard deviation of the initial weights.
+    variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
+      unit variance and a grid over the whole image.
+    unroll, weight_gradients, remat: what of the `Plan` a config says, see `choose_plan`; they change speed and memory
+      and nothing else.
+    plan: in place of the one that these three and the backend choose.
+  """
+
+  image_shape: tuple[int, int, int]
+  attention: str = "filterbank"
+  num_steps: int = 10
+  hidden_dim: int = 256
+  latent_dim: int = 32
+  read_size: int = 12
+  write_size: int = 12
+  layer_norm: bool = False
+  init_scale: float = 0.05
+  variance_bias: float = 0.0
+  stride_bias: float = 0.0
+  unroll: int = 0
+  weight_gradients: str = "auto"
+  remat: str = "none"
+  plan: Plan | None = None
+
+  def setup(self):
+    self.weights = self.param("weights", self.init_weights)
+
+  @property
+  def heads(self) -> Heads:
+    if self.attention == "none":
+      return NoAttention(self.image_shape)
+    sizes, biases = (self.read_size, self.write_size), (self.variance_bias, self.stride_bias)
+    return FilterbankAttention(self.image_shape, *sizes, *biases)
+
+  def init_weights(self, key: jax.Array) -> Weights:
+    """All weights of the recurrence as one pytree, initial states among them."""
+    units, latents, heads = self.hidden_dim, self.latent_dim, self.heads
+    heads_key, encoder_key, posterior_key, decoder_key = jax.random.split(key, 4)
+    kernel_init = nn.initializers.normal(self.init_scale)
+    initial_lstm = LSTMState(hidden=jnp.zeros(units), cell=jnp.zeros(units))
+    glimpse = heads.constant_size + heads.varying_size
+    return {
+      "attention": heads.init(heads_key, kernel_init, units),
+      "encoder": init_lstm(encoder_key, kernel_init, glimpse + units, units, self.layer_norm),
+      "posterior": init_linear(posterior_key, kernel_init, units, 2 * latents),
+      "decoder": init_lstm(decoder_key, kernel_init, latents, units, self.layer_norm),
+      "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),
+    }
+
+  def plan_for(self, backend: str) -> Plan:
+    """How `__call__` computes the steps on "cpu", "gpu" or "tpu"."""
+    return self.plan or choose_plan(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
+
+  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+    """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
+    noise, plan = self.noise(key, len(images)), self.plan_for(jax.default_backend())
+    canvas, terms = fast.infer(self.heads, self.weights, images, noise, pixel_mean, latent_terms, plan)
+    kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
+    return Terms(canvas, bernoulli_log_prob(canvas, images), kl, log_pz, log_qz)
+
+  def noise(self, key: jax.Array, batch: int) -> jax.Array:
+    return jax.random.normal(key, (self.num_steps, batch, self.latent_dim))
+
+  def infer(self, images: jax.Array, noise: jax.Array) -> Inferred:
+    """All that the steps make of images [B, H, W, C] and noise [T, B, Z], with a leading axis T."""
+    step = partial(infer_step, self.heads, pixel_mean, images, self.weights)
+    return jax.lax.scan(step, initial_state(self.weights, len(images)), noise)[1]
+
+  def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
+    """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior, a new one at every step."""
+    return self.dream(key, num_samples).canvases[-1]
+
+  def dream(self, key: jax.Array, num_samples: int) -> Drawing:
+    """A drawing from the prior, every canvas and write window of it."""
+    return self.draw_latents(self.noise(key, num_samples))
+
+  def draw_latents(self, z: jax.Array) -> Drawing:
+    """What latents z [T, B, Z] draw."""
+    step = partial(generate_step, self.heads, self.weights)
+    _, (canvases, write) = jax.lax.scan(step, initial_state(self.weights, z.shape[1]), z)
+    return Drawing(pixel_mean(canvases), None, write)
+
+  def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    """T arrays [B, Z]: the posterior mean of every step, given the means of the steps before it."""
+    return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
+
+  def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] pixel probabilities for latents as `encode` gives them."""
+    return self.draw_latents(jnp.stack(latents)).canvases[-1]
+
+  def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
+    """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""
+    inferred = self.infer(images, self.noise(key, len(images)))
+    return Drawing(pixel_mean(inferred.canvas), inferred.read, inferred.write)
+
+
+def latent_terms(inferred: Inferred) -> tuple[jax.Array, ...]:
+  """KL(q || N(0, 1)), log p(z) and log q(z) of a step, each [B]; so no step has to keep q and z themselves."""
+  posterior, z = inferred.posterior, inferred.z
+  return posterior.kl_to_standard(), standard_normal_log_prob(z), posterior.log_prob(z)
