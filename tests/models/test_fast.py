@@ -131,7 +131,7 @@ def test_of_several_importance_samples(unroll):
 
 def test_with_all_of_xlas_optimisations():
   """The other tests run without most of them."""
-  command = [sys.executable, "-m", "pytest", "-n0", "-k", "by_default and window or samples and 4", __file__]
+  command = [sys.executable, "-m", "pytest", "-n0", "-k", "by_default and window", __file__]
   run = subprocess.run(
     command,
     env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
@@ -140,7 +140,7 @@ def test_with_all_of_xlas_optimisations():
     text=True,
   )
   assert run.returncode == 0, run.stdout
-  assert "3 passed" in run.stdout
+  assert "2 passed" in run.stdout
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

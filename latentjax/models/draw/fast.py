@@ -25,18 +25,20 @@ from flax import struct
 from latentjax.models.distributions import Gaussian
 from latentjax.models.draw.attention import Filterbanks
 from latentjax.models.draw.heads import Heads, Weights
+from latentjax.models.draw.layers import (
+  Layers,
+  Sizes,
+  group_by_source,
+  merge_targets,
+  split_kernels,
+  without_next_gates,
+)
 from latentjax.models.draw.layouts import LAYOUTS
 from latentjax.models.draw.plan import Plan
 from latentjax.models.draw.step import Inferred, State
-from latentjax.models.linear import Layer, from_kernel, linear, merge, output_sizes, split
-from latentjax.models.lstm import lstm_cell, product_bias
+from latentjax.models.linear import linear, split
+from latentjax.models.lstm import lstm_cell
 from latentjax.models.scan import scan_layers, take_step
-
-VECTOR = 16  # float32 numbers, 64 bytes
-Kernels = dict[str, jax.Array]
-Targets = dict[str, dict[str, Layer]]  # linear layers by source, then by target
-Layers = dict[str, Layer]  # one per source
-Sizes = dict[str, dict[str, int]]  # outputs of each
 
 
 @struct.dataclass
@@ -148,7 +150,7 @@ def regrouped_step(
 
 
 def next_carry(canvas, encoder_cell, decoder_cell, of_encoder, of_decoder, reading) -> Carry:
-  """The carry of what the hidden states say to their targets, by name."""
+  """The carry, of what the products with both hidden states add to their targets, by name."""
   return Carry(
     canvas=canvas,
     encoder_cell=encoder_cell,
@@ -167,40 +169,3 @@ def initial_carry(heads: Heads, initial: State, layers: Layers, sizes: Sizes, ca
   cells = initial.encoder.cell[None], initial.decoder.cell[None]
   carry = next_carry(initial.canvas.reshape(1, *canvas_shape[1:]), *cells, of_encoder, of_decoder, reading)
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (canvas_shape[0], *x.shape[1:])), carry)
-
-
-def split_kernels(heads: Heads, weights: Weights) -> tuple[Kernels, Kernels]:
-  """The kernels of encoder and decoder by what they multiply."""
-  units, latents = weights["initial"].decoder.hidden.size, weights["posterior"]["bias"].size // 2
-  rows = {"constant": heads.constant_size, "glimpse": heads.varying_size, "h_dec": units, "h_enc": units}
-  to_encoder = split(weights["encoder"]["kernel"], rows, axis=0)
-  return to_encoder, split(weights["decoder"]["kernel"], {"z": latents, "h_dec": units}, axis=0)
-
-
-def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels) -> Targets:
-  """Every linear layer of a step by what it multiplies and what its product adds to."""
-  outputs = dict(weights["attention"])
-  padding = -sum(output_sizes(outputs).values()) % VECTOR
-  if padding:  # so that rows, and the outputs that follow, begin at whole vectors
-    outputs["padding"] = from_kernel(jnp.zeros((len(to_decoder["h_dec"]), padding)))
-  return {
-    "glimpse": {"encoder": {"kernel": to_encoder["glimpse"], "bias": product_bias(weights["encoder"])}},
-    "z": {"decoder": {"kernel": to_decoder["z"], "bias": product_bias(weights["decoder"])}},
-    "h_enc": {"posterior": weights["posterior"], "encoder": from_kernel(to_encoder["h_enc"])},
-    "h_dec": {**outputs, "encoder": from_kernel(to_encoder["h_dec"]), "decoder": from_kernel(to_decoder["h_dec"])},
-  }
-
-
-def without_next_gates(targets: Targets) -> Targets:
-  """Without what hidden states add to the gates of a next step."""
-  next_gates = {"h_enc": ("encoder",), "h_dec": ("encoder", "decoder")}
-  return {
-    source: {target: layer for target, layer in layers.items() if target not in next_gates.get(source, ())}
-    for source, layers in targets.items()
-  }
-
-
-def merge_targets(targets: Targets) -> tuple[Layers, Sizes]:
-  """One layer per source, and how its outputs divide into targets."""
-  layers = {source: merge(each) for source, each in targets.items()}
-  return layers, {source: output_sizes(each) for source, each in targets.items()}

@@ -47,7 +47,8 @@ class Plan:
 def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> Plan:
   """The plan for a backend: on a CPU arithmetic and memory cost most, elsewhere launches.
 
-  What saves memory by computing again goes with none of the two that cost memory for speed.
+  What saves memory by computing again goes with none of the two that cost memory for speed; and where the steps are a
+  loop, the last of them is made outside of it.
 
   Args:
     unroll: of the config; 0 chooses by backend.
@@ -64,5 +65,5 @@ def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, 
     remat=remat,
     attention_layout="separate" if on_cpu else "joint",
     flat_canvas=on_cpu,
-    peel_last=on_cpu,
+    peel_last=not keep_all,
   )
