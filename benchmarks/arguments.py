@@ -1,4 +1,4 @@
-"""What the commands of this directory are told: configs by name, draw:base for the variant `base` of configs/draw.py,
+"""What the commands of this directory take: configs by name, draw:base for the variant `base` of configs/draw.py,
 counts, changes to a plan, and files to write."""
 
 import argparse
