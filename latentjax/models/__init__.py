@@ -4,6 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from latentjax.config import FREE
 from latentjax.errors import UsageError
 from latentjax.models.draw import DRAW
 from latentjax.models.ladder_vae import LadderVAE
@@ -23,13 +24,16 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
     config: `name`, and a value for every field of that model.
 
   Raises:
-    UsageError: a value is none of this model's, or a glimpse is larger than the image.
+    UsageError: a value is none of this model's or missing, or a glimpse is larger than the image.
   """
   fields = config.to_dict()
   name = fields.pop("name")
-  foreign = fields.keys() - {field.name for field in dataclasses.fields(MODELS[name])}
-  if foreign:
-    raise UsageError(f"{name} has no model.{min(foreign)}: start from --config=configs/{name}.py")
+  own = {field.name for field in dataclasses.fields(MODELS[name])} - {"image_shape", "parent", "name"}
+  if fields.keys() - own:
+    raise UsageError(f"{name} has no model.{min(fields.keys() - own)}: start from --config=configs/{name}.py")
+  absent = [key for key in sorted(own - fields.keys()) if f"model.{key}" not in FREE]
+  if absent:  # a default would be filled in where a person has lost a line
+    raise UsageError(f"{name} needs model.{absent[0]}, which the config has not: see configs/{name}.py")
   for key in ("read_size", "write_size"):
     if fields.get("attention") == "filterbank" and fields[key] > min(image_shape[:2]):
       height, width, _ = image_shape
