@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +119,20 @@ def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
   sections = {key.rpartition(".")[0] for key in known}
   for key in keys:
     if key not in known and key not in sections:
-      same_leaf = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
-      slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
-      near = slips or same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-      return f"unknown config key {key!r}: the nearest is {near[0]!r}; --mode=show prints all of them"
+      return f"unknown config key {key!r}: the nearest is {nearest(key, known)!r}; --help prints all of them"
   return None
 
 
-def differences(saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = ()) -> list[str]:
-  """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from the keys to ignore."""
+def differences(
+  saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = (), free: tuple[str, ...] = FREE
+) -> list[str]:
+  """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from the keys to ignore.
+
+  Args:
+    free: keys and sections that make no other experiment; none of them, and all differences are told.
+  """
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
-  keys = [key for key in {**before, **after} if not key.startswith((*FREE, *ignore))]
+  keys = [key for key in {**before, **after} if not key.startswith((*free, *ignore))]
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
     for key in keys
@@ -163,9 +166,74 @@ def read(path: Path) -> ConfigDict:
     tree = json.loads(path.read_text(), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name != ORIGINS})
     check(config)
-    missing = [key for key in RULES if not key.startswith("model.") and key not in flatten(config.to_dict())]
-    if missing:
-      raise UsageError(f"it has no {missing[0]}")
+    require_complete(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
     raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
+
+
+# What keys are called elsewhere; those with the same last part need no entry.
+SYNONYMS = {
+  "seed": ("random_seed", "rng", "rng_seed"),
+  "precision": ("dtype", "matmul_precision"),
+  "data.name": ("dataset", "data"),
+  "data.binarization": ("binarize", "binarisation", "binary"),
+  "model.name": ("model", "arch", "architecture"),
+  "model.num_steps": ("t", "steps", "timesteps", "time_steps", "glimpses", "num_glimpses", "seq_len"),
+  "model.read_size": ("n", "read", "read_n"),
+  "model.write_size": ("write", "write_n"),
+  "model.hidden_dim": ("h", "h_dim", "hidden", "hidden_size", "enc_size", "dec_size", "lstm_size"),
+  "model.hidden_dims": ("h", "h_dim", "hidden", "hidden_sizes", "widths"),
+  "model.latent_dim": ("z", "z_dim", "z_size", "latent", "latent_size", "latents"),
+  "model.latent_dims": ("z", "z_dim", "z_size", "latent", "latent_sizes", "latents"),
+  "train.batch_size": ("bs", "batch", "minibatch", "batchsize"),
+  "train.epochs": ("num_epochs", "n_epochs", "max_epochs", "epoch"),
+  "train.learning_rate": ("lr", "rate", "step_size", "eta"),
+  "train.schedule": ("lr_schedule", "scheduler", "decay"),
+  "train.adam_b1": ("b1", "beta1", "momentum"),
+  "train.clip_norm": ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
+  "train.ema_decay": ("ema", "polyak"),
+  "train.beta": ("kl_weight", "beta_vae"),
+  "train.kl_warmup_epochs": ("warmup", "warmup_epochs", "kl_warmup", "annealing"),
+  "train.importance_samples": ("iwae", "num_importance_samples", "importance"),
+  "train.num_seeds": ("seeds", "n_seeds"),
+  "eval.nll_samples": ("k", "iwae_samples", "is_samples", "num_samples"),
+  "eval.num_examples": ("max_examples", "limit"),
+}
+
+
+def nearest(key: str, known: Sequence[str]) -> str:
+  """The known key that is most likely meant: by a slip of the hand, by its last part, by its meaning, by its letters."""
+  leaf = key.rpartition(".")[2].lower()
+  slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
+  same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
+  meant = [other for other in known if leaf in SYNONYMS.get(other, ())]
+  ranked = sorted([*same_leaf, *meant], key=lambda other: not other.startswith("train."))
+  leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+  spelt = [leaves[other] for other in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)]
+  return [*slips, *ranked, *spelt, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
+
+
+def require_complete(config: ConfigDict) -> None:
+  """Raises UsageError if a key outside `model` is missing, which every mode takes for granted."""
+  keys = flatten(config.to_dict())
+  for key in ("data.name", "compile_cache", "model.name", *RULES):
+    if key not in keys and (key == "model.name" or not key.startswith("model.")):
+      raise UsageError(f"it has no {key}")
+
+
+def described(config: ConfigDict, meanings: Mapping[str, str]) -> list[str]:
+  """A line for every key: its value, what may stand there, and what it means.
+
+  Args:
+    meanings: what the config files say of keys.
+  """
+  lines = []
+  for key, value in flatten(config.to_dict()).items():
+    allowed, meaning = RULES[key][0] if key in RULES else "", meanings.get(key, "")
+    choices = allowed.removeprefix("one of ").replace(", ", " | ") if allowed.startswith("one of ") else allowed
+    meaning = meaning.removeprefix(choices).lstrip(":, ")
+    said = "; ".join(part for part in (choices, meaning) if part)
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    lines.append(f"  {f'{key}={shown}':<36}  {said}")
+  return lines
