@@ -1,6 +1,6 @@
 """Where the command line begins: main.py, `python -m latentjax`, and `latentjax` where the package is installed.
 
-What is imported here takes milliseconds, so that Ctrl-C ends the seconds after it, when all else is imported, in a line.
+What is imported here takes milliseconds, so that Ctrl-C ends the seconds after it, when all else is, in one line.
 """
 
 import os

@@ -203,7 +203,7 @@ SYNONYMS = {
 
 
 def nearest(key: str, known: Sequence[str]) -> str:
-  """The known key that is most likely meant: by a slip of the hand, by its last part, by its meaning, by its letters."""
+  """The known key that is most likely meant: by a slip, by its last part, by its meaning, by its letters."""
   leaf = key.rpartition(".")[2].lower()
   slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
   same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]

@@ -73,7 +73,7 @@ def test_each_wing_keeps_its_tools(path):
 
 
 def test_the_command_line_begins_light():
-  """Signals are taken, and standard streams mended, before anything that takes time to import; JAX comes after flags."""
+  """Signals are taken and streams mended before anything slow is imported; JAX comes after flags."""
   heavy = "import sys, latentjax.__main__; print(sorted({'absl', 'jax', 'numpy', 'rich'} & sys.modules.keys()))"
   later = "import sys, latentjax.command_line; print(sorted({'jax', 'flax', 'matplotlib'} & sys.modules.keys()))"
   for code in (heavy, later):
