@@ -88,7 +88,7 @@ def compile_for_h100(config, batch_size: int) -> str:
 
   from latentjax import models
   from latentjax.experiment import create_keys
-  from latentjax.training.step import create_steps
+  from latentjax.training.compiled import create_steps
 
   topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
   whole = NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())

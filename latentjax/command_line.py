@@ -24,7 +24,7 @@ from latentjax import config as configs
 from latentjax import config_file
 from latentjax.config_file import Chosen
 from latentjax.console import console
-from latentjax.data.sources import cache_dir
+from latentjax.data.cache import cache_dir
 from latentjax.errors import RunError, Stopped, UsageError, explained, last_line
 from latentjax.interruption import stop_at_once
 from latentjax.workdir import place, record

@@ -25,7 +25,9 @@ FREE = (
   "benchmark",
 )
 
-ORIGINS = "run"  # what else config.json says: under which command, code, libraries and data the run was trained
+# What else config.json says: the format of the workdir's files, the images' (H, W, C), and of every command that
+# trained there the code, libraries and data.
+RECORDED = ("format", "image_shape", "run")
 
 Rule = tuple[str, Callable[[Any], bool]]
 
@@ -153,7 +155,7 @@ def to_json(config: ConfigDict) -> str:
 
 
 def read(path: Path) -> ConfigDict:
-  """The config in a config.json, without its origins; lists come back as the tuples they were.
+  """The config in a config.json, without what else it says; lists come back as the tuples they were.
 
   Raises:
     RunError: the file cannot be read or is no config.
@@ -164,7 +166,7 @@ def read(path: Path) -> ConfigDict:
 
   try:
     tree = json.loads(path.read_text(), object_hook=with_tuples)
-    config = ConfigDict({name: value for name, value in tree.items() if name != ORIGINS})
+    config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
     check(config)
     require_complete(config)
     return config

@@ -1,4 +1,4 @@
-"""What a config describes, made: its data, its model, its compiled steps and its random streams."""
+"""What a config describes, made: its data, its model, its compiled functions and its random streams."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from latentjax.data.disk import DiskImages
 from latentjax.data.feed import Feed, create_feed
 from latentjax.errors import UsageError
 from latentjax.mesh import create_mesh
-from latentjax.training.step import Steps, create_steps
+from latentjax.training.compiled import Inference, Steps, create_inference, create_steps
 
 
 class Keys(NamedTuple):
@@ -26,17 +26,18 @@ class Keys(NamedTuple):
   evaluate: jax.Array
   sample: jax.Array
   likelihood: jax.Array
-  collect: jax.Array
+  statistics: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """Everything a mode needs; see `create`."""
+  """Everything that training and evaluation need; see `create`."""
 
   config: ConfigDict
   data: dataset.Dataset
   model: models.Model
   mesh: Mesh | None
+  inference: Inference
   steps: Steps
   keys: Keys
 
@@ -51,23 +52,17 @@ class Experiment:
     placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
     return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
 
-  def alone(self) -> "Experiment":
-    """The same on one device of this process: for what is too little to divide, or done in one process only."""
-    if self.mesh is None:
-      return self
-    return dataclasses.replace(self, mesh=None, steps=create_steps(self.config, self.model, len(self.data.train)))
-
   def by_seed(self) -> list["Experiment"]:
     """The single runs that this one amounts to, one of each seed; they share what they compile."""
-    num_seeds = self.config.train.num_seeds
-    if num_seeds == 1:
+    if self.config.train.num_seeds == 1:
       return [self]
-    configs = [self.config.copy_and_resolve_references() for _ in range(num_seeds)]
-    for index, config in enumerate(configs):
-      config.seed += index
-      config.train.num_seeds = 1
+    configs = [config_of_seed(self.config, index) for index in range(self.config.train.num_seeds)]
+    inference = create_inference(configs[0], self.model, self.mesh)
     steps = create_steps(configs[0], self.model, len(self.data.train), self.mesh)
-    return [Experiment(config, self.data, self.model, self.mesh, steps, create_keys(config)) for config in configs]
+    return [
+      dataclasses.replace(self, config=config, inference=inference, steps=steps, keys=create_keys(config))
+      for config in configs
+    ]
 
 
 def create(config: ConfigDict) -> Experiment:
@@ -87,8 +82,23 @@ def create(config: ConfigDict) -> Experiment:
     )
   model = models.create(config.model, data.image_shape)
   mesh = create_mesh()
-  steps = create_steps(config, model, len(data.train), mesh)
-  return Experiment(config, data, model, mesh, steps, create_keys(config))
+  return Experiment(
+    config=config,
+    data=data,
+    model=model,
+    mesh=mesh,
+    inference=create_inference(config, model, mesh),
+    steps=create_steps(config, model, len(data.train), mesh),
+    keys=create_keys(config),
+  )
+
+
+def config_of_seed(config: ConfigDict, index: int) -> ConfigDict:
+  """The config of the single run that a run of several seeds amounts to for one of them."""
+  config = config.copy_and_resolve_references()
+  config.seed += index
+  config.train.num_seeds = 1
+  return config
 
 
 def create_keys(config: ConfigDict) -> Keys:

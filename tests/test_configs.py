@@ -10,7 +10,7 @@ import pytest
 from latentjax import config as configs
 from latentjax import models
 from latentjax.errors import RunError, UsageError
-from latentjax.training.step import create_steps
+from latentjax.training.compiled import create_steps
 
 VARIANTS = [
   ("draw", "demo"),

@@ -22,11 +22,27 @@ MAY_IMPORT = {
   "latentjax/models": ("latentjax.models", *GROUND),
   "latentjax/training": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
   "latentjax/experiment.py": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
-  "latentjax/epoch.py": (
+  "latentjax/trained.py": (
+    "latentjax.experiment",
+    "latentjax.training",
+    "latentjax.models",
+    "latentjax.workdir",
+    *GROUND,
+  ),
+  "latentjax/best.py": (
+    "latentjax.trained",
+    "latentjax.experiment",
+    "latentjax.training",
+    "latentjax.models",
+    "latentjax.workdir",
+    *GROUND,
+  ),
+  "latentjax/loop.py": (
     "latentjax.experiment",
     "latentjax.training",
     "latentjax.data",
     "latentjax.workdir",
+    "latentjax.interruption",
     *GROUND,
   ),
   "latentjax/modes": ("latentjax",),

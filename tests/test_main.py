@@ -144,10 +144,10 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path
   assert (workdir / "samples.png").read_bytes() != (trained / "samples.png").read_bytes()
 
 
-def test_going_on_equals_never_having_stopped(tiny_cache, tmp_path):
+def test_resuming_equals_never_having_stopped(tiny_cache, tmp_path):
   """Also after what SIGKILL leaves between the log and the checkpoint, and with the images elsewhere.
 
-  The ladder has the most to carry over: running statistics, collected again before numbers and pictures.
+  The ladder has the most to carry over: running statistics, recomputed before numbers and pictures.
   """
   whole, halves = tmp_path / "whole", tmp_path / "halves"
   ok(tiny_cache, f"--workdir={whole}", *TINY_LADDER, "--config.train.epochs=2")
@@ -156,7 +156,7 @@ def test_going_on_equals_never_having_stopped(tiny_cache, tmp_path):
   line = json.loads(log.read_text())
   log.write_text(log.read_text() + json.dumps(line | {"epoch": 2, "step": 0}) + '\n{"step": 1')
   more = ["--config.train.epochs=2", "--config.data.placement=host"]
-  assert "going on after epoch 1" in ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, *more)
+  assert "resuming after epoch 1" in ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, *more)
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)
   assert len(numbers(whole)["test"]["kl_per_group"]) == 2

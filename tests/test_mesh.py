@@ -19,24 +19,24 @@ from latentjax import models
 from latentjax.data.feed import create_feed
 from latentjax.mesh import create_mesh
 from latentjax.modes import benchmark
-from latentjax.training import step
+from latentjax.training import compiled, step
 
 step.create_optimizer = lambda config, schedule: optax.sgd(1e-2)
 images = np.random.default_rng(0).integers(0, 256, (40, 7, 6, 1), np.uint8)
 mesh = create_mesh()
 
 def create(config, mesh):
-  return step.create_steps(config, models.create(config.model, images.shape[1:]), len(images), mesh)
+  return compiled.create_steps(config, models.create(config.model, images.shape[1:]), len(images), mesh)
 
 def train(config, begun, mesh, placement="device"):
   steps, key = create(config, mesh), jax.random.key(2)
   call = next(create_feed(placement, images, 16, 2, mesh).calls(steps.order(jax.random.key(1), 0), 0))
-  compiled = steps.train.lower(begun, call.images, call.order, key, jnp.int32(2)).compile()
-  state, metrics = jax.device_get(compiled(begun, call.images, call.order, key, jnp.int32(call.count)))
-  program = compiled.as_text()
+  program = steps.train.lower(begun, call.images, call.order, key, jnp.int32(2)).compile()
+  state, metrics = jax.device_get(program(begun, call.images, call.order, key, jnp.int32(call.count)))
+  text = program.as_text()
   cost = {
-    "flops": compiled.cost_analysis()["flops"],
-    "gathers": sum(program.count(f" {name}(") for name in ("all-gather", "all-to-all", "collective-permute")),
+    "flops": program.cost_analysis()["flops"],
+    "gathers": sum(text.count(f" {name}(") for name in ("all-gather", "all-to-all", "collective-permute")),
   }
   change = jax.tree.map(np.subtract, state.params, begun.params)
   return {"change": change, "stats": state.stats, "loss": metrics.loss}, cost
@@ -58,15 +58,16 @@ for name, changes in json.loads(sys.argv[1]).items():
 fed, cost = train(config, begun, mesh, "host")
 print(cost["gathers"] == 0 and all(jax.tree.leaves(jax.tree.map(np.array_equal, together, fed))))
 
-weigh, keys = create(config, mesh).weigh, jax.random.split(jax.random.key(3), 3)
+model, keys = models.create(config.model, images.shape[1:]), jax.random.split(jax.random.key(3), 3)
+log_weights = compiled.create_inference(config, model, mesh).log_weights
 costs = [
-  weigh.lower(begun.variables, images[:count], keys).compile().cost_analysis()
+  log_weights.lower(begun.variables, images[:count], keys).compile().cost_analysis()
   for count in (8, 1)
 ]
 print(costs[0]["flops"] / costs[1]["flops"])
 
 config.benchmark.phase = "eval"
-workload = benchmark.create_workload(config, models.create(config.model, images.shape[1:]), images, 16, mesh)
+workload = benchmark.create_workload(config, model, images, 16, mesh)
 workload.call(1)
 print(workload.devices * workload.compiled.cost_analysis()["flops"] / workload.flops)
 """

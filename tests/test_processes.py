@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from latentjax import config as configs
-from latentjax.modes import evaluate, train
+from latentjax import experiment as experiments
+from latentjax.modes import train
 from latentjax.workdir.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +74,7 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
   for one, other in zip(lines(alone), lines(together), strict=True):
     for split in ("train", "validation"):
       assert other[split] == pytest.approx(one[split], rel=1e-4, abs=1e-3)
-  experiment = evaluate.reopen(config, alone)
+  experiment = experiments.create(config)
   like = experiment.steps.init(experiment.keys.init)
   states = [
     Checkpoints(workdir / "checkpoints", read_only=True).restore(3 * config.train.epochs, like)

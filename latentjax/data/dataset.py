@@ -5,12 +5,16 @@ Shapes: M images in a split, H W C image.
 
 import dataclasses
 import hashlib
+import math
 
 import numpy as np
+import psutil
 
 from latentjax import processes
-from latentjax.data.disk import DiskImages
-from latentjax.data.sources import Splits, open_splits, read_splits, too_large
+from latentjax.data import cache, sources
+from latentjax.data.cache import cached
+from latentjax.data.disk import DiskImages, Splits
+from latentjax.data.sources import Source
 from latentjax.errors import UsageError
 
 HELD_OUT = 10_000  # images of train that become a split which a set lacks
@@ -23,7 +27,7 @@ class Dataset:
 
   Attributes:
     train: grey if binarization is "dynamic": every batch is drawn anew. May be on disk.
-    validation, test: black and white unless binarization is "none".
+    validation, test: binary unless binarization is "none".
     binarization: "dynamic", "static" or "none".
   """
 
@@ -45,6 +49,13 @@ class Dataset:
       total.update(bytes(images) if isinstance(images, DiskImages) else np.ascontiguousarray(images))
     return total.hexdigest()
 
+  def mean_pixels(self) -> np.ndarray:
+    """[H, W, C] float32 mean of the training images in [0, 1]; of those on disk of 10,000, evenly spaced."""
+    images = self.train
+    if isinstance(images, DiskImages):
+      images = images[np.linspace(0, len(images) - 1, min(HELD_OUT, len(images))).astype(int)]
+    return (images.mean(0, dtype=np.float64) / 255).astype(np.float32)
+
   def first(self, count: int | None) -> np.ndarray:
     """The first `count` training images; None means all, or as many as are held out where they are on disk."""
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
@@ -53,23 +64,50 @@ class Dataset:
 def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
   """A set by name, split and binarised.
 
-  Validation and test are binarised once, with a fixed seed; "static" does the same to train.
+  Validation and test are binarised once, with a fixed seed; "static" does the same to train. The first call decodes the
+  set and keeps the result in `cache_dir()`; later ones read that file alone.
 
   Args:
-    name: as `read_splits` takes it.
+    name: as `sources.choose` takes it.
     binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
-    placement: "disk" leaves train there; "auto" does so if it is not decoded yet and takes more than half of the host's
-      free memory.
+    placement: "disk" leaves train there, and keeps nothing; "auto" does so if it is not decoded yet and takes more than
+      half of the host's free memory.
 
   Raises:
-    UsageError, RunError: as `read_splits` does.
+    UsageError: no such set, or not a set of equally large images.
+    RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
-  on_disk = placement == "disk" or (placement == "auto" and processes.once(lambda: too_large(name)))
-  splits = hold_out(open_splits(name) if on_disk else read_splits(name))
+  source = sources.choose(name)
+  on_disk = placement == "disk" or (placement == "auto" and processes.once(lambda: too_large(source)))
+  splits = hold_out(source.open() if on_disk else read_splits(source))
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:
     splits[split] = binarize_once(splits[split], split)
   return Dataset(**splits, binarization=binarization)
+
+
+def prepared(name: str) -> bool:
+  """Whether a set can be loaded at once, without a download; raises as `load` does."""
+  return cached(name).exists() or sources.choose(name).prepared
+
+
+def read_splits(source: Source) -> Splits:
+  """Every split of a source, from the cache if it is there."""
+  splits = cache.read(source.name)
+  if splits is None:
+    splits = source.read()
+    cache.write(source.name, splits)
+  return splits
+
+
+def too_large(source: Source) -> bool:
+  """Whether the decoded training images would take more than half of the host's free memory."""
+  return not cached(source.name).exists() and source.num_train * math.prod(source.image_shape) > free_memory() / 2
+
+
+def free_memory() -> int:
+  """Bytes that the host could still give."""
+  return psutil.virtual_memory().available
 
 
 def hold_out(splits: Splits) -> Splits:
@@ -101,7 +139,7 @@ def binarize_once(images: np.ndarray | DiskImages, split: str) -> np.ndarray | D
     UsageError: the images are on disk, and grey.
   """
   if isinstance(images, DiskImages):
-    if not images.black_and_white:
+    if not images.binary:
       raise UsageError("data.binarization = static draws all images once, so they cannot stay on disk: take dynamic")
     return images
   generator = np.random.default_rng([PROTOCOL_SEED, *split.encode()])

@@ -1,6 +1,5 @@
 """Training images that TFDS reads from disk a batch at a time: for sets that the host's memory does not hold."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,7 +47,7 @@ class DiskImages:
     return DiskImages(self._source, self.shape[1:], self.name, self._factor, self._rows[rows])
 
   @property
-  def black_and_white(self) -> bool:
+  def binary(self) -> bool:
     """Whether the set has only pixels 0 and 1."""
     return self._factor == 255
 
@@ -57,6 +56,4 @@ class DiskImages:
     return self.name.encode() + self._rows.tobytes()
 
 
-def free_memory() -> int:
-  """Bytes that the host could still give."""
-  return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+Splits = dict[str, np.ndarray | DiskImages]  # uint8 images [M, H, W, C] of each split

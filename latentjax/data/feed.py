@@ -19,7 +19,7 @@ from latentjax.mesh import DATA, sharding
 
 
 class Call(NamedTuple):
-  """What one call of `steps.train` or `steps.collect` works on.
+  """What one call of `steps.train` or `steps.add_batch_statistics` works on.
 
   Attributes:
     count: its steps, at most S.

@@ -23,8 +23,8 @@ from latentjax.console import console
 from latentjax.data import dataset
 from latentjax.experiment import create_keys
 from latentjax.mesh import create_mesh, require_divisible, sharding
+from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.flops import create_product, matmul_flops
-from latentjax.training.step import create_steps
 from latentjax.workdir import record
 
 SHORTEST = 1.0  # seconds that one measurement should last: many steps a call, as in training
@@ -115,7 +115,7 @@ def create_workload(
     config.train.num_seeds = 1  # as --mode=sample has it
   images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
   images = jax.device_put(images, sharding(mesh))
-  steps = create_steps(config, model, len(images), mesh)
+  steps, inference = create_steps(config, model, len(images), mesh), create_inference(config, model, mesh)
   keys = create_keys(config)
   state = steps.init(keys.init)
 
@@ -136,9 +136,9 @@ def create_workload(
 
   else:
     if config.benchmark.phase == "eval":
-      function, args, dynamic = steps.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
+      function, args, dynamic = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
     else:
-      function, args, dynamic = steps.sample, (state.variables, keys.sample, batch_size), 2
+      function, args, dynamic = inference.sample, (state.variables, keys.sample, batch_size), 2
     compiled, seconds, flops = compile_ahead(function, *args)
 
     def call(count):
@@ -147,7 +147,7 @@ def create_workload(
       jax.block_until_ready(out)
 
   num_images = config.train.num_seeds * batch_size
-  return Workload(call, compiled, seconds, steps.num_devices, num_images, flops, config.train.steps_per_call)
+  return Workload(call, compiled, seconds, inference.num_devices, num_images, flops, config.train.steps_per_call)
 
 
 def measure(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:

@@ -1,105 +1,59 @@
-"""--mode=evaluate: the numbers of a workdir's best checkpoint, written to results.json."""
+"""--mode=evaluate: measures the best checkpoint of a workdir, and keeps numbers and weights."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from latentjax import best, processes
 from latentjax import experiment as experiments
-from latentjax import processes
 from latentjax.console import console, progress, results_table
-from latentjax.data.dataset import binarize_once
-from latentjax.errors import UsageError
+from latentjax.data.dataset import Dataset, binarize_once
 from latentjax.experiment import Experiment
+from latentjax.trained import Trained
 from latentjax.training import evaluation
-from latentjax.training.state import TrainState
-from latentjax.workdir import plots, record, seeds
-from latentjax.workdir.checkpoint import Checkpoints
-
-
-class Trained(NamedTuple):
-  """One seed's experiment, as if it had been trained alone, with its best state, settled."""
-
-  experiment: Experiment
-  state: TrainState
+from latentjax.training.state import num_parameters
+from latentjax.workdir import plots, record, seeds, weights
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Evaluates the best checkpoint of `workdir`.
+  """Evaluates the best checkpoint of `workdir`; the config's seed may be another, which then decides the noise here.
 
   Raises:
-    UsageError: there is none.
+    UsageError: there is none, or the workdir holds a different experiment.
     RunError: it cannot be read.
   """
-  experiment = reopen(config, workdir)
-  finish(list(restore_best(experiment, workdir)), workdir)
-
-
-def reopen(config: ConfigDict, workdir: Path) -> Experiment:
-  """The experiment that a workdir holds; only its seed may differ, which then decides the noise drawn here."""
   record.require_same(workdir, config, ignore=("seed",))
-  return experiments.create(config)
+  experiment = experiments.create(config)
+  finish(experiment, list(best.restore(experiment, workdir)), workdir)
 
 
-def restore_best(experiment: Experiment, workdir: Path) -> Iterator[Trained]:
-  """Every seed with the state of its highest validation ELBO that a workdir holds.
-
-  Raises:
-    UsageError: it holds none.
-    RunError: one cannot be read.
-  """
-  like = experiment.steps.init(experiment.keys.init)
-  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  if not checkpoints.best:
-    raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
-  return pick_best(experiment, checkpoints, like)
-
-
-def pick_best(experiment: Experiment, checkpoints: Checkpoints, like: TrainState) -> Iterator[Trained]:
-  """As `restore_best`, from checkpoints that are open and have been validated.
-
-  Args:
-    like: a state of the experiment.
-  """
-  alone = experiment.by_seed()
-  for index, (one, step) in enumerate(zip(alone, checkpoints.best, strict=True)):
-    state = checkpoints.restore(step, like)
-    yield Trained(one, settle(one, state if len(alone) == 1 else state.of_seed(index)))
-
-
-def settle(experiment: Experiment, state: TrainState) -> TrainState:
-  """The state as it is evaluated: batch-norm statistics collected again, over an epoch of training batches."""
-  if not state.stats:
-    return state
-  steps, keys = experiment.steps, experiment.keys
-  order = steps.order(keys.order, int(state.step) // experiment.steps_per_epoch)
-  first, total = 0, jax.tree.map(jnp.zeros_like, state.stats)
-  for count, images, order_of_call in experiment.feed().calls(order, first):
-    total = steps.collect(total, state, images, order_of_call, keys.collect, jnp.int32(first), jnp.int32(count))
-    first += count
-  return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
-
-
-def finish(trained: Sequence[Trained], workdir: Path) -> None:
-  """Writes results.json and groups.png, and prints the table.
+def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) -> None:
+  """Writes model.npz, results.json and groups.png, and prints the table.
 
   Args:
     trained: every seed of the run.
   """
   began = time.perf_counter()
-  experiment, state = trained[0]
-  first = record.read_config(workdir).seed  # that of `experiment` may be another, for other noise
-  results = seeds.summarise({seed: measure(*one) for seed, one in enumerate(trained, start=first)})
-  results |= {
-    "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+  first = record.read_config(workdir).seed  # that of the experiment may be another, for other noise
+  by_seed = {
+    seed: measure(one, experiment.data) | {"step": one.step, "epoch": one.step // experiment.steps_per_epoch}
+    for seed, one in enumerate(trained, start=first)
+  }
+  results = seeds.summarise(by_seed) | {
+    "parameters": num_parameters(trained[0].variables["params"]),
     "evaluate_minutes": (time.perf_counter() - began) / 60,
     "device": str(jax.devices()[0].device_kind),
   }
-  processes.once(lambda: report(experiment, results, workdir))
+
+  def write() -> None:
+    steps, variables = [one.step for one in trained], [processes.local(one.variables) for one in trained]
+    weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
+    report(experiment, results, workdir)
+
+  processes.once(write)
 
 
 def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:
@@ -117,16 +71,13 @@ def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
   console.print("NLL by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
-  for name in ("results.json", "groups.png"):
+  for name in ("results.json", "groups.png", weights.NAME):
     console.print(f"  {workdir / name}")
 
 
-def measure(experiment: Experiment, state: TrainState) -> record.Line:
-  """The bound on every split; on test also the active units and the log-likelihood. Nats per image.
-
-  `step` and `epoch` say which state was measured.
-  """
-  config, data, steps, keys = experiment.config.eval, experiment.data, experiment.steps, experiment.keys
+def measure(trained: Trained, data: Dataset) -> record.Line:
+  """The bound on every split; on test also the active units and the log-likelihood. Nats per image."""
+  config, inference, variables, keys = trained.config.eval, trained.inference, trained.variables, trained.keys
   limit = config.num_examples or None
   train = data.first(limit)
   splits = {
@@ -136,19 +87,19 @@ def measure(experiment: Experiment, state: TrainState) -> record.Line:
   }
   results = {}
   for split, images in splits.items():
-    numbers = evaluation.bound(steps, state.variables, images, keys.evaluate, config.batch_size)
+    numbers = evaluation.bound(inference, variables, images, keys.evaluate, config.batch_size)
     results[split] = {**numbers, "num_examples": len(images)}
   test = splits["test"]
-  results["test"]["active_units"] = evaluation.active_units(steps, state.variables, test, config.batch_size)
+  results["test"]["active_units"] = evaluation.active_units(inference, variables, test, config.batch_size)
   with progress() as bar:
     task = bar.add_task(f"test NLL, K = {config.nll_samples}", total=len(test) * config.nll_samples, note="samples")
     results["test"] |= evaluation.negative_log_likelihood(
-      steps,
-      state.variables,
+      inference,
+      variables,
       test,
       keys.likelihood,
       config.batch_size,
       config.nll_samples,
       report=lambda count: bar.update(task, advance=count),
     )
-  return {**results, "step": int(state.step), "epoch": int(state.step) // experiment.steps_per_epoch}
+  return results

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import processes
+from latentjax import best
 from latentjax.console import console
-from latentjax.experiment import Experiment
+from latentjax.data import dataset
+from latentjax.errors import RunError, UsageError
 from latentjax.models import DRAW, LadderVAE
 from latentjax.models.ladder_vae import standard_normals
-from latentjax.modes.evaluate import reopen, restore_best
-from latentjax.training.state import TrainState, Variables
+from latentjax.trained import Trained
 from latentjax.workdir import plots, record
 
 DRAWN = 10  # images side by side in an animation
@@ -24,54 +24,74 @@ HELD = 6  # samples to a side of a block with upper layers held
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Draws the pictures of the best checkpoint of `workdir`.
+  """Draws the pictures of the model that `workdir` holds; what shows no test images needs no data.
 
   Raises:
-    UsageError: there is none.
+    UsageError: there is no model yet, or the workdir holds a different experiment.
     RunError: it cannot be read.
   """
-  experiment, state = next(restore_best(reopen(config, workdir), workdir))
-  finish(experiment, state, workdir)
+  record.require_same(workdir, config, ignore=("seed",))
+  trained = best.open_first(config, workdir).on_one_device()
+  finish(trained, test_images(config, trained.model.image_shape), workdir)
 
 
-def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
+def test_images(config: ConfigDict, image_shape: tuple[int, int, int]) -> np.ndarray | None:
+  """The test split, or None where it cannot be had without a download, which it says."""
+  try:
+    if not dataset.prepared(config.data.name):
+      reason = "they are not prepared here"
+    else:
+      images = dataset.load(config.data.name, config.data.binarization, config.data.placement).test
+      if images.shape[1:] == image_shape:
+        return images
+      reason = "they have another size now"
+  except (RunError, UsageError) as error:
+    reason = str(error)
+  console.print(f"no test images of {config.data.name} ({reason}): only what the model draws by itself")
+  return None
+
+
+def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
   """Writes the pictures and prints their paths.
 
   All models: samples.png, reconstructions.png, interpolations.png. DRAW: drawing.gif (test images drawn again),
   dream.gif and dream.png (a drawing from the prior). Ladder VAE: layers.png (samples with upper layers held).
 
   Args:
-    experiment, state: of one seed; the state settled.
+    trained: of one seed, on one device.
+    test: [M, H, W, C] uint8; without them what shows test images is left out.
   """
-  experiment, state = experiment.alone(), processes.local(state)
-  trained = record.read_config(workdir)
-  if trained.train.num_seeds > 1:
-    console.print(f"pictures are of seed {trained.seed}, the first of {trained.train.num_seeds}")
-  model, variables, num_images = experiment.model, state.variables, experiment.config.sample.num_images
-  prior_key, posterior_key, drawing_key, dream_key, layers_key = jax.random.split(experiment.keys.sample, 5)
+  saved = record.read_config(workdir).train
+  if saved.num_seeds > 1:
+    console.print(f"pictures are of seed {record.read_config(workdir).seed}, the first of {saved.num_seeds}")
+  model, variables, num_images = trained.model, trained.variables, trained.config.sample.num_images
+  prior_key, posterior_key, drawing_key, dream_key, layers_key = jax.random.split(trained.keys.sample, 5)
   columns = math.ceil(math.sqrt(num_images))
-  test = experiment.data.test[:num_images]
 
   def save(name: str, draw: Callable, *args) -> None:
     draw(workdir / name, *args)
     console.print(f"  {workdir / name}")
 
-  samples = experiment.steps.sample(variables, prior_key, num_images)
+  samples = trained.inference.sample(variables, prior_key, num_images)
   save("samples.png", plots.save_grid, jax.device_get(samples), columns)
 
-  terms = experiment.steps.evaluate(variables, test, posterior_key)
-  save("reconstructions.png", plots.save_reconstructions, test / 255, jax.nn.sigmoid(terms.logits), columns)
+  if test is not None:
+    images = test[:num_images]
+    terms = trained.inference.evaluate(variables, images, posterior_key)
+    save("reconstructions.png", plots.save_reconstructions, images / 255, jax.nn.sigmoid(terms.logits), columns)
 
-  ends = experiment.data.test[: min(2 * ROWS, max(2, num_images))]
-  if len(ends) > 1:
-    paths = interpolate(experiment, state, ends)
-    save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
+    ends = test[: min(2 * ROWS, max(2, num_images))]
+    if len(ends) > 1:
+      paths = interpolate(trained, ends)
+      save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
 
-  if isinstance(model, DRAW):
-    images = test[:DRAWN] / 255
+  if isinstance(model, DRAW) and test is not None:
+    images = test[: min(DRAWN, num_images)] / 255
     drawing = jax.device_get(model.apply(variables, images, drawing_key, method="draw"))
     windows = drawing.write, images, drawing.read, model.write_size, model.read_size
     save("drawing.gif", plots.save_drawing, drawing.canvases, *windows)
+
+  if isinstance(model, DRAW):
     dream = jax.device_get(model.apply(variables, dream_key, DRAWN, method="dream"))
     save("dream.gif", plots.save_drawing, dream.canvases, dream.write, None, None, model.write_size)
     shown = np.unique(np.linspace(0, model.num_steps - 1, min(model.num_steps, STRIP)).round().astype(int))
@@ -79,12 +99,12 @@ def finish(experiment: Experiment, state: TrainState, workdir: Path) -> None:
     save("dream.png", plots.save_grid, strip.reshape(-1, *strip.shape[2:]), len(shown))
 
   if isinstance(model, LadderVAE):
-    blocks = hold_layers(experiment, variables, layers_key)
+    blocks = hold_layers(trained, layers_key)
     titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, len(blocks)))]
     save("layers.png", plots.save_blocks, dict(zip(titles, blocks, strict=True)))
 
 
-def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -> np.ndarray:
+def interpolate(trained: Trained, images: np.ndarray) -> np.ndarray:
   """[M // 2, STEPS + 2, H, W, C]: image 2i, the way between the latents of 2i and 2i + 1, and image 2i + 1.
 
   The way is straight in the posterior means in units of their priors, all groups of latents at once.
@@ -99,15 +119,15 @@ def interpolate(experiment: Experiment, state: TrainState, images: np.ndarray) -
     start, end = group[0::2, None], group[1::2, None]
     return ((1 - between) * start + between * end).reshape(-1, group.shape[-1])
 
-  latents = [along(group) for group in jax.device_get(experiment.steps.encode(state.variables, images))]
-  decoded = jax.device_get(experiment.steps.decode(state.variables, latents))
+  latents = [along(group) for group in jax.device_get(trained.inference.encode(trained.variables, images))]
+  decoded = jax.device_get(trained.inference.decode(trained.variables, latents))
   pixels = images[:, None] / 255
   return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
 
 
-def hold_layers(experiment: Experiment, variables: Variables, key: jax.Array) -> np.ndarray:
+def hold_layers(trained: Trained, key: jax.Array) -> np.ndarray:
   """[L, R, R, H, W, C] samples of a Ladder VAE: block 0 holds nothing; in block j a row shares its top j layers."""
-  sizes = experiment.model.latent_dims
+  sizes = trained.model.latent_dims
   free, rows = (standard_normals(half, HELD * HELD, sizes) for half in jax.random.split(key))
   latents = []
   for index, size in enumerate(sizes):
@@ -115,5 +135,5 @@ def hold_layers(experiment: Experiment, variables: Variables, key: jax.Array) ->
     shared = np.broadcast_to(shared[:, :1], own.shape)
     held = [own if index < len(sizes) - block else shared for block in range(len(sizes))]
     latents.append(np.concatenate(held).reshape(-1, size))  # [L R R, Z]
-  images = np.asarray(experiment.steps.decode(variables, latents))
+  images = np.asarray(trained.inference.decode(trained.variables, latents))
   return images.reshape(len(sizes), HELD, HELD, *images.shape[1:])

@@ -1,4 +1,4 @@
-"""--mode=sweep: one run after another, each in its own directory; the same command goes on where it stopped."""
+"""--mode=sweep: one run after another, each in its own directory; the same command resumes where it stopped."""
 
 import importlib.util
 import re

@@ -10,7 +10,7 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
-from latentjax.training.step import PRECISIONS
+from latentjax.training.compiled import PRECISIONS
 
 
 def matmul_flops(jaxpr) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import jax
+import psutil
 
 from latentjax.console import console
-import psutil
 from latentjax.errors import RunError
 from latentjax.training.flops import inner_jaxprs
 
@@ -37,12 +37,18 @@ def compile_to_fit(function: Callable, *args, num_devices: int = 1):
 
 def require(needed: int) -> None:
   """Raises RunError if a device, or the host where that is the device, has fewer bytes left."""
-  free = feed.free_memory() if jax.default_backend() != "cpu" else disk.free_memory()
+  free = free_bytes()
   if needed > free:
     raise RunError(
       f"a step needs {needed / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free: lower train.batch_size,"
       " train.num_seeds or the model's sizes; for many steps of DRAW take model.remat=sqrt"
     )
+
+
+def free_bytes() -> int:
+  """Bytes left on a device of this process; a CPU's are the host's."""
+  stats = jax.local_devices()[0].memory_stats()
+  return stats["bytes_limit"] - stats["bytes_in_use"] if stats else psutil.virtual_memory().available
 
 
 def stacked_bytes(jaxpr) -> int:

@@ -21,10 +21,19 @@ def negative_elbo(terms: Terms, beta: jax.Array, free_bits: float) -> jax.Array:
     beta: scalar weight of the KL.
     free_bits: nats of each group that cost the same whether used or not; 0 turns it off.
   """
-  kl = terms.kl.mean(0)  # [L]
+  return weighted_bound(-terms.log_px.mean(), terms.kl.mean(0), beta, free_bits)
+
+
+def weighted_bound(reconstruction, kl, beta, free_bits: float):
+  """[...] the same of means over a batch, or over a whole split; of arrays of JAX or, in their precision, of NumPy.
+
+  Args:
+    reconstruction: [...] mean of -log p(x|z).
+    kl: [..., L] mean KL of every latent group.
+  """
   if free_bits > 0:
-    kl = jnp.maximum(kl, free_bits)
-  return beta * kl.sum() - terms.log_px.mean()
+    kl = kl.clip(min=free_bits)
+  return reconstruction + beta * kl.sum(-1)
 
 
 def negative_importance_bound(terms: Terms, beta: jax.Array) -> jax.Array:

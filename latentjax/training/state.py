@@ -41,14 +41,33 @@ class TrainState:
     return jax.tree.map(lambda x: x[index], self.replace(step=None)).replace(step=self.step)
 
 
+def num_parameters(params: Params) -> int:
+  """How many numbers the weights of one seed are."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 SEED_AXES = TrainState(step=None, params=0, average=0, stats=0, opt_state=0)  # of the state of several seeds
 
 
-def create_state(model, optimizer: optax.GradientTransformation, ema_decay: float, key: jax.Array) -> TrainState:
-  """The state before the first step, with weights drawn from `key`."""
+def create_state(
+  model,
+  optimizer: optax.GradientTransformation,
+  ema_decay: float,
+  key: jax.Array,
+  mean_pixels: jax.Array | None = None,
+) -> TrainState:
+  """The state before the first step, with weights drawn from `key`.
+
+  Args:
+    model: as `models.create` returns it.
+    mean_pixels: [H, W, C] of the training images in [0, 1], at which the model starts; None leaves its weights as
+      they are drawn.
+  """
   init_key, sample_key = jax.random.split(key)
   variables = model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
   params = variables["params"]
+  if mean_pixels is not None:
+    params = model.start_at(params, mean_pixels)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,

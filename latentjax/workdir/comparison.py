@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from latentjax.workdir import record
-from latentjax.workdir.run import SPLITS, TERMS, Run
+from latentjax.workdir.checks import SPLITS, TERMS
+from latentjax.workdir.run import Run
 
 PROTOCOL = (
   "All figures are nats per image. ELBO is the true bound, with beta 1 and one sample: -(KL + reconstruction), higher"

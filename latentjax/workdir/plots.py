@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 matplotlib.use("Agg")  # draws into files, also where there is no screen
 from matplotlib import pyplot as plt
 
-TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}
+from latentjax.workdir.checks import TERMS
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 TILE = 112  # pixels on the screen that one image aims at
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too

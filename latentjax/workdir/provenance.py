@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def collect(dataset_sha256: str) -> dict[str, Any]:
+def current(dataset_sha256: str) -> dict[str, Any]:
   """What decides a run's numbers besides its config.
 
   Args:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,19 @@ from ml_collections import ConfigDict
 
 from latentjax import config as configs
 from latentjax.errors import RunError, UsageError
+from latentjax.workdir.checks import INVALID, check_line, check_results, reason
 
 Line = dict[str, Any]
 
+FORMAT = 1  # of config.json and model.npz, written into both; what came before has no number
 
-def claim(workdir: Path, config: ConfigDict, origin: Line) -> None:
-  """Makes an existing directory the home of this experiment, or goes on in it if its config and data are the same.
+
+def write_config(workdir: Path, config: ConfigDict, image_shape: tuple[int, int, int], origin: Line) -> None:
+  """Writes config.json in an existing directory, or adds to it if it is of the same experiment and data.
 
   Args:
-    origin: as `provenance.collect` returns it; config.json lists every one that differs from the one before it.
+    image_shape: (H, W, C): what a model needs to know of its data.
+    origin: as `provenance.current` returns it; config.json lists every one that differs from the one before it.
 
   Raises:
     UsageError: it holds a different experiment; nothing is changed.
@@ -34,7 +39,8 @@ def claim(workdir: Path, config: ConfigDict, origin: Line) -> None:
     )
   if origin not in origins[-1:]:
     origins.append(origin)
-  write_whole(workdir / "config.json", json.dumps(config.to_dict() | {configs.ORIGINS: origins}, indent=2) + "\n")
+  content = {"format": FORMAT, "image_shape": image_shape, **config.to_dict(), "run": origins}
+  write_whole(workdir / "config.json", json.dumps(content, indent=2) + "\n")
 
 
 def require_same(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
@@ -48,32 +54,66 @@ def require_same(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()
 
 
 def read_config(workdir: Path) -> ConfigDict:
-  """The config of a workdir that a run has claimed.
+  """The config of a run's workdir.
 
   Raises:
     UsageError: there is none.
-    RunError: it is damaged.
+    RunError: it is damaged, or of a later format.
   """
   path = workdir / "config.json"
   if not path.exists():
     raise UsageError(f"{workdir} has no config.json: give the --workdir of a run that --mode=train has started")
-  return configs.read(path)
+  read_field(workdir, "format", lambda number: require_format(path, number))
+  config = configs.read(path)
+  if "name" not in config.get("model", ()) or "name" not in config.data:
+    raise RunError(f"{path} is damaged (it has no model.name or data.name): restore it or choose another workdir")
+  return config
+
+
+def read_image_shape(workdir: Path) -> tuple[int, int, int] | None:
+  """(H, W, C) of the images that a workdir was trained on; None in one of latentjax before format 1.
+
+  Raises:
+    RunError: it is damaged.
+  """
+
+  def checked(shape):
+    if not (len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)):
+      raise ValueError
+    return tuple(shape)
+
+  return read_field(workdir, "image_shape", checked)
 
 
 def read_origins(workdir: Path) -> list[Line]:
-  """Every `provenance.collect` under which a workdir was trained, oldest first.
+  """Every `provenance.current` under which a workdir was trained, oldest first.
 
   Raises:
     RunError: they are damaged.
   """
+
+  def checked(origins):
+    if not all(isinstance(origin["dataset_sha256"], str) for origin in origins):
+      raise ValueError
+    return origins
+
+  return read_field(workdir, "run", checked) or []
+
+
+def read_field(workdir: Path, name: str, check: Callable[[Any], Any]) -> Any:
+  """What `check` makes of something in config.json that is not of the config, or None if it is not there."""
   path = workdir / "config.json"
   try:
-    origins = json.loads(path.read_text()).get(configs.ORIGINS, [])
-    if all(isinstance(origin["dataset_sha256"], str) for origin in origins):
-      return origins
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
-    pass
-  raise RunError(f"{configs.ORIGINS} in {path} is damaged: restore it, or choose another workdir")
+    tree = json.loads(path.read_text())
+    return check(tree[name]) if name in tree else None
+  except (OSError, *INVALID):
+    raise RunError(f"{name} in {path} is damaged: restore it, or choose another workdir") from None
+
+
+def require_format(path: Path, number: int) -> None:
+  """Raises RunError if a file is of a format that this version does not know."""
+  if number > FORMAT:
+    raise RunError(f"{path} is of format {number}, and this latentjax knows none after {FORMAT}: take a newer one")
 
 
 def write_results(workdir: Path, results: Line) -> None:
@@ -81,15 +121,19 @@ def write_results(workdir: Path, results: Line) -> None:
 
 
 def read_results(workdir: Path) -> Line | None:
-  """What `write_results` wrote, or None if the run has not come so far."""
+  """What `write_results` wrote, or None if the run has not come so far.
+
+  Raises:
+    RunError: it is damaged.
+  """
   path = workdir / "results.json"
   try:
     results = json.loads(path.read_text()) if path.exists() else None
     if results is not None:
-      _ = [results[key] for key in ("epochs_trained", "validation", "test")]
+      check_results(results)
     return results
-  except (ValueError, KeyError, TypeError) as error:
-    raise RunError(f"{path} is damaged ({error}): delete it, and --mode=evaluate writes it anew") from None
+  except INVALID as error:
+    raise RunError(f"{path} is damaged ({reason(error)}): delete it, and --mode=evaluate writes it anew") from None
 
 
 def read_lines(workdir: Path) -> list[Line]:
@@ -103,27 +147,18 @@ def read_lines(workdir: Path) -> list[Line]:
   lines = []
   for number, text in enumerate(texts, start=1):
     try:
-      line = json.loads(text)
-    except ValueError:
-      line = None
-    if is_line(line, number):
-      lines.append(line)
-    elif line is not None or number < len(texts):
-      raise RunError(f"line {number} of {path} is damaged: restore it, or choose another workdir")
+      lines.append(json.loads(text))
+      check_line(lines[-1], number)
+    except INVALID as error:
+      if len(lines) < number == len(texts):  # no JSON
+        break
+      raise RunError(
+        f"line {number} of {path} is damaged ({reason(error)}): restore it, or choose another workdir"
+      ) from None
   return lines
 
 
-def is_line(line: Any, epoch: int) -> bool:
-  """Whether it is what `MetricsLog.append` was given for that epoch, as far as anyone reads it."""
-  try:
-    numbers = [line["step"], line["seconds"]]
-    numbers += [line[split][name] for split in ("train", "validation") for name in ("elbo", "kl", "reconstruction")]
-    return line["epoch"] == epoch and all(isinstance(number, int | float) for number in numbers)
-  except (KeyError, TypeError):
-    return False
-
-
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
   """Writes a file whole or not at all.
 
   Raises:
@@ -131,8 +166,8 @@ def write_whole(path: Path, text: str) -> None:
   """
   unfinished = path.with_name(path.name + ".tmp")
   try:
-    with unfinished.open("w", encoding="utf-8") as file:
-      file.write(text)
+    with unfinished.open("wb") as file:
+      file.write(content.encode() if isinstance(content, str) else content)
       file.flush()
       os.fsync(file.fileno())
     unfinished.replace(path)

@@ -1,20 +1,15 @@
 """What a run has come to so far, read from its workdir's files alone; nothing is ever written there."""
 
 import dataclasses
-import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from latentjax.errors import RunError
 from latentjax.workdir import record
+from latentjax.workdir.checks import SPLITS, TERMS
 
-SPLITS = ("train", "validation", "test")
-TERMS = ("elbo", "kl", "reconstruction")
 MODELS = {
   "none": "DRAW, no attention",
   "filterbank": "DRAW, filterbank attention",
@@ -103,64 +98,7 @@ def read_run(workdir: Path, name: str) -> Run:
     RunError: one of its files is damaged.
   """
   config = record.read_config(workdir)
-  require(workdir / "config.json", lambda: (config.data.name, config.data.binarization, config.train.epochs))
-  require(workdir / "config.json", lambda: config.model.name)
-  lines = record.read_lines(workdir)
-  for line in lines:
-    require(workdir / "metrics.jsonl", lambda line=line: check_line(line))
-  results = record.read_results(workdir)
-  if results is not None:
-    require(workdir / "results.json", lambda: check_results(results))
-  return Run(printable(name), workdir, config, lines, results)
-
-
-def require(path: Path, check: Callable[[], Any]) -> None:
-  """Raises RunError about a file whose content fails a check: valid JSON that no run has written."""
-  try:
-    check()
-  except KeyError as error:
-    raise RunError(f"{path} is damaged: it has no {error.args[0]}") from None
-  except (AttributeError, TypeError, ValueError, OverflowError) as error:
-    raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-
-
-def check_line(line: Any) -> None:
-  for split in ("train", "validation"):
-    check_numbers(line[split], TERMS)
-    check_spread(line, split, TERMS)
-  check_numbers(line, ("epoch", "seconds", "images_per_second"))
-
-
-def check_results(results: Any) -> None:
-  for split in SPLITS:
-    check_numbers(results[split], TERMS)
-    check_spread(results, split, TERMS)
-  check_numbers(results, ("parameters",), ("epoch", "epochs_trained", "train_minutes"))
-  test = results["test"]
-  if "nll" in test:
-    check_numbers(test, ("nll", "nll_samples"), ("nll_stderr", "num_examples"))
-    check_spread(results, "test", ("nll",))
-  groups = test.get("kl_per_group") or []
-  active = test.get("active_units") or groups
-  if len(active) != len(groups):
-    raise ValueError("active_units and kl_per_group have different lengths")
-  for values in (groups, active, *(test.get("nll_curve") or [])):
-    check_numbers(dict(enumerate(values)), range(len(values)))
-  if any(len(point) != 2 for point in test.get("nll_curve") or []):
-    raise ValueError("nll_curve is no list of K and NLL")
-
-
-def check_spread(numbers: Mapping, split: str, keys: Iterable) -> None:
-  """As `check_numbers`, of the standard deviations that numbers of several seeds have."""
-  if "std" in numbers:
-    check_numbers(numbers["std"][split], keys)
-
-
-def check_numbers(values: Mapping, keys: Iterable, optional: Iterable = ()) -> None:
-  """Raises an error that `require` knows unless all values are finite numbers; optional ones may be None or absent."""
-  for key in [*keys, *(key for key in optional if values.get(key) is not None)]:
-    if isinstance(values[key], bool) or not math.isfinite(values[key]):
-      raise ValueError(f"{key} is {values[key]!r}")
+  return Run(printable(name), workdir, config, record.read_lines(workdir), record.read_results(workdir))
 
 
 def printable(name: str) -> str:

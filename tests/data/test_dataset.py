@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentjax.data import sources
 from latentjax.data.dataset import binarize_once, hold_out, load
 from latentjax.errors import RunError
 
@@ -46,7 +45,7 @@ def test_published_splits_stay_as_they_are():
     np.testing.assert_array_equal(images, given[split])
 
 
-def test_fixed_binarisation_is_black_and_white_and_always_the_same():
+def test_fixed_binarisation_is_binary_and_always_the_same():
   grey = np.full((4000, 2, 2, 1), 64, np.uint8)
   drawn = binarize_once(grey, "test")
   assert set(np.unique(drawn)) == {0, 255}
@@ -70,18 +69,24 @@ def test_which_splits_are_binarised(binarization, fixed):
     assert set(np.unique(images)).issubset({0, 255}) == (split in fixed)
 
 
+def test_mean_pixels_are_those_of_all_training_images():
+  data = load("tiny", "dynamic")
+  np.testing.assert_allclose(data.mean_pixels(), data.train.astype(np.float64).mean(0) / 255, rtol=1e-6)
+  assert data.mean_pixels().shape == data.image_shape
+
+
 def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   (tmp_path / "tiny.npz").write_bytes(b"PK\x03\x04 half a file")
   with pytest.raises(RunError, match=r"tiny.npz are damaged"):
-    sources.read_splits("tiny")
+    load("tiny", "dynamic")
 
 
 def test_a_pickle_in_the_cache_is_not_executed(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   np.savez(tmp_path / "tiny.npz", train=np.array([{"an": "object"}], dtype=object))
   with pytest.raises(RunError, match="damaged"):
-    sources.read_splits("tiny")
+    load("tiny", "dynamic")
 
 
 def test_a_cached_set_needs_neither_tfds_nor_tensorflow():

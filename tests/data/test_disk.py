@@ -1,12 +1,11 @@
 """Images that stay on disk are those of memory: in batches, in splits, and in what a run ends with."""
 
-import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from latentjax.data import dataset, disk, sources
+from latentjax.data import dataset
 from latentjax.data.disk import DiskImages
 from latentjax.data.feed import HostFeed, create_feed
 from latentjax.errors import UsageError
@@ -45,11 +44,11 @@ def test_an_array_that_is_read_where_it_is_asked():
 
 
 def test_pixels_0_and_1_become_0_and_255():
-  black_and_white = (IMAGES > 127).astype(np.uint8)
-  images = on_disk(black_and_white)
-  np.testing.assert_array_equal(images[:], 255 * black_and_white)
-  assert images.subset(np.arange(3)).black_and_white
-  np.testing.assert_array_equal(dataset.binarize_once(images, "train")[:], 255 * black_and_white)
+  binary = (IMAGES > 127).astype(np.uint8)
+  images = on_disk(binary)
+  np.testing.assert_array_equal(images[:], 255 * binary)
+  assert images.subset(np.arange(3)).binary
+  np.testing.assert_array_equal(dataset.binarize_once(images, "train")[:], 255 * binary)
   with pytest.raises(UsageError, match="dynamic"):
     dataset.binarize_once(on_disk(IMAGES), "train")
 
@@ -59,6 +58,14 @@ def test_the_same_images_are_held_out():
   assert isinstance(found["train"], DiskImages)
   for split, images in expected.items():
     np.testing.assert_array_equal(found[split][:], images)
+
+
+def test_mean_pixels_of_a_large_set_are_those_of_a_part_of_it(monkeypatch):
+  images = on_disk(IMAGES)
+  for most, rows in ((100, range(60)), (4, (0, 19, 39, 59))):
+    monkeypatch.setattr(dataset, "HELD_OUT", most)
+    mean = dataset.Dataset(images, IMAGES[:2], IMAGES[:2], "none").mean_pixels()
+    np.testing.assert_allclose(mean, IMAGES[list(rows)].mean(0) / 255, rtol=1e-6)
 
 
 def test_the_same_batches_are_fed():
@@ -83,13 +90,14 @@ def test_the_hash_tells_which_images_without_reading_them():
 
 @pytest.mark.parametrize(("free", "expected"), [(2 * IMAGES.nbytes, False), (2 * IMAGES.nbytes - 1, True)])
 def test_auto_leaves_the_host_half_of_its_free_memory(free, expected, monkeypatch):
-  split, feature = SimpleNamespace(num_examples=len(IMAGES)), SimpleNamespace(shape=IMAGES.shape[1:])
-  builder = SimpleNamespace(info=SimpleNamespace(splits={"train": split}, features={"image": feature}))
-  monkeypatch.setattr(sources, "find", lambda name: (None, builder))
-  monkeypatch.setattr(sources, "free_memory", lambda: free)
-  assert sources.too_large("new") is expected
-  assert math.isfinite(disk.free_memory())
-  assert not sources.too_large("tiny")  # decoded already
+  monkeypatch.setattr(dataset, "free_memory", lambda: free)
+  new, decoded = (SimpleNamespace(name=name, num_train=60, image_shape=IMAGES.shape[1:]) for name in ("new", "tiny"))
+  assert dataset.too_large(new) is expected
+  assert not dataset.too_large(decoded)
+
+
+def test_the_host_has_free_memory():
+  assert 2**20 < dataset.free_memory() < 2**50
 
 
 def test_the_demos_digits_are_no_tfds_set():

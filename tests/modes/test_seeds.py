@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_train import signal_in_call, signal_in_validation
 
-from latentjax import epoch as epochs
 from latentjax import experiment as experiments
+from latentjax import loop
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import compare, evaluate, sample, train
 from latentjax.workdir.checkpoint import Checkpoints
@@ -62,7 +62,8 @@ def compiled_once():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(experiments, "create_steps", once(experiments.create_steps))
-    patch.setattr(epochs, "compile_train", once(epochs.compile_train))
+    patch.setattr(experiments, "create_inference", once(experiments.create_inference))
+    patch.setattr(loop, "compile_train", once(loop.compile_train))
     yield
 
 
@@ -85,7 +86,7 @@ def outcome(workdir: Path) -> tuple[list[dict], dict]:
 
 
 def newest_bytes(workdir: Path) -> list[bytes]:
-  experiment = evaluate.reopen(tiny_config(), workdir)
+  experiment = experiments.create(tiny_config())
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
   state = checkpoints.restore(checkpoints.newest, experiment.steps.init(experiment.keys.init))
   return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
@@ -134,8 +135,8 @@ def test_stopping_changes_nothing(together, tmp_path, capsys):
         train.run(tiny_config(), workdir)
   train.run(tiny_config(), workdir)
   output = capsys.readouterr().out
-  assert "going on after epoch 1 and 2 steps of 4" in output
-  assert "going on after epoch 2 of 4" in output
+  assert "resuming after epoch 1 and 2 steps of 4" in output
+  assert "resuming after epoch 2 of 4" in output
   assert outcome(workdir) == outcome(together)
   assert newest_bytes(workdir) == newest_bytes(together)
 

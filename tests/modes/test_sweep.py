@@ -21,9 +21,17 @@ def pretend_to_train(config, workdir) -> None:
   workdir.mkdir(parents=True)
   (workdir / "config.json").write_text(json.dumps(config.to_dict()))
   bound = {"elbo": -100.0 - config.seed, "kl": 1.0, "reconstruction": 99.0 + config.seed}
-  line = {"step": 1, "epoch": 1, "train": bound, "validation": bound, "seconds": 60.0}
+  line = {"step": 1, "epoch": 1, "train": bound, "validation": bound, "seconds": 60.0, "images_per_second": 9.0}
   (workdir / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-  results = {"epochs_trained": 1, "epoch": 1, "train_minutes": 1.0, "validation": bound, "test": bound | {"nll": 90.0}}
+  results = {
+    "epochs_trained": 1,
+    "epoch": 1,
+    "train_minutes": 1.0,
+    "parameters": 9,
+    "train": bound,
+    "validation": bound,
+  }
+  results["test"] = bound | {"nll": 90.0, "nll_samples": 5}
   (workdir / "results.json").write_text(json.dumps(results))
   for name in ("loss.png", "samples.png", "reconstructions.png"):
     (workdir / name).touch()

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from latentjax import epoch as epochs
 from latentjax import experiment as experiments
-from latentjax.data.sources import cache_dir
+from latentjax import loop
+from latentjax.data.cache import cache_dir
 from latentjax.errors import RunError, Stopped
 from latentjax.modes import evaluate, train
 from latentjax.training.state import TrainState
@@ -49,7 +49,7 @@ def fresh_keys() -> experiments.Keys:
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
   """All runs here share one config, and so may share what is compiled: that is most of their time."""
-  create, compile_train = experiments.create, epochs.compile_train
+  create, compile_train = experiments.create, loop.compile_train
   with pytest.MonkeyPatch.context() as patch:
     made = functools.cache(lambda directory: create(tiny_config()))
     patch.setattr(experiments, "create", lambda config: dataclasses.replace(made(cache_dir()), keys=fresh_keys()))
@@ -60,7 +60,7 @@ def compiled_once():
         compiled[type(feed)] = compile_train(experiment, state, feed)
       return compiled[type(feed)]
 
-    patch.setattr(epochs, "compile_train", compile_once)
+    patch.setattr(loop, "compile_train", compile_once)
     yield
 
 
@@ -84,14 +84,14 @@ def outcome(workdir: Path) -> tuple[list[dict], dict, list[bytes]]:
 
 
 def newest_state(workdir: Path) -> TrainState:
-  experiment = evaluate.reopen(tiny_config(), workdir)
+  experiment = experiments.create(tiny_config())
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
   return checkpoints.restore(checkpoints.newest, experiment.steps.init(experiment.keys.init))
 
 
 def signal_in_call(patch: pytest.MonkeyPatch, call: int, number: int) -> None:
   """Sends this process a signal while a call of `steps.train` is under way."""
-  compile_train = epochs.compile_train
+  compile_train = loop.compile_train
 
   def compiled(*args):
     advance, calls = compile_train(*args), iter(range(1, 100))
@@ -103,18 +103,18 @@ def signal_in_call(patch: pytest.MonkeyPatch, call: int, number: int) -> None:
 
     return interrupted
 
-  patch.setattr(epochs, "compile_train", compiled)
+  patch.setattr(loop, "compile_train", compiled)
 
 
 def signal_in_validation(patch: pytest.MonkeyPatch, epoch: int, number: int) -> None:
-  validate, calls = epochs.validate, iter(range(1, 100))
+  validate, calls = loop.validate, iter(range(1, 100))
 
   def interrupted(*args):
     if next(calls) == epoch:
       os.kill(os.getpid(), number)
     return validate(*args)
 
-  patch.setattr(epochs, "validate", interrupted)
+  patch.setattr(loop, "validate", interrupted)
 
 
 def test_stopping_anywhere_changes_nothing(whole, tmp_path):
@@ -185,7 +185,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(whole, 
   capsys.readouterr()
   train.run(tiny_config(), workdir)
   said = capsys.readouterr().out
-  assert "going on after epoch 2 of 3" in said
+  assert "resuming after epoch 2 of 3" in said
   assert said.count("is damaged (") == (damage != "no folder")
   assert outcome(workdir) == outcome(whole)
 

@@ -11,7 +11,7 @@ import pytest
 from latentjax import models
 from latentjax.models import Terms
 from latentjax.training import evaluation
-from latentjax.training.step import create_steps
+from latentjax.training.compiled import create_inference, create_steps
 
 IMAGES = np.where(np.random.default_rng(0).random((7, 3, 2, 1)) < 0.4, np.uint8(255), np.uint8(0))
 BIASES = np.linspace(-1, 1, 6)
@@ -19,14 +19,14 @@ BIASES = np.linspace(-1, 1, 6)
 
 @pytest.fixture(scope="module")
 def independent():
-  """(steps, variables) of a VAE that ignores its latent, whose posterior is not its prior."""
+  """(inference, variables) of a VAE that ignores its latent, whose posterior is not its prior."""
   config = importlib.import_module("configs.vae").get_config()
   config.model.update({"hidden_dims": (4,), "latent_dim": 2})
-  steps = create_steps(config, models.create(config.model, IMAGES.shape[1:]), 200)
-  params = jax.tree.map(jnp.zeros_like, steps.init(jax.random.key(0)).params)
+  model = models.create(config.model, IMAGES.shape[1:])
+  params = jax.tree.map(jnp.zeros_like, create_steps(config, model, 200).init(jax.random.key(0)).params)
   params["pixels"]["bias"] = jnp.array(BIASES, jnp.float32)
   params["posterior"]["bias"] = jnp.array([0.3, -0.2, -0.1, 0.1])  # means, log standard deviations
-  return steps, {"params": params}
+  return create_inference(config, model), {"params": params}
 
 
 def log_likelihoods() -> np.ndarray:
@@ -63,13 +63,13 @@ def test_every_image_weighs_the_same(batch_size, num_devices):
     which = np.ravel(batch)
     return Terms(None, jnp.array(log_px[which]), jnp.array(kl[which]), None, None)
 
-  def weigh(params, batch, keys):
+  def log_weights(params, batch, keys):
     del params
     assert len(keys) == 5
     return jnp.array(weights[:, np.ravel(batch)])
 
-  steps = SimpleNamespace(evaluate=evaluate, weigh=weigh, num_devices=num_devices)
-  numbers = evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
+  inference = SimpleNamespace(evaluate=evaluate, log_weights=log_weights, num_devices=num_devices)
+  numbers = evaluation.bound(inference, None, images, jax.random.key(0), batch_size)
   assert numbers["reconstruction"] == pytest.approx(-log_px.mean(), rel=1e-5)
   assert numbers["kl_per_group"] == pytest.approx(kl.mean(0), rel=1e-5)
   assert numbers["kl"] == pytest.approx(kl.sum(1).mean(), rel=1e-5)
@@ -79,19 +79,21 @@ def test_every_image_weighs_the_same(batch_size, num_devices):
 
   first = list(keys)
   keys.clear()
-  evaluation.bound(steps, None, images, jax.random.key(0), batch_size)
+  evaluation.bound(inference, None, images, jax.random.key(0), batch_size)
   assert keys == first  # the same noise at every evaluation
 
   nll = -np.log(np.exp(weights).mean(0))
-  numbers = evaluation.negative_log_likelihood(steps, None, images, jax.random.key(0), batch_size, 5, lambda _: None)
+  numbers = evaluation.negative_log_likelihood(
+    inference, None, images, jax.random.key(0), batch_size, 5, lambda _: None
+  )
   assert numbers["nll"] == pytest.approx(nll.mean(), rel=1e-5)
   assert numbers["nll_stderr"] == pytest.approx(nll.std(ddof=1) / np.sqrt(7), rel=1e-5)
 
 
 def test_nll_approaches_the_likelihood_and_reports_every_image(independent):
   done = []
-  steps, params = independent
-  numbers = evaluation.negative_log_likelihood(steps, params, IMAGES, jax.random.key(0), 3, 4000, done.append)
+  inference, params = independent
+  numbers = evaluation.negative_log_likelihood(inference, params, IMAGES, jax.random.key(0), 3, 4000, done.append)
   assert sum(done) == 7 * 4000
   assert numbers["nll_samples"] == 4000
   assert numbers["nll"] == pytest.approx(-log_likelihoods().mean(), abs=0.02)
@@ -103,15 +105,15 @@ def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
   weights, keys = np.random.default_rng(2).normal(0, 3, (12, 4)), []
   images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
 
-  def weigh(params, batch, chunk_keys):
+  def log_weights(params, batch, chunk_keys):
     del params
     first = sum(len(seen) for seen in keys)
     keys.append(jax.random.key_data(chunk_keys).tolist())
     return jnp.array(weights[first : first + len(chunk_keys), np.ravel(batch)])
 
   monkeypatch.setattr(evaluation, "CHUNK", 5)
-  steps = SimpleNamespace(weigh=weigh, num_devices=1)
-  numbers = evaluation.negative_log_likelihood(steps, None, images, jax.random.key(0), 4, 12, lambda _: None)
+  inference = SimpleNamespace(log_weights=log_weights, num_devices=1)
+  numbers = evaluation.negative_log_likelihood(inference, None, images, jax.random.key(0), 4, 12, lambda _: None)
   assert [len(chunk) for chunk in keys] == [5, 5, 2]
   assert len({str(key) for chunk in keys for key in chunk}) == 12
   assert [k for k, _ in numbers["nll_curve"]] == [1, 10, 12]
@@ -130,10 +132,10 @@ def test_active_units_are_those_whose_means_vary(batch_size):
 
 
 def test_one_importance_sample_is_looser_than_many(independent):
-  steps, params = independent
-  many = np.tile(IMAGES, (40, 1, 1, 1))
+  inference, params = independent
+  args = inference, params, np.tile(IMAGES, (40, 1, 1, 1)), jax.random.key(1), 280
   nll = {
-    count: evaluation.negative_log_likelihood(steps, params, many, jax.random.key(1), 280, count, lambda _: None)["nll"]
+    count: evaluation.negative_log_likelihood(*args, num_samples=count, report=lambda _: None)["nll"]
     for count in (1, 20)
   }
   assert nll[1] > nll[20] + 0.02

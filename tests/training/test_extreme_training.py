@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from latentjax import models
-from latentjax.training.step import NEVER, create_steps
+from latentjax.training.compiled import create_steps
+from latentjax.training.metrics import NEVER
 
 SHAPE, COUNT = (6, 5, 1), 8
 TINY = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from latentjax import models
+from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.flops import matmul_flops
-from latentjax.training.step import create_steps
 
 BATCH = 128
 
@@ -43,10 +43,12 @@ def traced(file: str, variant: str, **changes):
   config = importlib.import_module(f"configs.{file}").get_config(variant)
   config.model.update(changes)
   config.train.batch_size = BATCH
-  steps = create_steps(config, models.create(config.model, (28, 28, 1)), BATCH)
+  model = models.create(config.model, (28, 28, 1))
+  steps, inference = create_steps(config, model, BATCH), create_inference(config, model)
   state = jax.eval_shape(steps.init, jax.random.key(0))
   images, order, key = np.zeros((BATCH, 28, 28, 1), np.uint8), np.arange(BATCH), jax.random.key(2)
-  return steps.train.trace(state, images, order, key, jnp.int32(1)), steps.evaluate.trace(state.variables, images, key)
+  train = steps.train.trace(state, images, order, key, jnp.int32(1))
+  return train, inference.evaluate.trace(state.variables, images, key)
 
 
 def test_a_vae_touches_every_weight_once():

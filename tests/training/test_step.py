@@ -9,8 +9,9 @@ import pytest
 
 from latentjax import models
 from latentjax.models import Terms
+from latentjax.training.compiled import create_inference, create_steps
+from latentjax.training.metrics import NEVER
 from latentjax.training.state import create_optimizer, learning_rate_schedule
-from latentjax.training.step import NEVER, create_steps
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 5, 4, 1), np.uint8)
 ORDER, NOISE = jax.random.key(1), jax.random.key(2)
@@ -96,7 +97,7 @@ def advance(steps, state, count, epoch=0, images=IMAGES):
   return steps.train(state, images, steps.order(ORDER, epoch), NOISE, jnp.int32(count))
 
 
-def test_going_on_is_bitwise_the_same_as_never_stopping():
+def test_resuming_is_bitwise_the_same_as_never_stopping():
   steps = vae_steps()
   whole, _ = advance(steps, steps.init(jax.random.key(0)), 7)
   half, _ = advance(steps, steps.init(jax.random.key(0)), 3)
@@ -180,11 +181,12 @@ def test_only_dynamic_binarisation_draws_pixels_anew(binarization, redrawn):
 
 def test_evaluation_takes_pixels_as_they_are():
   """The replaced project binarised its test set anew at every evaluation."""
-  steps, state = probing(data__binarization="dynamic")
+  _, state = probing(data__binarization="dynamic")
   grey = IMAGES.reshape(22, -1).sum(1) / 255
-  terms = steps.evaluate(state.variables, IMAGES, jax.random.key(0))
+  inference = create_inference(config_with(data__binarization="dynamic"), Probe())
+  terms = inference.evaluate(state.variables, IMAGES, jax.random.key(0))
   np.testing.assert_allclose(terms.log_px, -grey - 1, rtol=1e-5)
-  weights = steps.weigh(state.variables, IMAGES, jax.random.split(jax.random.key(0), 3))
+  weights = inference.log_weights(state.variables, IMAGES, jax.random.split(jax.random.key(0), 3))
   np.testing.assert_allclose(weights, np.tile(-grey - 1 - 7, (3, 1)), rtol=1e-5)
 
 
@@ -210,7 +212,7 @@ def test_diverging_names_the_first_bad_step():
   assert int(later.diverged_at) == 2
 
 
-def test_a_gradient_that_is_no_number_is_noticed_under_a_finite_loss():
+def test_a_gradient_that_is_nan_or_infinite_is_noticed_under_a_finite_loss():
   steps, state = probing(Cusp())
   _, metrics = advance(steps, state, 1)
   assert np.isfinite(metrics.loss)
@@ -242,13 +244,13 @@ def test_batch_statistics_are_averaged_over_steps(ema_decay, decay):
   assert state.variables["batch_stats"] is state.stats
 
 
-def test_collected_statistics_are_those_of_the_evaluated_weights_over_an_epoch():
+def test_recomputed_statistics_are_those_of_the_evaluated_weights_over_an_epoch():
   steps, state = probing(Normed(), data__binarization="none")
   state, _ = advance(steps, state, 3)
   order = steps.order(ORDER, 0)
   total = jax.tree.map(jnp.zeros_like, state.stats)
   for first, count in ((0, 3), (3, 1)):
-    total = steps.collect(total, state, IMAGES, order, NOISE, first, count)
+    total = steps.add_batch_statistics(total, state, IMAGES, order, NOISE, first, count)
   batches = IMAGES[np.asarray(order)][:20]  # batches of 5, the rest of an epoch is left out
   assert float(total["pixel"]) / 4 == pytest.approx(batches.mean() / 255, rel=1e-5)
   assert float(total["w"]) / 4 == pytest.approx(float(state.average["w"]), rel=1e-5)

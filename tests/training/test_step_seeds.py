@@ -10,7 +10,8 @@ import pytest
 from latentjax import models
 from latentjax.experiment import create_keys
 from latentjax.training import evaluation
-from latentjax.training.step import NEVER, Metrics, create_steps
+from latentjax.training.compiled import create_inference, create_steps
+from latentjax.training.metrics import NEVER, Metrics
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 6, 5, 1), np.uint8)
 TINY = {"hidden_dims": (6, 5), "latent_dims": (3, 2)}
@@ -24,24 +25,28 @@ def tiny_config(seed: int, num_seeds: int):
   return config
 
 
-def train(config, steps, count: int = 3):
+def compiled(config):
+  model = models.create(config.model, IMAGES.shape[1:])
+  return create_steps(config, model, len(IMAGES)), create_inference(config, model)
+
+
+def train(config, steps, inference, count: int = 3):
   """(state, metrics, validation) after some steps and one more call."""
   keys = create_keys(config)
   order = steps.order(keys.order, 0)
   state, _ = steps.train(steps.init(keys.init), IMAGES, order, keys.train, jnp.int32(count))
   state, metrics = steps.train(state, IMAGES, order, keys.train, jnp.int32(1))
-  return state, metrics, evaluation.bound(steps, state.variables, IMAGES, keys.evaluate, batch_size=8)
+  return state, metrics, evaluation.bound(inference, state.variables, IMAGES, keys.evaluate, batch_size=8)
 
 
 def test_each_seed_is_a_run_of_its_own():
   """Weights, their averages, batch statistics, Adam's moments, metrics and validation; no two seeds are alike."""
-  model = models.create(tiny_config(4, 1).model, IMAGES.shape[1:])
-  together, alone = (create_steps(tiny_config(4, num_seeds), model, len(IMAGES)) for num_seeds in (3, 1))
-  state, metrics, validation = train(tiny_config(4, 3), together)
+  together, alone = (compiled(tiny_config(4, num_seeds)) for num_seeds in (3, 1))
+  state, metrics, validation = train(tiny_config(4, 3), *together)
   assert int(state.step) == 4
   assert len(set(validation["elbo"])) == 3
   for index in range(3):
-    expected, expected_metrics, expected_validation = train(tiny_config(4 + index, 1), alone)
+    expected, expected_metrics, expected_validation = train(tiny_config(4 + index, 1), *alone)
     compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
     jax.tree.map(compare, state.of_seed(index), expected)
     for name, values in metrics.mean().items():

@@ -12,7 +12,14 @@ BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
 
 
 def line_of(epoch: int) -> dict:
-  return {"step": 10 * epoch, "epoch": epoch, "train": BOUND, "validation": BOUND, "seconds": 1.5}
+  return {
+    "step": 10 * epoch,
+    "epoch": epoch,
+    "train": BOUND,
+    "validation": BOUND,
+    "seconds": 1.5,
+    "images_per_second": 9.0,
+  }
 
 
 def events(path) -> list[Event]:
@@ -61,5 +68,6 @@ def test_tensorboard_has_every_number_and_is_told_what_is_repeated(tmp_path):
   assert (started.step, started.session_log.status) == (11, SessionLog.START)
   scalars = {value.tag: value.simple_value for value in epoch.summary.value}
   assert scalars == {f"{split}/{key}": value for split in ("train", "validation") for key, value in BOUND.items()} | {
-    "seconds": 1.5
+    "seconds": 1.5,
+    "images_per_second": 9.0,
   }

@@ -31,7 +31,7 @@ def test_commit_and_dirt_of_its_own_repository(tmp_path, monkeypatch):
 
 def test_origin_has_all_that_decides_the_numbers(monkeypatch):
   monkeypatch.setattr("sys.argv", ["main.py", "--config.model.hidden_dims=(8, 4)"])
-  origin = provenance.collect("abc")
+  origin = provenance.current("abc")
   assert origin["command"] == "main.py '--config.model.hidden_dims=(8, 4)'"
   assert origin["versions"]["jax"] == jax.__version__
   assert {"flax", "optax"} <= origin["versions"].keys()

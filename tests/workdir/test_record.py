@@ -14,26 +14,27 @@ def config():
   return importlib.import_module("configs.draw").get_config()
 
 
+SHAPE = (28, 28, 1)
 ORIGIN = {"command": "main.py", "dataset_sha256": "0"}
 
 
-def test_claim_keeps_a_different_experiment_as_it_was(tmp_path, config):
-  record.claim(tmp_path, config, ORIGIN)
+def test_writing_keeps_a_different_experiment_as_it_was(tmp_path, config):
+  record.write_config(tmp_path, config, SHAPE, ORIGIN)
   before = (tmp_path / "config.json").read_text()
   other = config.copy_and_resolve_references()
   other.model.num_steps += 1
   with pytest.raises(UsageError, match=r"model.num_steps: 10 -> 11"):
-    record.claim(tmp_path, other, ORIGIN)
+    record.write_config(tmp_path, other, SHAPE, ORIGIN)
   with pytest.raises(RunError, match="other images"):
-    record.claim(tmp_path, config, ORIGIN | {"dataset_sha256": "1"})
+    record.write_config(tmp_path, config, SHAPE, ORIGIN | {"dataset_sha256": "1"})
   assert (tmp_path / "config.json").read_text() == before
 
 
-def test_claim_takes_up_a_longer_training_and_lists_where_it_was_trained(tmp_path, config):
-  record.claim(tmp_path, config, ORIGIN)
+def test_writing_accepts_a_longer_training_and_lists_where_it_was_trained(tmp_path, config):
+  record.write_config(tmp_path, config, SHAPE, ORIGIN)
   config.train.epochs += 1
   for command in ("main.py", "main.py --config.train.epochs=25", "main.py --config.train.epochs=25"):
-    record.claim(tmp_path, config, ORIGIN | {"command": command})
+    record.write_config(tmp_path, config, SHAPE, ORIGIN | {"command": command})
   assert record.read_config(tmp_path).to_dict() == config.to_dict()
   assert [origin["command"] for origin in record.read_origins(tmp_path)] == [
     "main.py",
@@ -55,11 +56,11 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_config_is_named(tmp_path, config, damage):
-  record.claim(tmp_path, config, ORIGIN)
+  record.write_config(tmp_path, config, SHAPE, ORIGIN)
   path = tmp_path / "config.json"
   path.write_text(DAMAGED[damage](path.read_text()), errors="surrogateescape")
   with pytest.raises(RunError, match=r"config\.json is damaged") as error:
-    record.claim(tmp_path, config, ORIGIN)
+    record.write_config(tmp_path, config, SHAPE, ORIGIN)
   assert len(str(error.value).splitlines()) == 1
 
 
@@ -67,7 +68,14 @@ BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
 
 
 def line_of(epoch: int) -> dict:
-  return {"step": 10 * epoch, "epoch": epoch, "train": BOUND, "validation": BOUND, "seconds": 1.5}
+  return {
+    "step": 10 * epoch,
+    "epoch": epoch,
+    "train": BOUND,
+    "validation": BOUND,
+    "seconds": 1.5,
+    "images_per_second": 9.0,
+  }
 
 
 def test_damaged_lines_and_results_are_named(tmp_path):

@@ -1,0 +1,56 @@
+"""Decoded sets on disk: a file of arrays for each, which alone is enough to train."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from latentjax.errors import RunError
+
+
+def cache_dir() -> Path:
+  """Where decoded sets are kept: $LATENTJAX_CACHE_DIR, or `latentjax` in the user's cache directory."""
+  user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+  return Path(os.environ.get("LATENTJAX_CACHE_DIR") or Path(user_cache, "latentjax"))
+
+
+def cached(name: str) -> Path:
+  """The file that keeps a decoded set; every name has one of its own, such as imagenet_resized%2F64x64.npz."""
+  return cache_dir() / f"{quote(name, safe='')}.npz"
+
+
+def read(name: str) -> dict[str, np.ndarray] | None:
+  """The splits of a decoded set, or None if it is not decoded yet.
+
+  Raises:
+    RunError: the file is damaged.
+  """
+  path = cached(name)
+  if not path.exists():
+    return None
+  try:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+      return dict(arrays)
+  except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
+    raise RunError(f"the decoded images in {path} are damaged ({error}): delete that file and run again") from None
+
+
+def write(name: str, splits: dict[str, np.ndarray]) -> None:
+  """Writes the file whole or not at all, also when two runs do so at once.
+
+  Raises:
+    RunError: the disk refuses.
+  """
+  path = cached(name)
+  unfinished = path.with_suffix(f".{os.getpid()}.npz")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(unfinished, **splits)
+    unfinished.replace(path)
+  except OSError as error:
+    raise RunError(f"cannot keep decoded images in {path.parent} ({error}): set LATENTJAX_CACHE_DIR") from None
+  finally:
+    with suppress(OSError):
+      unfinished.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""Any set of TFDS with an 8-bit `image` of one size.
+
+TFDS is not imported before a set is asked for something, so a cached set trains without it. Array records are read
+without TensorFlow, which is imported only to prepare a set, or to read one that was prepared in another format.
+"""
+
+import difflib
+import textwrap
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from latentjax.data.cache import cache_dir
+from latentjax.data.disk import DiskImages, Splits
+from latentjax.errors import RunError, UsageError
+
+
+class TFDS:
+  """A set of TFDS by its name there: a `Source`.
+
+  Args:
+    others: names of sets that are not of TFDS, for who mistypes one.
+  """
+
+  def __init__(self, name: str, others: Sequence[str] = ()):
+    self.name, self._others = name, others
+
+  @property
+  def prepared(self) -> bool:
+    return self._found.is_prepared()
+
+  @property
+  def num_train(self) -> int:
+    splits = self._builder.info.splits
+    return splits["train"].num_examples if "train" in splits else 0
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self._builder.info.features["image"].shape
+
+  def read(self) -> Splits:
+    """See `Source`."""
+    print(f"decoding {self.name} once into {cache_dir()}", flush=True)
+    splits = self._builder.info.splits
+    return {split: self._decode(split) for split in ("train", "validation", "test") if split in splits}
+
+  def open(self) -> Splits:
+    """See `Source`; the set must be prepared as array records."""
+    if not self._of_array_records:
+      raise UsageError(
+        f"data.placement = disk reads array records, and {self.name} is prepared as"
+        f' {self._builder.info.file_format.value}: prepare it again with file_format="array_record"'
+      )
+    info = self._builder.info
+    splits = {split: self._decode(split) for split in ("validation", "test") if split in info.splits}
+    if "train" in info.splits:
+      splits["train"] = DiskImages(self._builder.as_data_source(split="train"), self.image_shape, info.full_name)
+    return splits
+
+  def _decode(self, split: str) -> np.ndarray:
+    """All images of a split; sets of pixels 0 and 1 are scaled to 0 and 255."""
+    if self._of_array_records:
+      examples = self._builder.as_data_source(split=split)
+    else:
+      examples = self._tfds.as_numpy(self._builder.as_dataset(split=split))
+    images = np.empty((self._builder.info.splits[split].num_examples, *self.image_shape), np.uint8)
+    for index, example in enumerate(examples):
+      images[index] = example["image"]
+    return images * 255 if images.max() == 1 else images
+
+  @property
+  def _of_array_records(self) -> bool:
+    return self._builder.info.file_format == self._tfds.core.FileFormat.ARRAY_RECORD
+
+  @cached_property
+  def _tfds(self):
+    try:
+      import tensorflow_datasets
+    except ImportError:
+      raise RunError(
+        f"data.name = {self.name} is not decoded yet, which needs TFDS: pip install tensorflow-datasets"
+      ) from None
+    return tensorflow_datasets
+
+  @cached_property
+  def _builder(self):
+    """TFDS's builder of the set, downloaded and prepared where that has not been done."""
+    if not self._found.is_prepared():
+      prepare(self._found)
+    return self._found
+
+  @cached_property
+  def _found(self):
+    """The builder as it is found."""
+    tfds = self._tfds
+    try:
+      builder = tfds.builder(self.name)
+    except (tfds.core.DatasetNotFoundError, ModuleNotFoundError) as error:
+      known = tfds.list_builders(with_community_datasets=False)
+      if self.name.split("/")[0].split(":")[0] in known:  # the set exists, but a package that prepares it does not
+        raise RunError(f"data.name = {self.name!r}: {error}") from None
+      raise UsageError(unknown_set(self.name, [*self._others, *known])) from None
+    except (ValueError, AssertionError) as error:  # a version or config that the set does not have
+      raise UsageError(f"data.name = {self.name!r}: {str(error).splitlines()[0]}") from None
+    feature = dict(builder.info.features.items()).get("image")
+    if not isinstance(feature, tfds.features.Image) or None in feature.shape or feature.np_dtype != np.uint8:
+      raise UsageError(f"data.name = {self.name!r} has no 8-bit `image` of one size, which every model here needs")
+    return builder
+
+
+def prepare(builder) -> None:
+  """Lets TFDS download and prepare a set, and says so first: it may take minutes and needs the network."""
+  print(
+    f"{builder.name} is not prepared in {builder.data_dir}: TFDS now downloads and prepares it"
+    f" ({builder.info.download_size} of downloads).\n"
+    "To use a directory that already has it, stop and set TFDS_DATA_DIR.",
+    flush=True,
+  )
+  try:
+    builder.download_and_prepare(file_format="array_record")
+  except Exception as error:  # TFDS and requests raise many kinds; none of them is this program's mistake
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
+    raise RunError(
+      f"TFDS could not prepare {builder.name} ({reason}):"
+      " connect to the network, or set TFDS_DATA_DIR to a directory where it is prepared"
+    ) from None
+
+
+def unknown_set(name: str, known: Sequence[str]) -> str:
+  near = difflib.get_close_matches(name, known, n=3)
+  hint = f"did you mean {' or '.join(near)}?" if near else "try mnist_digits, mnist or binarized_mnist"
+  return f"data.name = {name!r} is no known dataset: {hint}"

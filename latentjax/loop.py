@@ -1,0 +1,172 @@
+"""The training loop: epochs of steps, each followed by validation, a line in the log and a checkpoint.
+
+Values in nats per image.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from latentjax.console import console, progress
+from latentjax.data.feed import Feed
+from latentjax.errors import RunError
+from latentjax.experiment import Experiment
+from latentjax.interruption import Interruption
+from latentjax.training import evaluation, memory
+from latentjax.training.metrics import Metrics
+from latentjax.training.objectives import weighted_bound
+from latentjax.training.state import TrainState
+from latentjax.workdir import record, seeds
+from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.metrics import MetricsLog
+
+
+class Epoch(NamedTuple):
+  """An epoch so far: what a checkpoint in its middle holds besides the state.
+
+  Attributes:
+    metrics: sums over its steps; where these are all steps of the epoch, its validation is still to come.
+    seconds: spent on it.
+  """
+
+  metrics: Metrics
+  seconds: float
+
+  @classmethod
+  def begin(cls, num_seeds: int) -> "Epoch":
+    return cls(Metrics.zero(num_seeds), 0.0)
+
+
+def run_epochs(
+  experiment: Experiment,
+  state: TrainState,
+  begun: Epoch,
+  checkpoints: Checkpoints,
+  log: MetricsLog,
+  interruption: Interruption,
+) -> TrainState:
+  """Trains to the end of the last epoch.
+
+  Args:
+    begun: the epoch in whose middle `state` is.
+
+  Raises:
+    RunError: the loss became NaN or infinite, or the disk refused.
+    Stopped: after a checkpoint, if a signal came.
+  """
+  config, steps, keys = experiment.config, experiment.steps, experiment.keys
+  images_per_step = config.train.num_seeds * config.train.batch_size
+  feed = experiment.feed()
+  train = compile_train(experiment, state, feed)
+  with progress() as bar:
+    total = config.train.epochs * experiment.steps_per_epoch
+    task = bar.add_task("training", total=total, completed=int(state.step), note="")
+    for epoch in range(epochs_done(experiment, state, begun), config.train.epochs):
+      with interruption.held():  # a signal waits: what an epoch has done is kept
+        metrics, began = begun.metrics, time.perf_counter() - begun.seconds
+        last = time.perf_counter()
+        for call in feed.calls(steps.order(keys.order, epoch), first=int(metrics.steps)):
+          if interruption.asked:
+            break
+          state, part = train(state, call.images, call.order, keys.train, jnp.int32(call.count))
+          part = jax.device_get(part)
+          if part.divergence is not None:
+            raise diverged(config, *part.divergence, checkpoints)
+          metrics = metrics + part
+          last, seconds = time.perf_counter(), time.perf_counter() - last
+          note = f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {call.count * images_per_step / seconds:,.0f} images/s"
+          bar.update(task, advance=call.count, note=note)
+        trained = time.perf_counter() - began
+        if interruption.asked:
+          if metrics.steps > 0:
+            checkpoints.save(state, partial=Epoch(metrics, trained))
+          console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
+          continue  # to the end of the block, which raises Stopped
+        validation = validate(experiment, state)
+        step, finite = int(state.step), np.isfinite(validation["elbo"])
+        if not finite.all():
+          raise diverged(config, step, int(np.argmin(finite)), checkpoints)
+        line = {
+          "step": step,
+          "epoch": epoch + 1,
+          **of_seeds(config, {"train": metrics.mean(), "validation": validation}),
+          "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
+          "learning_rate": float(steps.learning_rate(step - 1)),
+          "images_per_second": int(metrics.steps) * images_per_step / trained,
+          "seconds": (log.lines[-1]["seconds"] if log.lines else 0.0) + time.perf_counter() - began,
+        }
+        log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
+        checkpoints.save(state, validation["elbo"])
+        console.print(
+          f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
+          f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
+          f"  {line['images_per_second']:,.0f} images/s"
+        )
+        begun = Epoch.begin(config.train.num_seeds)
+  return state
+
+
+def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
+  """Whole epochs that the state has seen, each with its validation."""
+  return int(state.step - begun.metrics.steps) // experiment.steps_per_epoch
+
+
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
+  """`steps.train`, compiled ahead so that no measured speed contains it.
+
+  Raises:
+    RunError: a step needs more memory than there is.
+  """
+  steps, keys = experiment.steps, experiment.keys
+  began = time.perf_counter()
+  call = next(feed.calls(steps.order(keys.order, 0), 0))
+  arguments = state, call.images, call.order, keys.train, jnp.int32(1)
+  num_devices = 1 if experiment.mesh is None else experiment.mesh.size
+  compiled = memory.compile_to_fit(steps.train, *arguments, num_devices=num_devices)
+  console.print(f"compiled in {time.perf_counter() - began:.1f} s")
+  return compiled
+
+
+def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
+  """The true bound on the validation split; of several seeds trained together a list of each number.
+
+  `loss` is what training minimises, with the KL weighed as in the last step; there is none of importance-weighted
+  training, whose loss takes more samples.
+  """
+  config = experiment.config
+  numbers = evaluation.bound(
+    experiment.inference, state.variables, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
+  )
+  kl = np.array(numbers.pop("kl_per_group"))  # of a bottom-up hierarchy it is sampled, and may be negative
+  if config.train.importance_samples > 1:
+    return numbers
+  beta = float(experiment.steps.beta(state.step - 1))
+  loss = weighted_bound(np.array(numbers["reconstruction"]), kl, beta, config.train.free_bits)
+  return {"loss": loss.tolist(), **numbers}
+
+
+def of_seeds(config: ConfigDict, splits: dict[str, dict[str, Any]]) -> record.Line:
+  """An epoch's numbers, which of several seeds are lists, as metrics.jsonl has them."""
+  if config.train.num_seeds == 1:
+    return splits
+
+  def of_seed(index):
+    return {split: {name: values[index] for name, values in numbers.items()} for split, numbers in splits.items()}
+
+  return seeds.summarise({config.seed + index: of_seed(index) for index in range(config.train.num_seeds)})
+
+
+def diverged(config: ConfigDict, step: int, index: int, checkpoints: Checkpoints) -> RunError:
+  """What to say of the seed with that index."""
+  newest = checkpoints.newest
+  whose = f" of seed {config.seed + index}" if config.train.num_seeds > 1 else ""
+  kept = "no checkpoint had been written" if newest is None else f"the checkpoint of step {newest} is kept"
+  return RunError(
+    f"the loss{whose} became NaN or infinite at step {step}; {kept}."
+    " Try a lower train.learning_rate or train.clip_norm in a new workdir"
+  )

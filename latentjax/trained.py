@@ -1,0 +1,74 @@
+"""A trained model: everything that it can be asked, without its data."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from latentjax import models, processes
+from latentjax.errors import RunError
+from latentjax.experiment import Keys, config_of_seed, create_keys
+from latentjax.models import Model
+from latentjax.training.compiled import Inference, create_inference
+from latentjax.training.state import Variables
+from latentjax.workdir import weights
+
+
+class Trained(NamedTuple):
+  """One seed's model as it is evaluated.
+
+  Attributes:
+    config: of the single run that the seed amounts to.
+    variables: averaged weights, if the run averages them, and batch-norm statistics recomputed for these.
+    step: of the training, at which it had them.
+  """
+
+  config: ConfigDict
+  model: Model
+  inference: Inference
+  keys: Keys
+  variables: Variables
+  step: int
+
+  def on_one_device(self) -> "Trained":
+    """The same on one device of this process: for what is too little to divide, or done in one process only."""
+    if self.inference.num_devices == 1:
+      return self
+    return self._replace(inference=create_inference(self.config, self.model), variables=processes.local(self.variables))
+
+
+def read(config: ConfigDict, workdir: Path, index: int = 0) -> Trained | None:
+  """A seed's model from a workdir's model.npz, on one device; None if there is no such file.
+
+  Args:
+    config: of the workdir; its seed decides what is drawn from the model.
+    index: of the seed among those trained together.
+
+  Raises:
+    RunError: model.npz is damaged, of a later format, or no file of this config.
+  """
+  saved = weights.read(workdir)
+  if saved is None:
+    return None
+  config = config_of_seed(config, index)
+  model = models.create(config.model, saved.image_shape)
+  if not fits(model, saved) or index >= len(saved.steps):
+    raise RunError(f"{workdir / weights.NAME} is not of {workdir / 'config.json'}: --mode=evaluate writes it anew")
+  variables = jax.tree.map(lambda x: jnp.asarray(x[index]), saved.variables)
+  return Trained(config, model, create_inference(config, model), create_keys(config), variables, saved.steps[index])
+
+
+def fits(model: Model, saved: weights.Weights) -> bool:
+  """Whether the variables have the names, shapes and types of the model's own."""
+
+  def init(init_key, sample_key):
+    return model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
+
+  def described(variables, first_axis):
+    return {name: (array.shape[first_axis:], array.dtype) for name, array in flatten_dict(variables).items()}
+
+  expected = jax.eval_shape(init, *jax.random.split(jax.random.key(0)))
+  return described(expected, 0) == described(saved.variables, 1)

@@ -1,0 +1,52 @@
+"""What training steps report of themselves, summed up over an epoch. Values in nats per image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+NEVER = jnp.iinfo(jnp.int32).max
+
+
+@struct.dataclass
+class Metrics:
+  """Sums over training steps of batch means; `mean` divides. All but `steps` is [S] where there are S seeds.
+
+  Attributes:
+    loss: what was minimised: annealed, with free bits, or importance-weighted.
+    elbo, kl, reconstruction: of the true bound (beta 1, no free bits); elbo = -(kl + reconstruction).
+    steps: how many steps were summed.
+    diverged_at: the first step whose loss or gradient was not finite, or NEVER.
+  """
+
+  loss: jax.Array
+  elbo: jax.Array
+  kl: jax.Array
+  reconstruction: jax.Array
+  steps: jax.Array
+  diverged_at: jax.Array
+
+  @classmethod
+  def zero(cls, num_seeds: int = 1) -> "Metrics":
+    shape = () if num_seeds == 1 else (num_seeds,)
+    zero = jnp.zeros(shape)
+    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.full(shape, NEVER))
+
+  def __add__(self, other: "Metrics") -> "Metrics":
+    total = jax.tree.map(jnp.add, self, other)
+    return total.replace(diverged_at=jnp.minimum(self.diverged_at, other.diverged_at))
+
+  def mean(self) -> dict[str, float | list[float]]:
+    """Means over the summed steps, on the host; a list of S where there are S seeds."""
+    sums = jax.device_get(self)
+    return {name: (getattr(sums, name) / sums.steps).tolist() for name in ("loss", "elbo", "kl", "reconstruction")}
+
+  @property
+  def divergence(self) -> tuple[int, int] | None:
+    """The first step whose loss or gradient was not finite and the index of its seed, or None while all are."""
+    index = int(np.argmin(self.diverged_at))
+    step = int(np.ravel(self.diverged_at)[index])
+    return None if step == NEVER else (step, index)
+
+
+METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diverged_at=0)  # of those of several seeds

@@ -1,0 +1,88 @@
+"""model.npz: what a run was evaluated with, in one file that opens without its data, checkpoints or Orbax.
+
+format         as of config.json
+image_shape    H, W, C
+seed, step     [S] of every seed, and at which step of its training
+params/...     float32 [S, ...]: the weights, averaged if the run averages them, by the path of their names
+batch_stats/...                  the statistics of batch norm, recomputed for these weights; none without batch norm
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from latentjax.errors import RunError
+from latentjax.workdir.record import FORMAT, require_format, write_whole
+
+NAME = "model.npz"
+COLLECTIONS = ("params", "batch_stats")
+
+
+class Weights(NamedTuple):
+  """What model.npz holds.
+
+  Attributes:
+    seeds, steps: of every seed.
+    variables: of all seeds, with a leading axis S also where there is one.
+  """
+
+  image_shape: tuple[int, int, int]
+  seeds: list[int]
+  steps: list[int]
+  variables: dict[str, Any]
+
+
+def write(workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps: Sequence[int], variables) -> None:
+  """Writes model.npz whole or not at all.
+
+  Args:
+    variables: a sequence of every seed's.
+
+  Raises:
+    RunError: the disk refuses.
+  """
+  stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *variables)
+  file = io.BytesIO()
+  np.savez(
+    file,
+    format=FORMAT,
+    image_shape=np.array(image_shape),
+    seed=np.array(seeds),
+    step=np.array(steps),
+    **flatten_dict(stacked, sep="/"),
+  )
+  write_whole(workdir / NAME, file.getvalue())
+
+
+def read(workdir: Path) -> Weights | None:
+  """What `write` wrote, or None if there is no such file.
+
+  Raises:
+    RunError: it is damaged, or of a later format.
+  """
+  path = workdir / NAME
+  if not path.exists():
+    return None
+  try:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+      found = dict(arrays)
+    number = int(found["format"])
+  except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
+    raise damaged(path, error) from None
+  require_format(path, number)
+  try:
+    image_shape, seeds, steps = (found[name].tolist() for name in ("image_shape", "seed", "step"))
+    flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
+    variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
+    return Weights(tuple(image_shape), seeds, steps, variables)
+  except Exception as error:
+    raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> RunError:
+  return RunError(f"{path} is damaged ({error}): delete it, and --mode=evaluate writes it anew")

@@ -1,0 +1,92 @@
+"""A source says what it is without reading it, and every name has a cache of its own."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from latentjax.data import cache, dataset, sources
+from latentjax.data.tfds import TFDS
+from latentjax.errors import RunError, UsageError
+
+
+class Builder:
+  """What `TFDS` asks of a builder: 7 training images of 2 x 2 pixels 0 and 1, prepared or not."""
+
+  def __init__(self, prepared: bool = True):
+    images = np.random.default_rng(0).integers(0, 2, (7, 2, 2, 1), np.uint8)
+    self.examples, self.is_prepared = [{"image": image} for image in images], lambda: prepared
+    splits = {"train": SimpleNamespace(num_examples=7), "extra": None}
+    features = {"image": SimpleNamespace(shape=(2, 2, 1), np_dtype=np.uint8)}
+    self.name, self.data_dir = "new", "here"
+    self.info = SimpleNamespace(
+      splits=splits, features=features, file_format="array_record", full_name="new/1", download_size="9 GB"
+    )
+
+  def as_data_source(self, split):
+    return self.examples
+
+  def download_and_prepare(self, file_format):
+    raise ConnectionError("no network")
+
+
+@pytest.fixture
+def found(monkeypatch):
+  """Lets TFDS find that builder."""
+
+  def find(builder):
+    core = SimpleNamespace(DatasetNotFoundError=KeyError, FileFormat=SimpleNamespace(ARRAY_RECORD="array_record"))
+    features = SimpleNamespace(Image=SimpleNamespace)
+    stand_in = SimpleNamespace(core=core, features=features, builder=lambda name: builder)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", stand_in)
+
+  return find
+
+
+def test_a_set_says_what_it_is_and_is_read(found, capsys):
+  found(Builder())
+  source = sources.choose("new")
+  assert isinstance(source, TFDS)
+  assert (source.prepared, source.num_train, source.image_shape) == (True, 7, (2, 2, 1))
+  splits = source.read()
+  assert splits.keys() == {"train"}
+  np.testing.assert_array_equal(splits["train"], [255 * example["image"] for example in Builder().examples])
+  assert "decoding new once" in capsys.readouterr().out
+
+
+def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys):
+  found(Builder(prepared=False))
+  assert not sources.choose("new").prepared
+  assert not dataset.prepared("new")
+  assert dataset.prepared("tiny")  # decoded
+  assert capsys.readouterr().out == ""
+  with pytest.raises(RunError, match=r"could not prepare new .*no network"):
+    sources.choose("new").read()
+  assert "9 GB of downloads" in capsys.readouterr().out
+
+
+def test_only_array_records_stay_on_disk(found):
+  builder = Builder()
+  builder.info.file_format = SimpleNamespace(value="tfrecord")
+  found(builder)
+  with pytest.raises(UsageError, match="prepared as tfrecord"):
+    sources.choose("new").open()
+
+
+def test_the_digits_say_what_they_are():
+  digits = sources.choose("mnist_digits")
+  assert digits.prepared
+  images = digits.read()["train"]
+  assert images.shape == (digits.num_train, *digits.image_shape)
+
+
+def test_every_name_has_a_file_of_its_own(tmp_path, monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  names = ["mnist", "a/b", "a-b", "a:b", "a%2Fb", "imagenet_resized/64x64:0.1.0", "../a"]
+  for index, name in enumerate(names):
+    assert cache.read(name) is None
+    cache.write(name, {"train": np.full((2, 1, 1, 1), index, np.uint8)})
+  assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
+  assert [cache.read(name)["train"].max() for name in names] == list(range(len(names)))
+  assert (tmp_path / "mnist.npz").exists()
