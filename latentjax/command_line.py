@@ -105,7 +105,8 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
     if rest:
       raise UsageError(stray(rest[0], ConfigDict()))
-    return run(request, "compare", [[str(place.given(workdir)) if workdir else "" for workdir in request.workdirs]])
+    workdirs = [str(place.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
+    return run(request, "compare", [workdirs])
 
   chosen = choose(request, given)
   overrides = overridden(chosen.config, rest)

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 from latentjax.errors import RunError, UsageError
 
 
-def given(workdir: str | None) -> Path | None:
+def given(workdir: str | None, read_only: bool = False) -> Path | None:
   """The directory that the command line names, which need not exist; None where it names none.
+
+  Args:
+    read_only: nothing will be written there.
 
   Raises:
     UsageError: no run can live there.
@@ -26,11 +30,9 @@ def given(workdir: str | None) -> Path | None:
     raise UsageError(f"{workdir} is a symbolic link to {path.readlink()}, which does not exist")
   if path.exists() and not path.is_dir():
     raise UsageError(f"{workdir} is no directory")
-  try:
-    workdir.encode()
-  except UnicodeEncodeError:
-    shown = workdir.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    raise UsageError(f"the name {shown} is not UTF-8, which checkpoints need: choose another workdir") from None
+  name = os.fsencode(path.absolute()).decode(errors="backslashreplace")
+  if not read_only and name != str(path.absolute()):
+    raise UsageError(f"the name {name} is not UTF-8, which checkpoints need: choose another workdir")
   return path
 
 
