@@ -19,6 +19,8 @@ def named_config(name: str, changes: Sequence[str] = ()) -> ConfigDict:
   Raises:
     SystemExit: there is no such config, key or value; its message says which.
   """
+  from latentjax import models  # imports JAX, which must not be before a benchmark has chosen its platform
+
   file, _, variant = name.partition(":")
   try:
     config = importlib.import_module(f"configs.{file}").get_config(variant or "demo")
@@ -27,6 +29,7 @@ def named_config(name: str, changes: Sequence[str] = ()) -> ConfigDict:
       raise UsageError(problem)
     config.update_from_flattened_dict(values)
     check(config)
+    models.check(config.model)
     return config
   except ModuleNotFoundError:
     raise SystemExit(f"error: there is no config {name!r}: give FILE:VARIANT of configs/, such as draw:base") from None

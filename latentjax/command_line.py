@@ -110,16 +110,19 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
 
   chosen = choose(request, given)
   overrides = overridden(chosen.config, rest)
+  configs.require_complete(chosen.config)
+  start_jax(chosen.config)
+  from latentjax import models  # imports JAX
+
   if request.help:
     return print_help(request, chosen)
-  configs.require_complete(chosen.config)
   configs.check(chosen.config)
+  models.check(chosen.config.model)
   if mode == "show":
     return show(chosen.config, given if request.config or overrides else None)
   if given is None and mode in ("evaluate", "sample"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
-  start_jax(chosen.config)
   if request.several:
     join_others(request)
   if mode == "sweep":
@@ -186,8 +189,10 @@ def show(config: ConfigDict, workdir: Path | None) -> int:
   """Prints the config, or in what it differs from that of a run."""
   if workdir is None or not (workdir / "config.json").exists():
     return answer(configs.to_json(config).rstrip())
+  from latentjax import models  # imports JAX
+
   saved = record.read_config(workdir)
-  refused = configs.differences(saved, config)
+  refused = configs.differences(saved, config, models.speed_keys(saved.model))
   lines = [
     line + ("  (a different experiment: it needs another --workdir)" if line in refused else "")
     for line in configs.differences(saved, config, free=())
@@ -197,6 +202,8 @@ def show(config: ConfigDict, workdir: Path | None) -> int:
 
 def print_help(request: Request, chosen: Chosen) -> int:
   """Prints how to call this, what configs there are, and every key of the one chosen."""
+  from latentjax import models  # imports JAX
+
   lines = [__doc__.strip(), "", "Flags:"]
   for name in sorted({request[name].name for name in request}):
     flag = request[name]
@@ -207,7 +214,9 @@ def print_help(request: Request, chosen: Chosen) -> int:
     lines += ["", f"Variants of {chosen.path}, as --config={chosen.path}:VARIANT:"]
     lines += [f"  {name:<14}  {said.splitlines()[0] if said else ''}" for name, said in chosen.variants.items()]
   lines += ["", f"Keys of {chosen.path}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
-  return answer("\n".join([*lines, *configs.described(chosen.config, config_file.meanings(chosen.path))]))
+  rules = models.MODELS[chosen.config.model.name].RULES if chosen.config.model.name in models.MODELS else {}
+  lines += configs.described(chosen.config, rules, config_file.meanings(chosen.path))
+  return answer("\n".join(lines))
 
 
 def answer(text: str) -> int:
@@ -243,7 +252,7 @@ def start_jax(config: ConfigDict) -> None:
     raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles all that it runs: unset it")
   if os.environ.get("JAX_ENABLE_X64", "").lower() not in NOT_ON:
     os.environ["JAX_ENABLE_X64"] = "0"
-    console.print("JAX_ENABLE_X64 is passed over: latentjax computes in float32")
+    print("JAX_ENABLE_X64 is passed over: latentjax computes in float32", file=sys.stderr)
   if config.compile_cache:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

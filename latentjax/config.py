@@ -17,9 +17,6 @@ FREE = (
   "train.epochs",
   "train.steps_per_call",
   "data.placement",
-  "model.unroll",
-  "model.weight_gradients",
-  "model.remat",
   "eval",
   "sample",
   "benchmark",
@@ -41,35 +38,17 @@ NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
 FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+BOOLEAN: Rule = ("True or False", lambda value: isinstance(value, bool))
 COUNTS: Rule = (
   "one or more whole numbers, each at least 1, such as '(512, 256)'",
   lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 1 for count in value),
 )
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
   "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
-  "model.name": one_of("draw", "ladder_vae", "vae"),
-  "model.attention": one_of("none", "filterbank"),
-  "model.num_steps": AT_LEAST_ONE,
-  "model.read_size": AT_LEAST_ONE,
-  "model.write_size": AT_LEAST_ONE,
-  "model.hidden_dim": AT_LEAST_ONE,
-  "model.latent_dim": AT_LEAST_ONE,
-  "model.init_scale": POSITIVE,
-  "model.variance_bias": FINITE,
-  "model.stride_bias": FINITE,
-  "model.unroll": ("0 or more", lambda value: value >= 0),
-  "model.weight_gradients": one_of("auto", "step", "after"),
-  "model.remat": one_of("none", "step", "sqrt"),
-  "model.hidden_dims": COUNTS,
-  "model.latent_dims": COUNTS,
-  "model.mlp_depth": AT_LEAST_ONE,
-  "model.inference": one_of("ladder", "bottom_up"),
-  "model.encoder_activation": one_of("relu", "tanh"),
-  "model.decoder_activation": one_of("relu", "tanh"),
   "train.batch_size": AT_LEAST_ONE,
   "train.epochs": ("from 1 to 1000000", lambda value: 1 <= value <= 10**6),
   "train.learning_rate": POSITIVE,
@@ -96,7 +75,7 @@ RULES: dict[str, Rule] = {
 
 
 def check(config: ConfigDict) -> None:
-  """Raises UsageError for the first value that is impossible whatever the data."""
+  """Raises UsageError for the first value that is impossible whatever the data; a model's own: `models.check`."""
   for key, value in flatten(config.to_dict()).items():
     if key in RULES:
       expected, holds = RULES[key]
@@ -107,8 +86,6 @@ def check(config: ConfigDict) -> None:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
   if train.importance_samples > 1 and train.free_bits > 0:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
-  if config.model.get("remat", "none") != "none" and config.model.get("weight_gradients") == "after":
-    raise UsageError("model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two")
   if config.data.placement in ("host", "disk") and train.num_seeds > 1:
     raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
   if config.seed + train.num_seeds > 2**32:
@@ -128,18 +105,26 @@ def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
 def differences(
   saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = (), free: tuple[str, ...] = FREE
 ) -> list[str]:
-  """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from the keys to ignore.
+  """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from what is to be ignored.
 
   Args:
-    free: keys and sections that make no other experiment; none of them, and all differences are told.
+    ignore: keys and sections, as in FREE.
+    free: those that make no other experiment; where none do, all differences are told.
   """
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
-  keys = [key for key in {**before, **after} if not key.startswith((*free, *ignore))]
+  spared = {*free, *ignore}
+  keys = [key for key in {**before, **after} if spared.isdisjoint(sections(key))]
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
     for key in keys
     if before.get(key) != after.get(key)
   ]
+
+
+def sections(key: str) -> list[str]:
+  """The key and all sections that it is in: train.epochs, and train."""
+  parts = key.split(".")
+  return [".".join(parts[: length + 1]) for length in range(len(parts))]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -165,7 +150,7 @@ def read(path: Path) -> ConfigDict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
 
   try:
-    tree = json.loads(path.read_text(), object_hook=with_tuples)
+    tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
     check(config)
     require_complete(config)
@@ -217,25 +202,27 @@ def nearest(key: str, known: Sequence[str]) -> str:
 
 
 def require_complete(config: ConfigDict) -> None:
-  """Raises UsageError if a key outside `model` is missing, which every mode takes for granted."""
+  """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
   keys = flatten(config.to_dict())
   for key in ("data.name", "compile_cache", "model.name", *RULES):
-    if key not in keys and (key == "model.name" or not key.startswith("model.")):
+    if key not in keys:
       raise UsageError(f"it has no {key}")
 
 
-def described(config: ConfigDict, meanings: Mapping[str, str]) -> list[str]:
+def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[str, str]) -> list[str]:
   """A line for every key: its value, what may stand there, and what it means.
 
   Args:
+    rules: of the model's own keys.
     meanings: what the config files say of keys.
   """
+  rules = RULES | {f"model.{field}": rule for field, rule in rules.items()}
   lines = []
   for key, value in flatten(config.to_dict()).items():
-    allowed, meaning = RULES[key][0] if key in RULES else "", meanings.get(key, "")
+    allowed, meaning = rules[key][0] if key in rules else "", meanings.get(key, "")
     choices = allowed.removeprefix("one of ").replace(", ", " | ") if allowed.startswith("one of ") else allowed
     meaning = meaning.removeprefix(choices).lstrip(":, ")
     said = "; ".join(part for part in (choices, meaning) if part)
     shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    lines.append(f"  {f'{key}={shown}':<36}  {said}")
+    lines.append(f"  {f'{key}={shown}':<36}  {said}".rstrip())
   return lines

@@ -54,6 +54,7 @@ def shrunk(file: str, variant: str):
 def test_every_variant_is_possible(file, variant):
   config = get_config(file, variant)
   configs.check(config)
+  models.check(config.model)
   model = models.create(config.model, (28, 28, 1))
   state = jax.eval_shape(create_steps(config, model, num_images=1000).init, jax.random.key(0))
   assert state.params
@@ -87,7 +88,10 @@ def test_every_key_is_checked(file, variant):
   """A key without a rule would let an impossible value through; booleans and names have none to break."""
   flat = configs.flatten(get_config(file, variant).to_dict())
   unchecked = [key for key, value in flat.items() if key not in configs.RULES and not isinstance(value, bool)]
-  assert unchecked == ["data.name"]
+  assert [key for key in unchecked if not key.startswith("model.")] == ["data.name"]
+  assert {key.removeprefix("model.") for key in flat if key.startswith("model.")} == {"name"} | models.MODELS[
+    get_config(file, variant).model.name
+  ].RULES.keys()
 
 
 def test_paper_settings():
@@ -130,8 +134,9 @@ def test_unknown_variant_lists_the_choices():
 def test_impossible_values_are_refused(key, value):
   config = get_config("draw", "demo")
   config.update_from_flattened_dict({key: value})
+  check = (lambda: models.check(config.model)) if key.startswith("model.") else (lambda: configs.check(config))
   with pytest.raises(UsageError, match=key):
-    configs.check(config)
+    check()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_hidden_dims_must_be_widths():
   for widths in ((), (0,), (1.5,)):
     config.model.hidden_dims = widths
     with pytest.raises(UsageError, match="hidden_dims"):
-      configs.check(config)
+      models.check(config.model)
 
 
 def test_unknown_key_names_the_nearest():
@@ -172,10 +177,21 @@ def test_only_how_long_and_what_to_show_may_differ():
   asked.eval.nll_samples += 1
   asked.sample.num_images += 1
   assert configs.differences(saved, asked) == []
+  asked.model.unroll = 3
+  assert configs.differences(saved, asked, models.speed_keys(asked.model)) == []
+  saved.model.unroll = 3
   asked.model.hidden_dim = 7
   asked.seed = 3
   assert configs.differences(saved, asked) == ["model.hidden_dim: 256 -> 7", "seed: 0 -> 3"]
   assert configs.differences(saved, asked, ignore=("seed",)) == ["model.hidden_dim: 256 -> 7"]
+
+
+def test_keys_are_compared_by_their_parts():
+  saved = get_config("draw", "demo")
+  saved.evaluation = 1  # begins like the free section `eval`, and is none of it
+  asked = saved.copy_and_resolve_references()
+  asked.evaluation = 2
+  assert configs.differences(saved, asked) == ["evaluation: 1 -> 2"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"train": {"epochs": "many"}}', '{"train": {"epochs": -3}}'])

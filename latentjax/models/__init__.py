@@ -1,20 +1,17 @@
-"""Models by name: a config makes a model."""
-
-import dataclasses
+"""Models by name: a config makes a model. A new one is a file here that follows `contract.Model`, and a line below."""
 
 from ml_collections import ConfigDict
 
-from latentjax.config import FREE
 from latentjax.errors import UsageError
+from latentjax.models.contract import Model
 from latentjax.models.draw import DRAW
 from latentjax.models.ladder_vae import LadderVAE
 from latentjax.models.terms import Terms
 from latentjax.models.vae import VAE
 
-__all__ = ["DRAW", "MODELS", "VAE", "LadderVAE", "Model", "Terms", "create"]
+__all__ = ["DRAW", "MODELS", "VAE", "LadderVAE", "Model", "Terms", "check", "create", "speed_keys", "title"]
 
-Model = DRAW | LadderVAE | VAE
-MODELS = {"draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
+MODELS: dict[str, type[Model]] = {"draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
 
 
 def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
@@ -24,23 +21,36 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
     config: `name`, and a value for every field of that model.
 
   Raises:
-    UsageError: a value is none of this model's or missing, or a glimpse is larger than the image.
+    UsageError: a value is none of this model's, is impossible, or does not fit the images.
   """
+  check(config, image_shape)
   fields = config.to_dict()
-  name = fields.pop("name")
-  own = {field.name for field in dataclasses.fields(MODELS[name])} - {"image_shape", "parent", "name"}
-  if fields.keys() - own:
-    raise UsageError(f"{name} has no model.{min(fields.keys() - own)}: start from --config=configs/{name}.py")
-  absent = [key for key in sorted(own - fields.keys()) if f"model.{key}" not in FREE]
-  if absent:  # a default would be filled in where a person has lost a line
-    raise UsageError(f"{name} needs model.{absent[0]}, which the config has not: see configs/{name}.py")
-  for key in ("read_size", "write_size"):
-    if fields.get("attention") == "filterbank" and fields[key] > min(image_shape[:2]):
-      height, width, _ = image_shape
-      raise UsageError(f"model.{key} = {fields[key]} is larger than the image ({height} x {width} pixels)")
-  if name == "ladder_vae" and len(fields["hidden_dims"]) != len(fields["latent_dims"]):
-    raise UsageError(
-      f"model.hidden_dims = {fields['hidden_dims']} and model.latent_dims = {fields['latent_dims']} must be equally"
-      " long: an entry per layer"
-    )
-  return MODELS[name](image_shape=image_shape, **fields)
+  return MODELS[fields.pop("name")](image_shape=image_shape, **fields)
+
+
+def check(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -> None:
+  """Raises UsageError if `config.model` describes no model, or none for these images where their shape is given."""
+  fields = config.to_dict()
+  name = fields.pop("name", None)
+  if name not in MODELS:
+    raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}")
+  rules = MODELS[name].RULES
+  if foreign := sorted(fields.keys() - rules.keys()):
+    raise UsageError(f"{name} has no model.{foreign[0]}: start from --config=configs/{name}.py")
+  if missing := sorted(rules.keys() - fields.keys()):
+    raise UsageError(f"model.{missing[0]} is missing: start from --config=configs/{name}.py")
+  for key, (expected, holds) in rules.items():
+    if not holds(fields[key]):
+      raise UsageError(f"model.{key} must be {expected}, not {fields[key]!r}")
+  if conflict := MODELS[name].conflict(fields, image_shape):
+    raise UsageError(conflict)
+
+
+def title(config: ConfigDict) -> str:
+  """What `config.model` is called; a model that is not known here by its bare name."""
+  return MODELS[config.name].title(config) if config.name in MODELS else str(config.name)
+
+
+def speed_keys(config: ConfigDict) -> tuple[str, ...]:
+  """The keys of `config.model` that change speed and memory and nothing else."""
+  return tuple(f"model.{field}" for field in MODELS[config.name].SPEED) if config.name in MODELS else ()

@@ -1,4 +1,4 @@
-"""The two distributions of the project: a diagonal Gaussian for latents, a Bernoulli for pixels."""
+"""The distribution of latents: a diagonal Gaussian."""
 
 import math
 
@@ -52,16 +52,3 @@ class Gaussian:
 def standard_normal_log_prob(value: jax.Array) -> jax.Array:
   """[...] log density in nats of value [..., Z] under N(0, I)."""
   return (-0.5 * jnp.square(value) - 0.5 * math.log(2 * math.pi)).sum(-1)
-
-
-def bernoulli_log_prob(logits: jax.Array, images: jax.Array) -> jax.Array:
-  """[B] sum over pixels of x log p + (1 - x) log(1 - p) in nats, p = sigmoid(logits).
-
-  Args:
-    logits, images: [B, H, W, C]; images in [0, 1]. For grey values strictly between 0 and 1 this is the
-      usual cross-entropy, which is not a normalised likelihood.
-  """
-  # Flat: arithmetic along a last axis of one channel is several times slower on a CPU.
-  logits, images = (x.reshape(*x.shape[:-3], -1) for x in (logits, images))
-  softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))  # half the time of jax.nn's
-  return (images * logits - softplus).sum(-1)

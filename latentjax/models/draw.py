@@ -3,21 +3,30 @@
 Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
+from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, Rule, one_of
 from latentjax.models import merged, recurrence
 from latentjax.models.attention import Window
-from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.heads import FilterbankAttention, NoAttention, Weights
+from latentjax.models.likelihoods import Bernoulli, Likelihood
 from latentjax.models.lstm import LSTMState, init_lstm, lstm
+from latentjax.models.pictures import Animation, Grid, Picture
 from latentjax.models.recurrence import dense, scan
 from latentjax.models.terms import Terms
+
+TITLES = {"none": "DRAW, no attention", "filterbank": "DRAW, filterbank attention"}
+DRAWN = 10  # images side by side in a picture
+STRIP = 16  # steps of a drawing side by side, at most
 
 
 @struct.dataclass
@@ -34,7 +43,7 @@ class Drawing:
   """A drawing step by step, for pictures.
 
   Attributes:
-    canvases: [T, B, H, W, C] pixel probabilities after each step.
+    canvases: [T, B, H, W, C] pixel means after each step.
     read, write: windows with fields [T, B]; None without attention, and `read` None when nothing was read.
   """
 
@@ -59,6 +68,24 @@ class DRAW(nn.Module):
       and memory and nothing else.
   """
 
+  RULES: ClassVar[Mapping[str, Rule]] = {
+    "attention": one_of(*TITLES),
+    "num_steps": AT_LEAST_ONE,
+    "hidden_dim": AT_LEAST_ONE,
+    "latent_dim": AT_LEAST_ONE,
+    "read_size": AT_LEAST_ONE,
+    "write_size": AT_LEAST_ONE,
+    "layer_norm": BOOLEAN,
+    "init_scale": POSITIVE,
+    "variance_bias": FINITE,
+    "stride_bias": FINITE,
+    "unroll": ("0 or more", lambda value: value >= 0),
+    "weight_gradients": one_of("auto", "step", "after"),
+    "remat": one_of("none", "step", "sqrt"),
+  }
+  SPEED: ClassVar[tuple[str, ...]] = ("unroll", "weight_gradients", "remat")
+  likelihood: ClassVar[Likelihood] = Bernoulli()
+
   image_shape: tuple[int, int, int]
   attention: str = "filterbank"
   num_steps: int = 10
@@ -73,6 +100,21 @@ class DRAW(nn.Module):
   unroll: int = 0
   weight_gradients: str = "auto"
   remat: str = "none"
+
+  @staticmethod
+  def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+    if fields["remat"] != "none" and fields["weight_gradients"] == "after":
+      return "model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two"
+    if image_shape is not None and fields["attention"] == "filterbank":
+      height, width, _ = image_shape
+      for key in ("read_size", "write_size"):
+        if fields[key] > min(height, width):
+          return f"model.{key} = {fields[key]} is larger than the image ({height} x {width} pixels)"
+    return None
+
+  @staticmethod
+  def title(fields: Mapping[str, Any]) -> str:
+    return TITLES.get(fields.get("attention"), "DRAW")
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
@@ -109,14 +151,14 @@ class DRAW(nn.Module):
     # `infer_step`, T times.
     canvas, terms = merged.infer(attend, self.weights, images, noise, latent_terms, how)
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
-    return Terms(canvas, bernoulli_log_prob(canvas, images), kl, log_pz, log_qz)
+    return Terms(self.likelihood.mean(canvas), self.likelihood.log_prob(canvas, images), kl, log_pz, log_qz)
 
   def scan_options(self, backend: str) -> recurrence.Options:
     """How the steps are scanned on a backend."""
     return recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior, a new one at every step."""
+    """[num_samples, H, W, C] pixel means for latents drawn from the prior, a new one at every step."""
     return self.dream(key, num_samples).canvases[-1]
 
   def dream(self, key: jax.Array, num_samples: int) -> Drawing:
@@ -127,7 +169,7 @@ class DRAW(nn.Module):
     """What latents z [T, B, Z] draw."""
     step = partial(generate_step, self.make_attention())
     _, (canvases, write) = scan(step, self.weights, self.initial_state(z.shape[1]), z)
-    return Drawing(nn.sigmoid(canvases), None, write)
+    return Drawing(self.likelihood.mean(canvases), None, write)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """T arrays [B, Z]: the posterior mean of every step, given the means of the steps before it."""
@@ -137,7 +179,7 @@ class DRAW(nn.Module):
     return tuple(z)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """[B, H, W, C] pixel probabilities for latents as `encode` gives them."""
+    """[B, H, W, C] pixel means for latents as `encode` gives them."""
     return self.draw_latents(jnp.stack(latents)).canvases[-1]
 
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
@@ -150,7 +192,23 @@ class DRAW(nn.Module):
       return state, (state.canvas, *windows)
 
     _, (canvases, read, write) = scan(step, self.weights, self.initial_state(len(images)), noise)
-    return Drawing(nn.sigmoid(canvases), read, write)
+    return Drawing(self.likelihood.mean(canvases), read, write)
+
+  def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
+    """drawing.gif, images drawn again; dream.gif and dream.png, drawings from the prior, the latter as a strip."""
+    drawing_key, dream_key = jax.random.split(key)
+    dream = self.dream(dream_key, DRAWN)
+    shown = np.unique(np.linspace(0, self.num_steps - 1, min(self.num_steps, STRIP)).round().astype(int))
+    sizes = {"read_size": self.read_size, "write_size": self.write_size}
+    pictures = {
+      "dream.gif": Animation(dream.canvases, None, None, dream.write, **sizes),
+      "dream.png": Grid(dream.canvases[shown].swapaxes(0, 1)),
+    }
+    if images is not None:
+      images = images[:DRAWN]
+      drawing = self.draw(images, drawing_key)
+      pictures["drawing.gif"] = Animation(drawing.canvases, images, drawing.read, drawing.write, **sizes)
+    return pictures
 
   def initial_state(self, batch: int) -> State:
     """The learned state before the first step, for every example."""

@@ -5,16 +5,21 @@ image: index 0 is z_1, the last is z_L. Shapes: B batch, H W C image, Z_i latent
 """
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latentjax.models.distributions import Gaussian, bernoulli_log_prob
+from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
+from latentjax.models.distributions import Gaussian
+from latentjax.models.likelihoods import Bernoulli, Likelihood
+from latentjax.models.pictures import Blocks, Picture
 from latentjax.models.terms import Terms
 
+TITLES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
+HELD = 6  # samples to a side of a block of layers.png
 MIN_VARIANCE = 1e-6  # keeps the logarithm finite where softplus underflows
 
 
@@ -37,11 +42,33 @@ class LadderVAE(nn.Module):
       "bottom_up", q(z_1 | x) q(z_2 | z_1) ..., the plain hierarchical VAE.
   """
 
+  RULES: ClassVar[Mapping[str, Rule]] = {
+    "hidden_dims": COUNTS,
+    "latent_dims": COUNTS,
+    "mlp_depth": AT_LEAST_ONE,
+    "inference": one_of(*TITLES),
+  }
+  SPEED: ClassVar[tuple[str, ...]] = ()
+  likelihood: ClassVar[Likelihood] = Bernoulli()
+
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256, 256)
   latent_dims: Sequence[int] = (64, 32, 32)
   mlp_depth: int = 1
   inference: str = "ladder"
+
+  @staticmethod
+  def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+    del image_shape
+    hidden_dims, latent_dims = fields["hidden_dims"], fields["latent_dims"]
+    if len(hidden_dims) == len(latent_dims):
+      return None
+    dims = f"model.hidden_dims = {hidden_dims} and model.latent_dims = {latent_dims}"
+    return f"{dims} must be equally long: an entry per layer"
+
+  @staticmethod
+  def title(fields: Mapping[str, Any]) -> str:
+    return TITLES.get(fields.get("inference"), "Ladder VAE")
 
   def setup(self):
     height, width, channels = self.image_shape
@@ -49,7 +76,7 @@ class LadderVAE(nn.Module):
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
     self.decoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
-    self.pixels = nn.Dense(height * width * channels)
+    self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1].
@@ -57,7 +84,7 @@ class LadderVAE(nn.Module):
     Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
     """
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
-    logits = self.pixel_logits(layers[0].z)
+    pixels = self.pixel_parameters(layers[0].z)
     log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
     log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
     if self.inference == "ladder":
@@ -65,7 +92,7 @@ class LadderVAE(nn.Module):
     else:  # below the top, the prior depends on the very z that the KL would integrate out: it stays a sample
       top = layers[-1].posterior.kl(layers[-1].prior)
       kl = (log_qz - log_pz).at[:, -1].set(top)
-    return Terms(logits=logits, log_px=bernoulli_log_prob(logits, images), kl=kl, log_pz=log_pz, log_qz=log_qz)
+    return Terms(self.likelihood.mean(pixels), self.likelihood.log_prob(pixels, images), kl, log_pz, log_qz)
 
   def infer(self, images: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
     """The layers, from the image upwards, for standard normal noise [B, Z_i] of each."""
@@ -105,9 +132,10 @@ class LadderVAE(nn.Module):
     zeros = jnp.zeros((batch, self.latent_dims[-1]))
     return Gaussian(zeros, zeros)
 
-  def pixel_logits(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, C] for z_1 [B, Z_1]."""
-    return self.pixels(self.decoders[0](z)).reshape(-1, *self.image_shape)
+  def pixel_parameters(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, P C] of p(x | z_1) for z_1 [B, Z_1], see `Likelihood`."""
+    height, width, _ = self.image_shape
+    return self.pixels(self.decoders[0](z)).reshape(len(z), height, width, -1)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_i]: each layer's posterior mean in units of its prior, given the means of the other layers.
@@ -118,15 +146,30 @@ class LadderVAE(nn.Module):
     return tuple(layer.prior.standardise(layer.z) for layer in layers)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """[B, H, W, C] pixel probabilities for latents in units of their priors, as `encode` gives them."""
+    """[B, H, W, C] pixel means for latents in units of their priors, as `encode` gives them."""
     z = latents[-1]
     for index in reversed(range(len(self.priors))):
       z = self.prior(index, z).sample(latents[index])
-    return nn.sigmoid(self.pixel_logits(z))
+    return self.likelihood.mean(self.pixel_parameters(z))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior."""
+    """[num_samples, H, W, C] pixel means for latents drawn from the prior."""
     return self.decode(standard_normals(key, num_samples, self.latent_dims))
+
+  def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
+    """layers.png: samples with upper layers held. Block 0 holds nothing; in block j a row shares its top j layers."""
+    del images
+    depth = len(self.latent_dims)
+    free, rows = (standard_normals(half, HELD * HELD, self.latent_dims) for half in jax.random.split(key))
+    latents = []
+    for index, size in enumerate(self.latent_dims):
+      own, shared = (noise[index].reshape(HELD, HELD, size) for noise in (free, rows))
+      shared = jnp.broadcast_to(shared[:, :1], own.shape)
+      held = [own if index < depth - block else shared for block in range(depth)]
+      latents.append(jnp.concatenate(held).reshape(-1, size))  # [L R R, Z]
+    images = self.decode(latents).reshape(depth, HELD, HELD, *self.image_shape)
+    titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, depth))]
+    return {"layers.png": Blocks(images, tuple(titles))}
 
 
 def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[jax.Array]:

@@ -12,14 +12,14 @@ class Terms:
   """Per-example terms for one posterior sample, in nats.
 
   Attributes:
-    logits: [B, H, W, C] Bernoulli logits of the pixels.
+    mean: [B, H, W, C] E[x | z], for pictures; where nothing looks at it, it is not computed.
     log_px: [B] log p(x | z).
     kl: [B, L] KL(q || p) of each latent group, analytic where it can be.
     log_pz: [B, L] log prior density of the drawn latents.
     log_qz: [B, L] log posterior density of the drawn latents.
   """
 
-  logits: jax.Array
+  mean: jax.Array
   log_px: jax.Array
   kl: jax.Array
   log_pz: jax.Array

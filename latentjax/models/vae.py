@@ -3,20 +3,24 @@
 Shapes: B batch, H W C image, Z latent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
+from latentjax.models.likelihoods import Bernoulli, Likelihood
+from latentjax.models.pictures import Picture
 from latentjax.models.terms import Terms
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
 
 
 class VAE(nn.Module):
-  """p(z) = N(0, I), p(x|z) Bernoulli, q(z|x) diagonal Gaussian; both networks are MLPs.
+  """p(z) = N(0, I), p(x|z) a likelihood of pixels, q(z|x) diagonal Gaussian; both networks are MLPs.
 
   Attributes:
     image_shape: (H, W, C).
@@ -25,27 +29,45 @@ class VAE(nn.Module):
     encoder_activation, decoder_activation: "relu" or "tanh".
   """
 
+  RULES: ClassVar[Mapping[str, Rule]] = {
+    "hidden_dims": COUNTS,
+    "latent_dim": AT_LEAST_ONE,
+    "encoder_activation": one_of(*ACTIVATIONS),
+    "decoder_activation": one_of(*ACTIVATIONS),
+  }
+  SPEED: ClassVar[tuple[str, ...]] = ()
+  likelihood: ClassVar[Likelihood] = Bernoulli()
+
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256)
   latent_dim: int = 64
   encoder_activation: str = "relu"
   decoder_activation: str = "relu"
 
+  @staticmethod
+  def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
+    del fields, image_shape
+
+  @staticmethod
+  def title(fields: Mapping[str, Any]) -> str:
+    del fields
+    return "VAE"
+
   def setup(self):
     height, width, channels = self.image_shape
     self.encoder = MLP(self.hidden_dims, ACTIVATIONS[self.encoder_activation])
     self.posterior = nn.Dense(2 * self.latent_dim)
     self.decoder = MLP(self.hidden_dims[::-1], ACTIVATIONS[self.decoder_activation])
-    self.pixels = nn.Dense(height * width * channels)
+    self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
-    logits = self.pixel_logits(z)
+    pixels = self.pixel_parameters(z)
     return Terms(
-      logits=logits,
-      log_px=bernoulli_log_prob(logits, images),
+      mean=self.likelihood.mean(pixels),
+      log_px=self.likelihood.log_prob(pixels, images),
       kl=q.kl_to_standard()[:, None],
       log_pz=standard_normal_log_prob(z)[:, None],
       log_qz=q.log_prob(z)[:, None],
@@ -56,21 +78,27 @@ class VAE(nn.Module):
     features = self.encoder(images.reshape(len(images), -1))
     return Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
 
-  def pixel_logits(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, C] for latents z [B, Z]."""
-    return self.pixels(self.decoder(z)).reshape(-1, *self.image_shape)
+  def pixel_parameters(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, P C] of p(x | z) for latents z [B, Z], see `Likelihood`."""
+    height, width, _ = self.image_shape
+    return self.pixels(self.decoder(z)).reshape(len(z), height, width, -1)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """One array [B, Z]: the posterior means."""
     return (self.infer(images).mean,)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """[B, H, W, C] pixel probabilities for latents as `encode` gives them."""
-    return nn.sigmoid(self.pixel_logits(latents[0]))
+    """[B, H, W, C] pixel means for latents as `encode` gives them."""
+    return self.likelihood.mean(self.pixel_parameters(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """[num_samples, H, W, C] pixel probabilities for z drawn from the prior."""
+    """[num_samples, H, W, C] pixel means for z drawn from the prior."""
     return self.decode([jax.random.normal(key, (num_samples, self.latent_dim))])
+
+  def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
+    """None of its own."""
+    del key, images
+    return {}
 
 
 class MLP(nn.Module):

@@ -63,7 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: the data cannot be had, or the disk refused.
   """
   if (workdir / "config.json").exists():
-    record.require_same(workdir, config)
+    record.require_same(workdir, config, models.speed_keys(config.model))
   data = dataset.load(config.data.name, config.data.binarization, config.data.placement)
   phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create(config.model, data.image_shape)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from latentjax import models
 from latentjax.console import comparison_table, console
 from latentjax.errors import RunError, UsageError
 from latentjax.workdir import comparison, page, plots, record
@@ -69,7 +70,7 @@ def read_runs(workdirs: Sequence[str]) -> list[Run]:
       raise UsageError(f"{workdir} is no directory: --workdirs takes the workdirs of runs")
   shared = Counter(place.name for place in places)
   return [
-    read_run(Path(workdir), place.name if shared[place.name] == 1 else str(place))
+    read_run(Path(workdir), place.name if shared[place.name] == 1 else str(place), models.title)
     for workdir, place in zip(workdirs, places, strict=True)
   ]
 

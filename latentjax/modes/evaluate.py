@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import best, processes
+from latentjax import best, models, processes
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import Dataset, binarize_once
@@ -25,7 +25,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     UsageError: there is none, or the workdir holds a different experiment.
     RunError: it cannot be read.
   """
-  record.require_same(workdir, config, ignore=("seed",))
+  record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
   experiment = experiments.create(config)
   finish(experiment, list(best.restore(experiment, workdir)), workdir)
 

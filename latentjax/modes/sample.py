@@ -8,19 +8,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import best
+from latentjax import best, models
 from latentjax.console import console
 from latentjax.data import dataset
 from latentjax.errors import RunError, UsageError
-from latentjax.models import DRAW, LadderVAE
-from latentjax.models.ladder_vae import standard_normals
+from latentjax.models.pictures import Animation, Blocks, Grid, Picture
 from latentjax.trained import Trained
 from latentjax.workdir import plots, record
 
-DRAWN = 10  # images side by side in an animation
-STRIP = 16  # steps of a drawing side by side, at most
 ROWS, STEPS = 8, 10  # interpolations, and the images of each
-HELD = 6  # samples to a side of a block with upper layers held
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -30,7 +26,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     UsageError: there is no model yet, or the workdir holds a different experiment.
     RunError: it cannot be read.
   """
-  record.require_same(workdir, config, ignore=("seed",))
+  record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
   trained = best.open_first(config, workdir).on_one_device()
   finish(trained, test_images(config, trained.model.image_shape), workdir)
 
@@ -54,8 +50,7 @@ def test_images(config: ConfigDict, image_shape: tuple[int, int, int]) -> np.nda
 def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
   """Writes the pictures and prints their paths.
 
-  All models: samples.png, reconstructions.png, interpolations.png. DRAW: drawing.gif (test images drawn again),
-  dream.gif and dream.png (a drawing from the prior). Ladder VAE: layers.png (samples with upper layers held).
+  All models: samples.png, reconstructions.png, interpolations.png; and what the model has of its own.
 
   Args:
     trained: of one seed, on one device.
@@ -64,44 +59,40 @@ def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
   saved = record.read_config(workdir).train
   if saved.num_seeds > 1:
     console.print(f"pictures are of seed {record.read_config(workdir).seed}, the first of {saved.num_seeds}")
-  model, variables, num_images = trained.model, trained.variables, trained.config.sample.num_images
-  prior_key, posterior_key, drawing_key, dream_key, layers_key = jax.random.split(trained.keys.sample, 5)
+  inference, variables, num_images = trained.inference, trained.variables, trained.config.sample.num_images
+  prior_key, posterior_key, own_key = jax.random.split(trained.keys.sample, 3)
   columns = math.ceil(math.sqrt(num_images))
 
   def save(name: str, draw: Callable, *args) -> None:
     draw(workdir / name, *args)
     console.print(f"  {workdir / name}")
 
-  samples = trained.inference.sample(variables, prior_key, num_images)
+  samples = inference.sample(variables, prior_key, num_images)
   save("samples.png", plots.save_grid, jax.device_get(samples), columns)
 
-  if test is not None:
-    images = test[:num_images]
-    terms = trained.inference.evaluate(variables, images, posterior_key)
-    save("reconstructions.png", plots.save_reconstructions, images / 255, jax.nn.sigmoid(terms.logits), columns)
+  images = None if test is None else test[:num_images]
+  if images is not None:
+    terms = inference.evaluate(variables, images, posterior_key)
+    save("reconstructions.png", plots.save_reconstructions, images / 255, jax.device_get(terms.mean), columns)
 
     ends = test[: min(2 * ROWS, max(2, num_images))]
     if len(ends) > 1:
       paths = interpolate(trained, ends)
       save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
 
-  if isinstance(model, DRAW) and test is not None:
-    images = test[: min(DRAWN, num_images)] / 255
-    drawing = jax.device_get(model.apply(variables, images, drawing_key, method="draw"))
-    windows = drawing.write, images, drawing.read, model.write_size, model.read_size
-    save("drawing.gif", plots.save_drawing, drawing.canvases, *windows)
+  for name, picture in jax.device_get(inference.pictures(variables, own_key, images)).items():
+    save(name, *saved_by(picture))
 
-  if isinstance(model, DRAW):
-    dream = jax.device_get(model.apply(variables, dream_key, DRAWN, method="dream"))
-    save("dream.gif", plots.save_drawing, dream.canvases, dream.write, None, None, model.write_size)
-    shown = np.unique(np.linspace(0, model.num_steps - 1, min(model.num_steps, STRIP)).round().astype(int))
-    strip = dream.canvases[shown].swapaxes(0, 1)  # [DRAWN, shown, H, W, C]
-    save("dream.png", plots.save_grid, strip.reshape(-1, *strip.shape[2:]), len(shown))
 
-  if isinstance(model, LadderVAE):
-    blocks = hold_layers(trained, layers_key)
-    titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, len(blocks)))]
-    save("layers.png", plots.save_blocks, dict(zip(titles, blocks, strict=True)))
+def saved_by(picture: Picture) -> tuple:
+  """The function of `plots` that saves a picture, and its arguments after the path."""
+  match picture:
+    case Animation(canvases, images, read, write, read_size, write_size):
+      return plots.save_drawing, canvases, write, images, read, write_size, read_size
+    case Grid(images):
+      return plots.save_grid, images.reshape(-1, *images.shape[2:]), images.shape[1]
+    case Blocks(images, titles):
+      return plots.save_blocks, dict(zip(titles, images, strict=True))
 
 
 def interpolate(trained: Trained, images: np.ndarray) -> np.ndarray:
@@ -123,17 +114,3 @@ def interpolate(trained: Trained, images: np.ndarray) -> np.ndarray:
   decoded = jax.device_get(trained.inference.decode(trained.variables, latents))
   pixels = images[:, None] / 255
   return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
-
-
-def hold_layers(trained: Trained, key: jax.Array) -> np.ndarray:
-  """[L, R, R, H, W, C] samples of a Ladder VAE: block 0 holds nothing; in block j a row shares its top j layers."""
-  sizes = trained.model.latent_dims
-  free, rows = (standard_normals(half, HELD * HELD, sizes) for half in jax.random.split(key))
-  latents = []
-  for index, size in enumerate(sizes):
-    own, shared = (np.asarray(noise[index]).reshape(HELD, HELD, size) for noise in (free, rows))
-    shared = np.broadcast_to(shared[:, :1], own.shape)
-    held = [own if index < len(sizes) - block else shared for block in range(len(sizes))]
-    latents.append(np.concatenate(held).reshape(-1, size))  # [L R R, Z]
-  images = np.asarray(trained.inference.decode(trained.variables, latents))
-  return images.reshape(len(sizes), HELD, HELD, *images.shape[1:])

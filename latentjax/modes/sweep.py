@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
+from latentjax import models
 from latentjax.console import console, sweep_table
 from latentjax.errors import RunError, UsageError, last_line
 from latentjax.modes import train
@@ -78,7 +79,7 @@ def run_one(config: ConfigDict, workdir: Path, override: Overrides) -> record.Li
   """
   config = overridden(config, override)
   if (workdir / "config.json").exists():
-    record.require_same(workdir, config)
+    record.require_same(workdir, config, models.speed_keys(config.model))
     epochs = len(record.read_lines(workdir))
     results = train.finished(workdir, epochs) if epochs >= config.train.epochs else None
     if results is not None:
@@ -99,6 +100,7 @@ def overridden(config: ConfigDict, override: Overrides) -> ConfigDict:
   except (TypeError, ValueError) as error:
     raise UsageError(str(error)) from None
   configs.check(config)
+  models.check(config.model)
   return config
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import best, loop, processes
+from latentjax import best, loop, models, processes
 from latentjax import experiment as experiments
 from latentjax.console import console, results_table
 from latentjax.experiment import Experiment
@@ -29,7 +29,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     Stopped: a signal asked for it; the same call resumes from there.
   """
   if (workdir / "config.json").exists():
-    record.require_same(workdir, config)
+    record.require_same(workdir, config, models.speed_keys(config.model))
   with Interruption(processes.greatest if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
@@ -44,7 +44,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         console.print(results_table(config.model.name, results))
         return
       origin = provenance.current(experiment.data.sha256)
-      processes.once(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin))
+      ignored = models.speed_keys(config.model)
+      processes.once(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
       with MetricsLog(workdir, done) as log:
         if done < config.train.epochs:
           state = loop.run_epochs(experiment, state, begun, checkpoints, log, interruption)

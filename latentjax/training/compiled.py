@@ -35,6 +35,7 @@ class Inference(NamedTuple):
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l].
     decode: (variables, L arrays [B, Z_l]) -> [B, H, W, C].
     sample: (variables, key, count) -> [count, H, W, C].
+    pictures: (variables, key, images [M, H, W, C] or None) -> Pictures by file name.
     num_devices: a batch is divided among so many.
   """
 
@@ -43,6 +44,7 @@ class Inference(NamedTuple):
   encode: Callable
   decode: Callable
   sample: Callable
+  pictures: Callable
   num_devices: int
 
 
@@ -83,6 +85,7 @@ def create_inference(config: ConfigDict, model: Model, mesh: Mesh | None = None)
     encode=jit(precise(partial(inference.encode, model, mesh))),
     decode=jit(precise(partial(inference.decode, model))),
     sample=jit(precise(partial(inference.sample, model)), static_argnums=2),
+    pictures=jit(precise(partial(inference.pictures, model))),
     num_devices=1 if mesh is None else mesh.size,
   )
 

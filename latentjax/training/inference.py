@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from latentjax.data.batches import to_pixels
 from latentjax.mesh import divide
 from latentjax.models import Model, Terms
+from latentjax.models.pictures import Picture
 from latentjax.training.state import Variables
 
 
@@ -31,10 +32,15 @@ def encode(model: Model, mesh: Mesh | None, variables: Variables, images: jax.Ar
 
 
 def decode(model: Model, variables: Variables, latents: Sequence[jax.Array]) -> jax.Array:
-  """[B, H, W, C] pixel probabilities for L arrays [B, Z_l]: see a model's `decode`."""
+  """[B, H, W, C] pixel means for L arrays [B, Z_l]: see a model's `decode`."""
   return model.apply(variables, latents, method="decode")
 
 
 def sample(model: Model, variables: Variables, key: jax.Array, count: int) -> jax.Array:
-  """[count, H, W, C] pixel probabilities from the prior."""
+  """[count, H, W, C] pixel means from the prior."""
   return model.apply(variables, key, count, method="sample")
+
+
+def pictures(model: Model, variables: Variables, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
+  """What only this kind of model can show, of images as in `evaluate` or of none: see a model's `pictures`."""
+  return model.apply(variables, key, None if images is None else to_pixels(images), method="pictures")

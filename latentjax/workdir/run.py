@@ -3,20 +3,13 @@
 import dataclasses
 import os
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from latentjax.workdir import record
 from latentjax.workdir.checks import SPLITS, TERMS
-
-MODELS = {
-  "none": "DRAW, no attention",
-  "filterbank": "DRAW, filterbank attention",
-  "ladder": "Ladder VAE",
-  "bottom_up": "Hierarchical VAE, bottom-up inference",
-  "vae": "VAE",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +18,13 @@ class Run:
 
   Attributes:
     name: its workdir's, or that directory's whole path where two runs share a name.
+    model: what is trained, in words.
     lines: of metrics.jsonl; none before the first epoch has ended.
     results: of results.json, or None before the evaluation.
   """
 
   name: str
+  model: str
   workdir: Path
   config: ConfigDict
   lines: list[record.Line]
@@ -39,13 +34,6 @@ class Run:
   def protocol(self) -> tuple[str, str]:
     """The data's name and binarisation: only runs that share both can be compared."""
     return self.config.data.name, self.config.data.binarization
-
-  @property
-  def model(self) -> str:
-    """The model in words, such as 'DRAW, filterbank attention', and how many seeds of it if there are several."""
-    model, num_seeds = self.config.model, self.config.train.num_seeds
-    kind = model.get("attention") or model.get("inference") or model.name
-    return MODELS.get(kind, model.name) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
 
   @property
   def status(self) -> str:
@@ -90,15 +78,20 @@ class Run:
     }
 
 
-def read_run(workdir: Path, name: str) -> Run:
+def read_run(workdir: Path, name: str, title: Callable[[ConfigDict], str]) -> Run:
   """The run that lives in a directory.
+
+  Args:
+    title: says what the model of a config is called.
 
   Raises:
     UsageError: no run lives there.
     RunError: one of its files is damaged.
   """
   config = record.read_config(workdir)
-  return Run(printable(name), workdir, config, record.read_lines(workdir), record.read_results(workdir))
+  num_seeds = config.train.num_seeds
+  model = title(config.model) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
+  return Run(printable(name), model, workdir, config, record.read_lines(workdir), record.read_results(workdir))
 
 
 def printable(name: str) -> str:

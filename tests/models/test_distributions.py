@@ -1,12 +1,11 @@
-"""The Gaussian and the Bernoulli against jax.scipy, quadrature and a loop."""
+"""The Gaussian against jax.scipy and quadrature."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
-from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 
 MEAN = np.array([[0.3, -1.2, 2.0], [0.0, 0.5, -0.5]])
 LOG_STD = np.array([[0.0, -1.5, 0.7], [-3.0, 0.2, 1.1]])
@@ -71,21 +70,3 @@ def test_samples_have_mean_and_standard_deviation():
   std = np.exp(LOG_STD)
   assert (np.abs(z.mean(0) - MEAN) < 5 * std / np.sqrt(count)).all()
   assert (np.abs(z.std(0) / std - 1) < 5 / np.sqrt(2 * count)).all()
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4, 1), (2, 3, 2, 3)])
-def test_bernoulli_log_prob(shape):
-  generator = np.random.default_rng(0)
-  logits = generator.normal(0, 3, shape)
-  for images in (generator.integers(0, 2, shape).astype(np.float32), generator.random(shape)):  # binary, then grey
-    expected = [oracle.bernoulli_log_prob(*pair) for pair in zip(logits, images, strict=True)]
-    np.testing.assert_allclose(bernoulli_log_prob(jnp.array(logits), jnp.array(images)), expected, rtol=1e-5)
-
-
-def test_bernoulli_log_prob_of_huge_logits():
-  """Right for certain costs nothing, wrong for certain costs the logit; no infinity and no NaN on the way."""
-  logits = jnp.array([1e4, -1e4, 1e4, -1e4]).reshape(4, 1, 1, 1)
-  images = jnp.array([1.0, 0.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
-  np.testing.assert_allclose(bernoulli_log_prob(logits, images), [0, 0, -1e4, -1e4])
-  gradient = jax.grad(lambda logits: bernoulli_log_prob(logits, images).sum())(logits)
-  np.testing.assert_allclose(gradient.ravel(), [0, 0, -1, 1], atol=1e-6)

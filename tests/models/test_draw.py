@@ -58,7 +58,7 @@ def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm
   canvases, kl, log_pz, log_qz = oracle.draw(loop_weights, initial, images, noise, sizes)
 
   close = partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-3)
-  close(terms.logits, canvases[:, -1])
+  close(terms.mean, oracle.sigmoid(canvases[:, -1]))
   close(terms.kl, kl)
   close(terms.log_pz, log_pz)
   close(terms.log_qz, log_qz)
@@ -110,7 +110,7 @@ def test_the_scan_equals_steps_called_one_by_one():
   for drawn in noise:
     state, _ = step(images, weights, state, drawn)
   terms = apply(model, weights, images, jax.random.key(3))
-  np.testing.assert_allclose(terms.logits, state.canvas, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(terms.mean, jax.nn.sigmoid(state.canvas), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["none", "filterbank"])
@@ -144,7 +144,7 @@ def test_a_drawing_ends_in_the_reconstruction(attention):
   drawing = apply(model, weights, images, jax.random.key(3), method="draw")
   terms = apply(model, weights, images, jax.random.key(3))
   assert drawing.canvases.shape == (STEPS, BATCH, *GREY)
-  np.testing.assert_allclose(drawing.canvases[-1], jax.nn.sigmoid(terms.logits), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(drawing.canvases[-1], terms.mean, rtol=1e-4, atol=1e-5)
   assert (drawing.read is None) == (drawing.write is None) == (attention == "none")
 
 

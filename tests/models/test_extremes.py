@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 
 from latentjax.models import attention
-from latentjax.models.distributions import Gaussian, bernoulli_log_prob
+from latentjax.models.distributions import Gaussian
+from latentjax.models.likelihoods import Bernoulli
 
 SHAPE = (9, 7, 2)
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -83,7 +84,7 @@ def test_merging_two_gaussians_is_surer_than_either_and_lies_between(numbers):
 
 @jax.jit
 def likelihood(logit, pixel):
-  return jax.value_and_grad(lambda logit: bernoulli_log_prob(logit.reshape(1, 1, 1), pixel))(logit)
+  return jax.value_and_grad(lambda logit: Bernoulli().log_prob(logit.reshape(1, 1, 1), pixel))(logit)
 
 
 @thoroughly

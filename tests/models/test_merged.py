@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from latentjax.models import merged
-from latentjax.models.distributions import bernoulli_log_prob
 from latentjax.models.draw import DRAW, infer_step
+from latentjax.models.likelihoods import Bernoulli
 from latentjax.models.recurrence import Options, options, scan
 
 BATCH, STEPS, LATENTS = 3, 4, 2
@@ -40,7 +40,7 @@ def regrouped(how, model, weights, images, noise):
 def loss(infer, model, weights, images, noise):
   """Something that every output reaches, z by itself too."""
   canvas, (q, z) = infer(model, weights, images, noise)
-  value = -bernoulli_log_prob(canvas, images).mean() + q.kl_to_standard().mean() + jnp.sin(z).mean()
+  value = -Bernoulli().log_prob(canvas, images).mean() + q.kl_to_standard().mean() + jnp.sin(z).mean()
   return value, (canvas, q, z)
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latentjax.models.distributions import Gaussian, bernoulli_log_prob, standard_normal_log_prob
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
+from latentjax.models.likelihoods import Bernoulli
 from latentjax.models.terms import Terms
 from latentjax.training.objectives import log_mean_exp, negative_elbo, negative_importance_bound, warmed_up
 
@@ -23,8 +24,8 @@ def sampled(key: jax.Array, count: int, batch: int = 1) -> Terms:
   z = q.sample(jax.random.normal(key, (count, batch, 1)))
   logits = (z * WEIGHTS[None, None] + BIASES[None, None]).reshape(count, batch, 1, 3, 1)
   return Terms(
-    logits=logits,
-    log_px=bernoulli_log_prob(logits, jnp.broadcast_to(IMAGE[None, None, None, :, None], logits.shape)),
+    mean=Bernoulli().mean(logits),
+    log_px=Bernoulli().log_prob(logits, jnp.broadcast_to(IMAGE[None, None, None, :, None], logits.shape)),
     kl=q.kl_to_standard()[..., None],
     log_pz=standard_normal_log_prob(z)[..., None],
     log_qz=q.log_prob(z)[..., None],
