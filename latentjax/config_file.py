@@ -64,7 +64,7 @@ def load(asked: str) -> Chosen:
       f"--config={asked}: get_config() in {path} returns {type(config).__name__}, where an ml_collections.ConfigDict"
       " is expected"
     )
-  config = ConfigDict(config.copy_and_resolve_references())  # also where it is frozen
+  config = ConfigDict(config).copy_and_resolve_references()  # also where it is frozen
   variants = {
     name: inspect.getdoc(function) or ""
     for name, function in inspect.getmembers(module, inspect.isfunction)
