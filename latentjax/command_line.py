@@ -110,7 +110,6 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
 
   chosen = choose(request, given)
   overrides = overridden(chosen.config, rest)
-  configs.require_complete(chosen.config)
   start_jax(chosen.config)
   from latentjax import models  # imports JAX
 
@@ -214,7 +213,8 @@ def print_help(request: Request, chosen: Chosen) -> int:
     lines += ["", f"Variants of {chosen.path}, as --config={chosen.path}:VARIANT:"]
     lines += [f"  {name:<14}  {said.splitlines()[0] if said else ''}" for name, said in chosen.variants.items()]
   lines += ["", f"Keys of {chosen.path}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
-  rules = models.MODELS[chosen.config.model.name].RULES if chosen.config.model.name in models.MODELS else {}
+  name = chosen.config.model.name
+  rules = {"name": configs.one_of(*models.MODELS), **(models.MODELS[name].RULES if name in models.MODELS else {})}
   lines += configs.described(chosen.config, rules, config_file.meanings(chosen.path))
   return answer("\n".join(lines))
 

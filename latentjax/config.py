@@ -78,8 +78,8 @@ def check(config: ConfigDict) -> None:
   """Raises UsageError for the first value that is impossible whatever the data; a model's own: `models.check`."""
   for key, value in flatten(config.to_dict()).items():
     if key in RULES:
-      expected, holds = RULES[key]
-      if not holds(value):
+      expected, _ = RULES[key]
+      if not obeys(value, RULES[key]):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
@@ -90,6 +90,14 @@ def check(config: ConfigDict) -> None:
     raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
   if config.seed + train.num_seeds > 2**32:
     raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
+
+
+def obeys(value: Any, rule: Rule) -> bool:
+  """Whether a value may stand where the rule holds; one of another type may not."""
+  try:
+    return bool(rule[1](value))
+  except TypeError:
+    return False
 
 
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:

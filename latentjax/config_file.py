@@ -65,6 +65,10 @@ def load(asked: str) -> Chosen:
       " is expected"
     )
   config = ConfigDict(config).copy_and_resolve_references()  # also where it is frozen
+  try:
+    configs.require_complete(config)
+  except UsageError as error:
+    raise UsageError(f"--config={asked}: {error}") from None
   variants = {
     name: inspect.getdoc(function) or ""
     for name, function in inspect.getmembers(module, inspect.isfunction)
