@@ -5,6 +5,7 @@ with the sizes and equations of `latentjax/models`. `noise_shapes` says what `no
 Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps, L groups.
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -123,6 +124,7 @@ class DRAW(nn.Module):
     self.write = nn.Linear(units, num_write)
     self.read_window = nn.Linear(units, 5) if self.attend else None
     self.write_window = nn.Linear(units, 5) if self.attend else None
+    self.prior = nn.Linear(units, 2 * self.latents) if fields["prior"] == "learned" else None
     self.canvas = nn.Parameter(torch.zeros(image_shape))
     self.states = nn.Parameter(torch.zeros(4, units))  # hidden and cell of the encoder, hidden and cell of the decoder
     for name, parameter in self.named_parameters():
@@ -135,6 +137,10 @@ class DRAW(nn.Module):
         lstm.bias[units : 2 * units] = 1.0
       for head in filter(None, (self.read_window, self.write_window)):
         head.bias[2], head.bias[3] = fields["variance_bias"], fields["stride_bias"]
+      if self.attend:
+        self.write_window.bias[4] = -math.log(fields["write_gain"])
+      if self.prior is not None:
+        nn.init.zeros_(self.prior.weight)
 
   def noise_shapes(self, batch):
     return [(self.steps, batch, self.latents)]
@@ -147,8 +153,12 @@ class DRAW(nn.Module):
       error = images - canvas.sigmoid()
       h_enc, c_enc = _lstm(self.encoder, [self._read(images, error, h_dec), h_dec, h_enc], c_enc)
       mean, log_std = self.posterior(h_enc).chunk(2, -1)
-      kls.append(kl_to_standard(mean, log_std))
-      h_dec, c_dec = _lstm(self.decoder, [mean + log_std.exp() * drawn, h_dec], c_dec)
+      kls.append(kl_to_standard(mean, log_std))  # in units of the prior, as z is
+      z = mean + log_std.exp() * drawn
+      if self.prior is not None:
+        prior_mean, prior_log_std = self.prior(h_dec).chunk(2, -1)
+        z = prior_mean + prior_log_std.exp() * z
+      h_dec, c_dec = _lstm(self.decoder, [z, h_dec], c_dec)
       canvas = canvas + self._write(h_dec)
     return log_bernoulli(canvas.flatten(1), images.flatten(1)), torch.stack(kls, -1)
 

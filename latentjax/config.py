@@ -26,6 +26,13 @@ FREE = (
 # trained there the code, libraries and data.
 RECORDED = ("format", "image_shape", "run")
 
+# Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
+BEFORE_FORMAT = {
+  "draw": {"model.prior": "standard", "model.write_gain": 1.0, "train.warmup_epochs": 0.0},
+  "ladder_vae": {"train.warmup_epochs": 0.0},
+  "vae": {"train.warmup_epochs": 0.0},
+}
+
 Rule = tuple[str, Callable[[Any], bool]]
 
 
@@ -59,6 +66,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.clip_norm": NOT_NEGATIVE,
   "train.ema_decay": FRACTION,
   "train.beta": NOT_NEGATIVE,
+  "train.warmup_epochs": NOT_NEGATIVE,
   "train.kl_warmup_epochs": NOT_NEGATIVE,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
@@ -160,6 +168,9 @@ def read(path: Path) -> ConfigDict:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
+    if "format" not in tree:
+      came_later = BEFORE_FORMAT.get(config.model.name, {}).items()
+      config.update_from_flattened_dict({key: value for key, value in came_later if key not in flatten(tree)})
     check(config)
     require_complete(config)
     return config
@@ -189,7 +200,8 @@ SYNONYMS = {
   "train.clip_norm": ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
   "train.ema_decay": ("ema", "polyak"),
   "train.beta": ("kl_weight", "beta_vae"),
-  "train.kl_warmup_epochs": ("warmup", "warmup_epochs", "kl_warmup", "annealing"),
+  "train.warmup_epochs": ("warmup", "lr_warmup", "warmup_steps"),
+  "train.kl_warmup_epochs": ("kl_warmup", "annealing"),
   "train.importance_samples": ("iwae", "num_importance_samples", "importance"),
   "train.num_seeds": ("seeds", "n_seeds"),
   "eval.nll_samples": ("k", "iwae_samples", "is_samples", "num_samples"),

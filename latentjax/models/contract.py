@@ -13,7 +13,7 @@ from latentjax.models.terms import Terms
 class Model(Protocol):
   """A Linen module made of plain fields; those of its config section are its fields but for `image_shape`.
 
-  The class says what a config may say of it, and what it is called. The methods below `title` run under
+  The class says what a config may say of it, and what it is called. The methods from `__call__` on run under
   `model.apply(variables, ..., method=...)`. Shapes: B batch, H W C image, L latent groups, Z_l latents of a group.
 
   Attributes:
@@ -37,6 +37,12 @@ class Model(Protocol):
   @staticmethod
   def title(fields: Mapping[str, Any]) -> str:
     """The model in words, such as 'DRAW, filterbank attention'."""
+
+  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+    """Fresh parameters, changed so that the first images are the mean [H, W, C] of the training images.
+
+    Without it the first epochs go into learning that mean at the optimiser's pace.
+    """
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], with one posterior sample drawn by `key`."""

@@ -78,6 +78,9 @@ class LadderVAE(nn.Module):
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
     self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 
+  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+    return params | {"pixels": params["pixels"] | {"bias": self.likelihood.start(mean).ravel()}}
+
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1].
 

@@ -25,6 +25,9 @@ class Likelihood(Protocol):
   def mean(self, parameters: jax.Array) -> jax.Array:
     """[..., H, W, C] E[x | z] in [0, 1]: what a picture shows, and what DRAW's error image is measured from."""
 
+  def start(self, mean: jax.Array) -> jax.Array:
+    """[H, W, P C] parameters for a model to start from, where the training images have the mean [H, W, C]."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
@@ -47,3 +50,7 @@ class Bernoulli:
   def mean(self, parameters: jax.Array) -> jax.Array:
     """[..., H, W, C] the probability of a 1."""
     return jax.nn.sigmoid(parameters)
+
+  def start(self, mean: jax.Array) -> jax.Array:
+    """[H, W, C] the mean's logit; of the mean clipped to [0.01, 0.99]: a pixel that is too sure learns slowly."""
+    return jax.scipy.special.logit(jnp.clip(mean, 0.01, 0.99))

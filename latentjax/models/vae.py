@@ -60,6 +60,9 @@ class VAE(nn.Module):
     self.decoder = MLP(self.hidden_dims[::-1], ACTIVATIONS[self.decoder_activation])
     self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 
+  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+    return params | {"pixels": params["pixels"] | {"bias": self.likelihood.start(mean).ravel()}}
+
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)

@@ -74,9 +74,7 @@ def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainStat
 
 
 def first_state(experiment: Experiment) -> TrainState:
-  """The state before the first step; a model that can start at the mean of the training images does so."""
-  if not hasattr(experiment.model, "start_at"):
-    return experiment.steps.init(experiment.keys.init)
+  """The state before the first step, which starts at the mean of the training images."""
   return experiment.steps.init(experiment.keys.init, processes.share(experiment.data.mean_pixels()))
 
 

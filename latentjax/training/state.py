@@ -86,6 +86,8 @@ def update_average(average: Params, params: Params, step: jax.Array, decay: floa
 def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
   """Constant up to `decay_start` epochs, then down to 0 at `decay_end` by `config.schedule`.
 
+  Times a factor that rises step by step from near 0 to 1 over the first `warmup_epochs`.
+
   Args:
     config: `config.train`; a `decay_end` of 0 means `epochs`.
   """
@@ -96,7 +98,11 @@ def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Sc
     "linear": optax.linear_schedule(config.learning_rate, 0.0, length),
     "cosine": optax.cosine_decay_schedule(config.learning_rate, length),
   }
-  return optax.join_schedules([optax.constant_schedule(config.learning_rate), decays[config.schedule]], [start])
+  decayed = optax.join_schedules([optax.constant_schedule(config.learning_rate), decays[config.schedule]], [start])
+  warmup_steps = config.warmup_epochs * steps_per_epoch
+  if warmup_steps == 0:
+    return decayed
+  return lambda step: decayed(step) * jnp.minimum(1, (step + 1) / warmup_steps)
 
 
 def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

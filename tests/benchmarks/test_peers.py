@@ -77,6 +77,8 @@ def copy_draw(peer, params) -> None:
     linear(getattr(peer, name), weights[name])
   for name, head in weights["attention"].items():
     linear(getattr(peer, name), head)
+  if "prior" in weights:
+    linear(peer.prior, weights["prior"])
   initial = weights["initial"]
   states = (initial.encoder.hidden, initial.encoder.cell, initial.decoder.hidden, initial.decoder.cell)
   with torch.no_grad():
@@ -91,6 +93,7 @@ def copy_draw(peer, params) -> None:
     ("ladder_vae", "default", {"hidden_dims": (8, 6, 5), "latent_dims": (4, 3, 2)}, copy_ladder, SHAPE),
     ("draw", "base", {}, copy_draw, SHAPE),
     ("draw", "filterbank", {}, copy_draw, (6, 7, 3)),
+    ("draw", "filterbank", {"prior": "learned"}, copy_draw, (6, 7, 3)),
   ],
 )
 def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, variant, changes, copy, shape):

@@ -92,7 +92,7 @@ def draw(weights, initial, images, noise, sizes=None):
 
   Args:
     weights: float64 weights without the initial states. initial: (canvas, h_enc, c_enc, h_dec, c_dec) for one example.
-    images: [B, H, W, C], or None to generate: noise is then z itself. noise: [T, B, Z].
+    images: [B, H, W, C], or None to generate: noise is then z itself, in units of the prior. noise: [T, B, Z].
     sizes: (read N, write N), or None without attention.
 
   Returns:
@@ -110,7 +110,9 @@ def draw(weights, initial, images, noise, sizes=None):
     height, width, channels = canvas.shape
     canvases.append([])
     for t in range(T):
-      z = noise[t, b]
+      prior = dense(weights["prior"], h_dec) if "prior" in weights else np.zeros(2 * noise.shape[-1])
+      prior_mean, prior_log_std = np.split(prior, 2)
+      z = prior_mean + np.exp(prior_log_std) * noise[t, b]
       if images is not None:
         x_hat = images[b] - sigmoid(canvas)
         if sizes is None:
@@ -121,10 +123,13 @@ def draw(weights, initial, images, noise, sizes=None):
           glimpse = np.concatenate(both).ravel()
         h_enc, c_enc = lstm(weights["encoder"], h_enc, c_enc, np.concatenate([glimpse, h_dec]))
         mean, log_std = np.split(dense(weights["posterior"], h_enc), 2)
+        mean, log_std = prior_mean + np.exp(prior_log_std) * mean, prior_log_std + log_std
         z = mean + np.exp(log_std) * noise[t, b]
-        kl[b, t] = 0.5 * (mean**2 + np.exp(log_std) ** 2 - np.log(np.exp(log_std) ** 2) - 1).sum()
-        log_pz[b, t] = gaussian_log_prob(z, np.zeros_like(z), np.zeros_like(z))
-        log_qz[b, t] = gaussian_log_prob(z, mean, log_std)
+        ratio = np.exp(log_std - prior_log_std) ** 2
+        kl[b, t] = 0.5 * (((mean - prior_mean) / np.exp(prior_log_std)) ** 2 + ratio - np.log(ratio) - 1).sum()
+        in_units = prior_log_std.sum()  # a density in units of the prior is so much higher
+        log_pz[b, t] = gaussian_log_prob(z, prior_mean, prior_log_std) + in_units
+        log_qz[b, t] = gaussian_log_prob(z, mean, log_std) + in_units
       h_dec, c_dec = lstm(weights["decoder"], h_dec, c_dec, z)
       addition = dense(attention["write"], h_dec)
       if sizes is None:

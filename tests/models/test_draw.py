@@ -47,12 +47,17 @@ def oracle_inputs(model: DRAW, weights):
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize(
-  ("attention", "shape", "layer_norm"),
-  [("none", GREY, False), ("filterbank", GREY, False), ("filterbank", COLOUR, True)],
+  ("attention", "shape", "layer_norm", "prior"),
+  [
+    ("none", GREY, False, "standard"),
+    ("filterbank", GREY, False, "standard"),
+    ("none", GREY, False, "learned"),
+    ("filterbank", COLOUR, True, "learned"),
+  ],
 )
-def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm, backend):
+def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm, prior, backend):
   plan = choose_plan(0, "auto", "none", STEPS, backend)
-  model = create(attention, shape, layer_norm=layer_norm, plan=plan)
+  model = create(attention, shape, layer_norm=layer_norm, prior=prior, plan=plan)
   weights, images, key = random_weights(model), random_images(shape), jax.random.key(3)
   assert all(("gate_scale" in weights[cell]) == layer_norm for cell in ("encoder", "decoder"))
   terms = jax.jit(partial(apply, model))(weights, images, key)
@@ -70,10 +75,10 @@ def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm
   close(terms.log_px, [oracle.bernoulli_log_prob(canvases[b, -1], images[b]) for b in range(BATCH)])
 
 
-@pytest.mark.parametrize("attention", ["none", "filterbank"])
-def test_a_drawing_from_the_prior_uses_a_new_latent_at_every_step(attention):
+@pytest.mark.parametrize(("attention", "prior"), [("none", "learned"), ("filterbank", "standard")])
+def test_a_drawing_from_the_prior_uses_a_new_latent_at_every_step(attention, prior):
   """The replaced project drew one z and used it T times."""
-  model = create(attention)
+  model = create(attention, prior=prior)
   weights = random_weights(model)
   drawing = apply(model, weights, jax.random.key(5), BATCH, method="dream")
   z = np.asarray(jax.random.normal(jax.random.key(5), (STEPS, BATCH, LATENTS)), np.float64)
@@ -117,10 +122,10 @@ def test_the_scan_equals_steps_called_one_by_one():
   np.testing.assert_allclose(terms.mean, jax.nn.sigmoid(state.canvas), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("attention", ["none", "filterbank"])
-def test_every_weight_receives_a_gradient(attention):
+@pytest.mark.parametrize(("attention", "prior"), [("none", "standard"), ("filterbank", "learned")])
+def test_every_weight_receives_a_gradient(attention, prior):
   """The replaced project cut the gradient of a window's centre and stride."""
-  model = create(attention)
+  model = create(attention, prior=prior)
   weights, images = random_weights(model), random_images()
   gradient = jax.jit(jax.grad(lambda w: apply(model, w, images, jax.random.key(3)).elbo.mean()))(weights)
   for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
@@ -132,13 +137,15 @@ def test_every_weight_receives_a_gradient(attention):
 
 
 def test_windows_start_where_the_config_says():
-  model = create("filterbank", (28, 28, 1), variance_bias=0.7, stride_bias=-1.1)
+  model = create("filterbank", (28, 28, 1), variance_bias=0.7, stride_bias=-1.1, write_gain=12.0)
   variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jax.random.key(1))
   drawing = model.apply(variables, jnp.zeros((2, 28, 28, 1)), jax.random.key(2), method="draw")
   for window, size in ((drawing.read, 2), (drawing.write, 3)):
     np.testing.assert_allclose(window.variance[0], np.exp(0.7), rtol=0.05)
     np.testing.assert_allclose(window.stride[0], 27 / (size - 1) * np.exp(-1.1), rtol=0.05)
     np.testing.assert_allclose(window.center_x[0], 13.5, atol=0.5)
+  np.testing.assert_allclose(drawing.read.intensity[0], 1, rtol=0.05)
+  np.testing.assert_allclose(drawing.write.intensity[0], 1 / 12, rtol=0.05)
 
 
 @pytest.mark.parametrize("attention", ["none", "filterbank"])
@@ -150,6 +157,25 @@ def test_a_drawing_ends_in_the_reconstruction(attention):
   assert drawing.canvases.shape == (STEPS, BATCH, *GREY)
   np.testing.assert_allclose(drawing.canvases[-1], terms.mean, rtol=1e-4, atol=1e-5)
   assert (drawing.read is None) == (drawing.write is None) == (attention == "none")
+
+
+def test_a_learned_prior_starts_as_the_standard_one():
+  images, key = random_images(), partial(jax.random.key, 3)
+  standard, learned = (create("filterbank", prior=prior) for prior in ("standard", "learned"))
+  variables = learned.init(jax.random.key(0), images, jax.random.key(1))
+  weights = {name: value for name, value in variables["params"]["weights"].items() if name != "prior"}
+  expected = apply(standard, weights, images, key())
+  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), learned.apply(variables, images, key()), expected)
+
+
+def test_codes_in_units_of_a_learned_prior_are_decoded_as_they_were_drawn():
+  model = create("filterbank", prior="learned")
+  weights, images = random_weights(model), random_images()
+  codes = apply(model, weights, images, method="encode")
+  loop_weights, initial, sizes = oracle_inputs(model, weights)
+  canvases, *_ = oracle.draw(loop_weights, initial, images, np.zeros((STEPS, BATCH, LATENTS)), sizes)
+  decoded = apply(model, weights, codes, method="decode")
+  np.testing.assert_allclose(decoded, oracle.sigmoid(canvases[:, -1]), rtol=1e-3, atol=1e-3)
 
 
 def test_generating_leaves_the_encoder_alone():

@@ -18,15 +18,16 @@ from latentjax.models.draw.plan import Plan, choose_plan
 from latentjax.models.draw.step import infer_step, initial_state
 
 BATCH, STEPS, LATENTS = 3, 4, 2
-BASE, COLOUR, WINDOW = ("none", (5, 6, 1), False), ("none", (4, 3, 2), True), ("filterbank", (6, 5, 2), True)
+BASE = ("none", (5, 6, 1), False, "standard")
+COLOUR, WINDOW = ("none", (4, 3, 2), True, "learned"), ("filterbank", (6, 5, 2), True, "learned")
 CPU, GPU = (choose_plan(0, "auto", "none", STEPS, backend) for backend in ("cpu", "gpu"))
 
 
 @cache
-def create(attention: str, shape, layer_norm: bool, steps: int = STEPS):
+def create(attention: str, shape, layer_norm: bool, prior: str, steps: int = STEPS):
   """(model, (weights of the size of trained ones, images, noise))."""
   sizes = {"hidden_dim": 4, "latent_dim": LATENTS, "read_size": 2, "write_size": 3}
-  model = DRAW(shape, attention, steps, layer_norm=layer_norm, **sizes)
+  model = DRAW(shape, attention, steps, layer_norm=layer_norm, prior=prior, **sizes)
   start = model.init(jax.random.key(0), jnp.zeros((1, *shape)), jax.random.key(1))["params"]["weights"]
   generator = np.random.default_rng(0)
   weights = jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), start)

@@ -39,6 +39,9 @@ class Blobs(nn.Module):
   def setup(self):
     self.mean, self.pixels = nn.Dense(self.latent_dim), nn.Dense(math.prod(self.image_shape))
 
+  def start_at(self, params, mean):
+    return params | {"pixels": params["pixels"] | {"bias": Bernoulli().start(mean).ravel()}}
+
   def __call__(self, images, key):
     mean = self.encode(images)[0]
     noise = jax.random.normal(key, mean.shape)

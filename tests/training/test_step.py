@@ -308,6 +308,13 @@ def test_learning_rate_falls_until_the_last_epoch_by_default():
   np.testing.assert_allclose([rate(step) / train.learning_rate for step in (0, 20, 80)], [1, 0.75, 0], atol=1e-6)
 
 
+def test_learning_rate_warms_up_step_by_step():
+  train = config_with(train__schedule="constant", train__warmup_epochs=0.5).train
+  rate = learning_rate_schedule(train, steps_per_epoch=10)
+  actual = [rate(step) / train.learning_rate for step in (0, 1, 4, 5, 90)]
+  np.testing.assert_allclose(actual, [0.2, 0.4, 1, 1, 1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 def test_optimizer_is_adam_of_the_clipped_gradient(clip_norm):
   train = config_with(train__clip_norm=clip_norm, train__adam_b1=0.5).train

@@ -31,11 +31,11 @@ from latentjax.models.draw.layers import (
   group_by_source,
   merge_targets,
   split_kernels,
-  without_next_gates,
+  without_next_step,
 )
 from latentjax.models.draw.layouts import LAYOUTS
 from latentjax.models.draw.plan import Plan
-from latentjax.models.draw.step import Inferred, State
+from latentjax.models.draw.step import Inferred, State, from_units_of
 from latentjax.models.linear import linear, split
 from latentjax.models.lstm import lstm_cell
 from latentjax.models.scan import scan_layers, take_step
@@ -51,6 +51,7 @@ class Carry:
     encoder_gates: [B, 4 U] the encoder's pre-activation but for the glimpse.
     decoder_gates: [B, 4 U] the decoder's but for z.
     reading: filters that read next, or None.
+    prior: [B, 2 Z] mean and log standard deviation of the next z's learned prior, or None.
   """
 
   canvas: jax.Array
@@ -59,6 +60,7 @@ class Carry:
   encoder_gates: jax.Array
   decoder_gates: jax.Array
   reading: Filterbanks | None
+  prior: jax.Array | None
 
 
 def infer(
@@ -104,7 +106,7 @@ def infer(
   if not plan.peel_last:
     return carry.canvas.reshape(images.shape), outputs
 
-  last_layers, last_sizes = merge_targets(without_next_gates(targets))
+  last_layers, last_sizes = merge_targets(without_next_step(targets))
 
   def last_step(linear, others, carry, noise):
     inferred, _ = advance(last_sizes, linear, others, carry, noise)
@@ -140,7 +142,9 @@ def regrouped_step(
   of_encoder = split(linear("h_enc", encoder.hidden), sizes["h_enc"])
   posterior = Gaussian(*jnp.split(of_encoder["posterior"], 2, axis=-1))
   z = posterior.sample(noise)
-  decoder = lstm_cell(others["decoder"], linear("z", z) + carry.decoder_gates, carry.decoder_cell)
+  decoder = lstm_cell(
+    others["decoder"], linear("z", from_units_of(carry.prior, z)) + carry.decoder_gates, carry.decoder_cell
+  )
   of_decoder = split(linear("h_dec", decoder.hidden), sizes["h_dec"])
   reading, writing = heads.filterbanks(of_decoder)
   canvas = carry.canvas + heads.write(writing, of_decoder).reshape(canvas_shape)
@@ -158,6 +162,7 @@ def next_carry(canvas, encoder_cell, decoder_cell, of_encoder, of_decoder, readi
     encoder_gates=of_encoder["encoder"] + of_decoder["encoder"],
     decoder_gates=of_decoder["decoder"],
     reading=reading,
+    prior=of_decoder.get("prior"),
   )
 
 

@@ -73,6 +73,7 @@ class FilterbankAttention:
   write_size: int
   variance_bias: float
   stride_bias: float
+  write_gain: float
   layout: Layout = REFERENCE
 
   @property
@@ -90,9 +91,10 @@ class FilterbankAttention:
   def init(self, key: jax.Array, kernel_init: Callable, units: int) -> dict[str, Layer]:
     read_key, write_key, patch_key = jax.random.split(key, 3)
     bias = jnp.array([0.0, 0.0, self.variance_bias, self.stride_bias, 0.0])
+    write_bias = bias.at[4].set(-math.log(self.write_gain))
     return {
       "read_window": init_linear(read_key, kernel_init, units, 5) | {"bias": bias},
-      "write_window": init_linear(write_key, kernel_init, units, 5) | {"bias": bias},
+      "write_window": init_linear(write_key, kernel_init, units, 5) | {"bias": write_bias},
       "write": init_linear(patch_key, kernel_init, units, self.write_size**2 * self.image_shape[-1]),
     }
 

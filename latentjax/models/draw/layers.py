@@ -29,6 +29,8 @@ def split_kernels(heads: Heads, weights: Weights) -> tuple[Kernels, Kernels]:
 def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels) -> Targets:
   """Every linear layer of a step by what it multiplies and what its product adds to."""
   outputs = dict(weights["attention"])
+  if "prior" in weights:
+    outputs["prior"] = weights["prior"]
   padding = -sum(output_sizes(outputs).values()) % VECTOR
   if padding:  # so that rows, and the outputs that follow, begin at whole vectors
     outputs["padding"] = from_kernel(jnp.zeros((len(to_decoder["h_dec"]), padding)))
@@ -40,11 +42,11 @@ def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels) 
   }
 
 
-def without_next_gates(targets: Targets) -> Targets:
-  """Without what hidden states add to the gates of a next step."""
-  next_gates = {"h_enc": ("encoder",), "h_dec": ("encoder", "decoder")}
+def without_next_step(targets: Targets) -> Targets:
+  """Without what hidden states tell a next step: its gates and its prior."""
+  of_next = {"h_enc": ("encoder",), "h_dec": ("encoder", "decoder", "prior")}
   return {
-    source: {target: layer for target, layer in layers.items() if target not in next_gates.get(source, ())}
+    source: {target: layer for target, layer in layers.items() if target not in of_next.get(source, ())}
     for source, layers in targets.items()
   }
 

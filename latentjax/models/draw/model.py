@@ -21,7 +21,7 @@ from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention,
 from latentjax.models.draw.plan import Plan, choose_plan
 from latentjax.models.draw.step import Inferred, State, generate_step, infer_step, initial_state
 from latentjax.models.likelihoods import Bernoulli, Likelihood
-from latentjax.models.linear import init_linear
+from latentjax.models.linear import from_kernel, init_linear
 from latentjax.models.lstm import LSTMState, init_lstm
 from latentjax.models.pictures import Animation, Grid, Picture
 from latentjax.models.terms import Terms
@@ -53,10 +53,13 @@ class DRAW(nn.Module):
     attention: "none" or "filterbank".
     num_steps: T. hidden_dim: U of both LSTMs. latent_dim: Z of every step.
     read_size, write_size: N of the two windows (filterbank only).
+    prior: "standard", p(z_t) = N(0, I), or "learned", p(z_t | h_dec_{t-1}) with the posterior relative to it.
     layer_norm: normalise the LSTMs.
     init_scale: standard deviation of the initial weights.
     variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
       unit variance and a grid over the whole image.
+    write_gain: initial factor 1/gamma on what is written. The weights of a filter add up to 1, so that at unit variance
+      it takes 2 pi for a number of the patch to reach the canvas undiminished.
     unroll, weight_gradients, remat: what of the `Plan` a config says, see `choose_plan`; they change speed and memory
       and nothing else.
     plan: in place of the one that these three and the backend choose.
@@ -69,10 +72,12 @@ class DRAW(nn.Module):
     "latent_dim": AT_LEAST_ONE,
     "read_size": AT_LEAST_ONE,
     "write_size": AT_LEAST_ONE,
+    "prior": one_of("standard", "learned"),
     "layer_norm": BOOLEAN,
     "init_scale": POSITIVE,
     "variance_bias": FINITE,
     "stride_bias": FINITE,
+    "write_gain": POSITIVE,
     "unroll": ("0 or more", lambda value: value >= 0),
     "weight_gradients": one_of("auto", "step", "after"),
     "remat": one_of("none", "step", "sqrt"),
@@ -87,10 +92,12 @@ class DRAW(nn.Module):
   latent_dim: int = 32
   read_size: int = 12
   write_size: int = 12
+  prior: str = "standard"
   layer_norm: bool = False
   init_scale: float = 0.05
   variance_bias: float = 0.0
   stride_bias: float = 0.0
+  write_gain: float = 1.0
   unroll: int = 0
   weight_gradients: str = "auto"
   remat: str = "none"
@@ -119,7 +126,7 @@ class DRAW(nn.Module):
     if self.attention == "none":
       return NoAttention(self.image_shape)
     sizes, biases = (self.read_size, self.write_size), (self.variance_bias, self.stride_bias)
-    return FilterbankAttention(self.image_shape, *sizes, *biases)
+    return FilterbankAttention(self.image_shape, *sizes, *biases, self.write_gain)
 
   def init_weights(self, key: jax.Array) -> Weights:
     """All weights of the recurrence as one pytree, initial states among them."""
@@ -128,13 +135,19 @@ class DRAW(nn.Module):
     kernel_init = nn.initializers.normal(self.init_scale)
     initial_lstm = LSTMState(hidden=jnp.zeros(units), cell=jnp.zeros(units))
     glimpse = heads.constant_size + heads.varying_size
-    return {
+    # Of zeros, the learned prior starts as the standard one.
+    prior = {"prior": from_kernel(jnp.zeros((units, 2 * latents)))} if self.prior == "learned" else {}
+    return prior | {
       "attention": heads.init(heads_key, kernel_init, units),
       "encoder": init_lstm(encoder_key, kernel_init, glimpse + units, units, self.layer_norm),
       "posterior": init_linear(posterior_key, kernel_init, units, 2 * latents),
       "decoder": init_lstm(decoder_key, kernel_init, latents, units, self.layer_norm),
       "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),
     }
+
+  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+    weights = params["weights"]
+    return {"weights": weights | {"initial": weights["initial"].replace(canvas=self.likelihood.start(mean))}}
 
   def plan_for(self, backend: str) -> Plan:
     """How `__call__` computes the steps on "cpu", "gpu" or "tpu"."""
@@ -164,13 +177,13 @@ class DRAW(nn.Module):
     return self.draw_latents(self.noise(key, num_samples))
 
   def draw_latents(self, z: jax.Array) -> Drawing:
-    """What latents z [T, B, Z] draw."""
+    """What latents z [T, B, Z], in units of the prior, draw."""
     step = partial(generate_step, self.heads, self.weights)
     _, (canvases, write) = jax.lax.scan(step, initial_state(self.weights, z.shape[1]), z)
     return Drawing(self.likelihood.mean(canvases), None, write)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """T arrays [B, Z]: the posterior mean of every step, given the means of the steps before it."""
+    """T arrays [B, Z]: the posterior mean of every step in units of its prior, given the means before it."""
     return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
@@ -200,6 +213,9 @@ class DRAW(nn.Module):
 
 
 def latent_terms(inferred: Inferred) -> tuple[jax.Array, ...]:
-  """KL(q || N(0, 1)), log p(z) and log q(z) of a step, each [B]; so no step has to keep q and z themselves."""
+  """KL(q || p), log p(z) and log q(z) of a step, each [B]; so no step has to keep q and z themselves.
+
+  All in units of the prior, where it is N(0, I): the KL and the difference of the other two are the same there.
+  """
   posterior, z = inferred.posterior, inferred.z
   return posterior.kl_to_standard(), standard_normal_log_prob(z), posterior.log_prob(z)

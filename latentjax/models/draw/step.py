@@ -36,7 +36,7 @@ class Inferred:
 
   Attributes:
     canvas: [B, H, W, C] after it.
-    posterior: q(z | x, earlier z) [B, Z]. z: [B, Z] drawn from it.
+    posterior: q(z | x, earlier z) [B, Z]. z: [B, Z] drawn from it. Both in units of the prior, which is N(0, I) there.
     read, write: the two windows; None without attention.
   """
 
@@ -52,6 +52,9 @@ def infer_step(heads: Heads, mean: Callable, images: jax.Array, weights: Weights
 
       x_hat = x - mean(c),  r = read(x, x_hat, h_dec),  h_enc' = LSTM(h_enc, [r, h_dec])
       q = N(W h_enc', exp(W h_enc')),  z ~ q,  h_dec' = LSTM(h_dec, z),  c' = c + write(h_dec')
+
+  Not in the paper: with a learned prior p = N(m, s), (m, log s) = W h_dec, the posterior is relative to it,
+  N(m + s mean_q, s std_q). So q and z stay as they are, in units of the prior, until the decoder reads m + s z.
 
   Args:
     mean: canvas -> pixel means; the sigmoid for binary pixels.
@@ -74,14 +77,23 @@ def infer_step(heads: Heads, mean: Callable, images: jax.Array, weights: Weights
 def generate_step(heads: Heads, weights: Weights, state: State, z: jax.Array):
   """The generative half: h_dec' = LSTM(h_dec, z), c' = c + write(h_dec').
 
+  Args:
+    z: [B, Z] in units of the prior.
+
   Returns:
     The new state (its encoder untouched), and (canvas, write window).
   """
-  decoder = lstm(weights["decoder"], state.decoder, [z])
+  prior = linear(weights["prior"], state.decoder.hidden) if "prior" in weights else None
+  decoder = lstm(weights["decoder"], state.decoder, [from_units_of(prior, z)])
   outputs = head_outputs(weights, decoder.hidden)
   _, writing = heads.filterbanks(outputs)
   state = state.replace(canvas=state.canvas + heads.write(writing, outputs), decoder=decoder)
   return state, (state.canvas, writing and writing.window)
+
+
+def from_units_of(prior: jax.Array | None, z: jax.Array) -> jax.Array:
+  """[B, Z] m + s z for z in units of a learned prior, whose m and log s are [B, 2 Z] side by side; else z itself."""
+  return z if prior is None else Gaussian(*jnp.split(prior, 2, axis=-1)).sample(z)
 
 
 def head_outputs(weights: Weights, h_dec: jax.Array) -> dict[str, jax.Array]:
