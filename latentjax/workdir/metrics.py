@@ -26,8 +26,8 @@ class MetricsLog:
   forever once a full disk has ended it.
 
   Args:
-    workdir: claimed.
-    epoch: of the checkpoint that the run goes on from; what was logged after it is forgotten.
+    workdir: with its config.json.
+    epoch: of the checkpoint from which the run resumes; what was logged after it is forgotten.
 
   Raises:
     RunError: the file is damaged, lacks an epoch, or cannot be written.
