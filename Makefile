@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo compare results benchmark test lint clean
+.PHONY: demo compare results benchmark test lint clean python
 
 demo: .venv/ready  ## train DRAW on 4,000 digits: about 3 minutes on two CPU cores
 	$(BIN)/python main.py
@@ -26,7 +26,7 @@ draw_paper = draw.py:paper
 ladder_vae_paper = ladder_vae.py:paper
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
-results: .venv/ready  ## the results table: trains what is not finished, hours on two CPU cores
+results: .venv/tfds  ## the results table: trains what is not finished, hours on two CPU cores
 	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \
 	  --workdir=runs/results/comparison
@@ -47,13 +47,21 @@ benchmark: .venv-benchmark/ready  ## latentjax beside PyTorch on this machine: a
 clean:  ## remove the virtual environments
 	rm -rf .venv .venv-benchmark
 
-.venv/ready: requirements.txt requirements-dev.txt
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "latentjax needs Python 3.11 or later, not " + \
+	  sys.version.split()[0] + ": make PYTHON=python3.11")'
+
+.venv/ready: requirements.txt requirements-dev.txt | python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-.venv-benchmark/ready: requirements.txt requirements-dev.txt benchmarks/requirements.txt
+.venv/tfds: .venv/ready requirements-tfds.txt  # lets TFDS download and prepare full MNIST
+	$(BIN)/python -m pip install --quiet -r requirements-tfds.txt
+	touch $@
+
+.venv-benchmark/ready: requirements.txt requirements-dev.txt benchmarks/requirements.txt | python
 	$(PYTHON) -m venv .venv-benchmark
 	.venv-benchmark/bin/python -m pip install --quiet --upgrade pip
 	.venv-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements.txt

@@ -18,13 +18,13 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict()
 
   config.train = ConfigDict()
-  config.train.batch_size = 128
-  config.train.epochs = 60
-  config.train.learning_rate = 1e-3
+  config.train.batch_size = 128  # images of one step
+  config.train.epochs = 60  # passes over the training images
+  config.train.learning_rate = 1e-3  # of Adam, where it is highest
   config.train.schedule = "cosine"  # constant | linear | cosine, from decay_start to decay_end
   config.train.decay_start = 0  # epoch at which the learning rate starts to fall
   config.train.decay_end = 0  # epoch at which it reaches 0; 0 stands for `epochs`
-  config.train.adam_b1 = 0.9
+  config.train.adam_b1 = 0.9  # how long Adam averages gradients; its b2 is 0.999
   config.train.clip_norm = 10.0  # global gradient norm; 0 is off
   config.train.ema_decay = 0.999  # moving average of weights for evaluation; 0 is off
   config.train.beta = 1.0  # weight of the KL after warm-up
@@ -35,17 +35,17 @@ def get_config() -> ConfigDict:
   config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
 
   config.eval = ConfigDict()
-  config.eval.batch_size = 500
+  config.eval.batch_size = 500  # images at a time in validation and evaluation
   config.eval.nll_samples = 100  # importance samples K of the test log-likelihood
   config.eval.num_examples = 0  # only so many images of each split, for a quick look; 0 is all
 
   config.sample = ConfigDict()
-  config.sample.num_images = 64
+  config.sample.num_images = 64  # in every sheet of pictures
 
   config.benchmark = ConfigDict()
   config.benchmark.phase = "train"  # train | eval | sample
-  config.benchmark.batch_sizes = (128,)
-  config.benchmark.measurements = 30
+  config.benchmark.batch_sizes = (128,)  # one measurement for each
+  config.benchmark.measurements = 30  # of which the median counts
   return config
 
 

@@ -28,14 +28,14 @@ def get_config(variant: str = "demo") -> ConfigDict:
 def filterbank() -> ConfigDict:
   """h 256, z 32, T 10, N 12 on full MNIST."""
   config = common.get_config()
-  config.model.name = "draw"
+  config.model.name = "draw"  # the model
   config.model.attention = "filterbank"  # none | filterbank
-  config.model.num_steps = 10
-  config.model.read_size = 12
-  config.model.write_size = 12
-  config.model.hidden_dim = 256
-  config.model.latent_dim = 32
-  config.model.layer_norm = False
+  config.model.num_steps = 10  # glimpses T
+  config.model.read_size = 12  # N of the N x N filters that read
+  config.model.write_size = 12  # of those that write
+  config.model.hidden_dim = 256  # units of both LSTMs
+  config.model.latent_dim = 32  # latents of a glimpse
+  config.model.layer_norm = False  # normalise the LSTMs
   config.model.unroll = 0  # steps per iteration of the compiled loop; 0 chooses by backend
   config.model.weight_gradients = "auto"  # step | after (the loop) | auto: by backend
   config.model.remat = "none"  # none | step | sqrt: what to compute again rather than keep, for many steps

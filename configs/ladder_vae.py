@@ -28,9 +28,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
 def default() -> ConfigDict:
   """Three layers on full MNIST, the sizes of the original project."""
   config = common.get_config()
-  config.model.name = "ladder_vae"
+  config.model.name = "ladder_vae"  # the model
   config.model.hidden_dims = (512, 256, 256)  # from the image upwards
-  config.model.latent_dims = (64, 32, 32)
+  config.model.latent_dims = (64, 32, 32)  # of each layer, from the image upwards
   config.model.mlp_depth = 1  # hidden layers of every MLP
   config.model.inference = "ladder"  # ladder | bottom_up
   config.train.epochs = 200

@@ -25,9 +25,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
 def default() -> ConfigDict:
   """Two hidden layers on full MNIST."""
   config = common.get_config()
-  config.model.name = "vae"
+  config.model.name = "vae"  # the model
   config.model.hidden_dims = (512, 256)
-  config.model.latent_dim = 64
+  config.model.latent_dim = 64  # latents of an image
   config.model.encoder_activation = "relu"  # relu | tanh
   config.model.decoder_activation = "relu"  # relu | tanh
   config.train.epochs = 240

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
   from latentjax.loaded import LoadedModel
 
+__version__ = "0.1.0"
+
 
 def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
   """A trained model, to encode, decode, sample and score images with; its data set is not needed.

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,8 @@ def check(config: ConfigDict) -> None:
   """Raises UsageError for the first value that is impossible whatever the data; a model's own: `models.check`."""
   for key, value in flatten(config.to_dict()).items():
     if key in RULES:
-      expected, holds = RULES[key]
-      if not holds(value):
+      expected, _ = RULES[key]
+      if not obeys(value, RULES[key]):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
@@ -92,28 +92,36 @@ def check(config: ConfigDict) -> None:
     raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
 
 
+def obeys(value: Any, rule: Rule) -> bool:
+  """Whether a value may stand where the rule holds; one of another type may not."""
+  try:
+    return bool(rule[1](value))
+  except TypeError:
+    return False
+
+
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
   """A line about the first of `keys` that the config does not have, naming the nearest that it has."""
   known = list(flatten(config.to_dict()))
   sections = {key.rpartition(".")[0] for key in known}
   for key in keys:
     if key not in known and key not in sections:
-      same_leaf = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
-      slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
-      near = slips or same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-      return f"unknown config key {key!r}: the nearest is {near[0]!r}; --mode=show prints all of them"
+      return f"unknown config key {key!r}: the nearest is {nearest(key, known)!r}; --help prints all of them"
   return None
 
 
-def differences(saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = ()) -> list[str]:
+def differences(
+  saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = (), free: tuple[str, ...] = FREE
+) -> list[str]:
   """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from what is to be ignored.
 
   Args:
     ignore: keys and sections, as in FREE.
+    free: those that make no other experiment; where none do, all differences are told.
   """
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
-  free = {*FREE, *ignore}
-  keys = [key for key in {**before, **after} if free.isdisjoint(sections(key))]
+  spared = {*free, *ignore}
+  keys = [key for key in {**before, **after} if spared.isdisjoint(sections(key))]
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
     for key in keys
@@ -150,12 +158,79 @@ def read(path: Path) -> ConfigDict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
 
   try:
-    tree = json.loads(path.read_text(), object_hook=with_tuples)
+    tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
     check(config)
-    missing = [key for key in ("model.name", *RULES) if key not in flatten(config.to_dict())]
-    if missing:
-      raise UsageError(f"it has no {missing[0]}")
+    require_complete(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
     raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
+
+
+# What keys are called elsewhere; those with the same last part need no entry.
+SYNONYMS = {
+  "seed": ("random_seed", "rng", "rng_seed"),
+  "precision": ("dtype", "matmul_precision"),
+  "data.name": ("dataset", "data"),
+  "data.binarization": ("binarize", "binarisation", "binary"),
+  "model.name": ("model", "arch", "architecture"),
+  "model.num_steps": ("t", "steps", "timesteps", "time_steps", "glimpses", "num_glimpses", "seq_len"),
+  "model.read_size": ("n", "read", "read_n"),
+  "model.write_size": ("write", "write_n"),
+  "model.hidden_dim": ("h", "h_dim", "hidden", "hidden_size", "enc_size", "dec_size", "lstm_size"),
+  "model.hidden_dims": ("h", "h_dim", "hidden", "hidden_sizes", "widths"),
+  "model.latent_dim": ("z", "z_dim", "z_size", "latent", "latent_size", "latents"),
+  "model.latent_dims": ("z", "z_dim", "z_size", "latent", "latent_sizes", "latents"),
+  "train.batch_size": ("bs", "batch", "minibatch", "batchsize"),
+  "train.epochs": ("num_epochs", "n_epochs", "max_epochs", "epoch"),
+  "train.learning_rate": ("lr", "rate", "step_size", "eta"),
+  "train.schedule": ("lr_schedule", "scheduler", "decay"),
+  "train.adam_b1": ("b1", "beta1", "momentum"),
+  "train.clip_norm": ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
+  "train.ema_decay": ("ema", "polyak"),
+  "train.beta": ("kl_weight", "beta_vae"),
+  "train.kl_warmup_epochs": ("warmup", "warmup_epochs", "kl_warmup", "annealing"),
+  "train.importance_samples": ("iwae", "num_importance_samples", "importance"),
+  "train.num_seeds": ("seeds", "n_seeds"),
+  "eval.nll_samples": ("k", "iwae_samples", "is_samples", "num_samples"),
+  "eval.num_examples": ("max_examples", "limit"),
+}
+
+
+def nearest(key: str, known: Sequence[str]) -> str:
+  """The known key that is most likely meant: by a slip, by its last part, by its meaning, by its letters."""
+  leaf = key.rpartition(".")[2].lower()
+  slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
+  same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
+  meant = [other for other in known if leaf in SYNONYMS.get(other, ())]
+  ranked = sorted([*same_leaf, *meant], key=lambda other: not other.startswith("train."))
+  leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+  spelt = [leaves[other] for other in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)]
+  return [*slips, *ranked, *spelt, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
+
+
+def require_complete(config: ConfigDict) -> None:
+  """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
+  keys = flatten(config.to_dict())
+  for key in ("data.name", "compile_cache", "model.name", *RULES):
+    if key not in keys:
+      raise UsageError(f"it has no {key}")
+
+
+def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[str, str]) -> list[str]:
+  """A line for every key: its value, what may stand there, and what it means.
+
+  Args:
+    rules: of the model's own keys.
+    meanings: what the config files say of keys.
+  """
+  rules = RULES | {f"model.{field}": rule for field, rule in rules.items()}
+  lines = []
+  for key, value in flatten(config.to_dict()).items():
+    allowed, meaning = rules[key][0] if key in rules else "", meanings.get(key, "")
+    choices = allowed.removeprefix("one of ").replace(", ", " | ") if allowed.startswith("one of ") else allowed
+    meaning = meaning.removeprefix(choices).lstrip(":, ")
+    said = "; ".join(part for part in (choices, meaning) if part)
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    lines.append(f"  {f'{key}={shown}':<36}  {said}".rstrip())
+  return lines

@@ -1,15 +1,76 @@
-"""What a person sees while a run goes on: a progress bar, a line per epoch, a table at the end."""
+"""What a person sees while a run goes on: a progress bar, a line per epoch, a table at the end; train.log keeps it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import datetime
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-if not console.is_terminal:
-  console.width = 200  # a file has room for the names of a sweep's runs
+from latentjax.errors import Stopped, explained
+from latentjax.streams import Unfailing
+
+STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+
+
+class Said(Console):
+  """Rich's console; while `kept_in` a file, what it prints stands there too, but for the progress bar.
+
+  Attributes:
+    heading: printed above what is printed first; nothing where nothing is.
+  """
+
+  def __init__(self):
+    super().__init__(**STYLE)
+    self.heading = ""
+    self._log: Console | None = None
+    if not self.is_terminal:
+      self.width = 200  # a file has room for the names of a sweep's runs
+
+  def print(self, *objects: Any, **options: Any) -> None:
+    heading, self.heading = self.heading, ""
+    if heading:
+      self.print(heading)
+    super().print(*objects, **options)
+    if self._log is not None:
+      self._log.print(*objects, **options)
+
+  @contextmanager
+  def kept_in(self, path: Path) -> Iterator[None]:
+    """Adds to a file the command, what is printed in this block, and how it ended where that was no success.
+
+    A file that cannot be written ends nothing. Of several processes that are one run only the first writes.
+    """
+    if self.quiet:
+      yield
+      return
+    try:
+      file = path.open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+      self.print(f"{path} cannot be written ({error.strerror}): what is said here is not kept")
+      yield
+      return
+    with file:
+      self._log = Console(file=Unfailing(file), width=200, color_system=None, force_terminal=False, **STYLE)
+      self._log.print(f"\n{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
+      try:
+        yield
+      except Stopped:
+        self._log.print("stopped")
+        raise
+      except Exception as error:
+        self._log.print(f"error: {explained(error) or f'{type(error).__name__}: {error}'}")
+        raise
+      finally:
+        self._log = None
+
+
+console = Said()
 
 
 def progress() -> Progress:

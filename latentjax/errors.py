@@ -39,7 +39,8 @@ def explained(error: Exception) -> UsageError | RunError | None:
   if isinstance(error, UsageError | RunError):
     return error
   if isinstance(error, OSError):  # a disk or a path that refuses
-    return RunError(str(error))
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return RunError(": ".join([" and ".join(names), error.strerror] if names and error.strerror else [str(error)]))
   exhausted = isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
   if isinstance(error, MemoryError) or exhausted:
     return RunError("out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes")

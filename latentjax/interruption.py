@@ -2,13 +2,13 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-from latentjax.console import console
 from latentjax.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -34,6 +34,9 @@ class Interruption:
     self._held = False
 
   def __enter__(self) -> "Interruption":
+    from latentjax.console import console  # here, for `stop_at_once` must not wait for what the console imports
+
+    self._console = console
     self._active = threading.current_thread() is threading.main_thread()
     if self._active:
       reader, self._writer = os.pipe()
@@ -92,9 +95,32 @@ class Interruption:
       if first is None:
         first = time.monotonic()
         if self._held or self._agree is not None:
-          console.print("stopping after the steps under way; Ctrl-C once more stops at once")
+          self._console.print("stopping after the steps under way; Ctrl-C once more stops at once")
       elif byte[0] == signal.SIGINT and time.monotonic() - first > IMPATIENT:
-        if console.is_terminal:
+        if self._console.is_terminal:
           os.write(1, b"\033[?25h")  # the progress bar had hidden the cursor
         os._exit(128 + signal.SIGINT)
     os.close(reader)
+
+
+def stop_at_once(told: str, discard: Callable[[], None] = lambda: None) -> None:
+  """Lets Ctrl-C and SIGTERM end this process on the spot, wherever a run does not hold them back.
+
+  An exception in the midst of a compilation would do worse: it may be lost in a callback, or crash the interpreter.
+
+  Args:
+    told: the line to say.
+    discard: called before.
+  """
+
+  def stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    discard()
+    with suppress(OSError):
+      if sys.stdout.isatty():
+        os.write(1, b"\033[?25h")  # a progress bar may have hidden the cursor
+      os.write(2, f"{told}\n".encode())  # not through a stream, whose own writing this may have interrupted
+    os._exit(128 + number)
+
+  for number in SIGNALS:
+    signal.signal(number, stop)

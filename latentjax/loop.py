@@ -17,7 +17,7 @@ from latentjax.data.feed import Feed
 from latentjax.errors import RunError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
-from latentjax.training import evaluation
+from latentjax.training import evaluation, memory
 from latentjax.training.metrics import Metrics
 from latentjax.training.objectives import weighted_bound
 from latentjax.training.state import TrainState
@@ -117,11 +117,17 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
 
 
 def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
-  """`steps.train`, compiled ahead so that no measured speed contains it."""
+  """`steps.train`, compiled ahead so that no measured speed contains it.
+
+  Raises:
+    RunError: a step needs more memory than there is.
+  """
   steps, keys = experiment.steps, experiment.keys
   began = time.perf_counter()
   call = next(feed.calls(steps.order(keys.order, 0), 0))
-  compiled = steps.train.lower(state, call.images, call.order, keys.train, jnp.int32(1)).compile()
+  arguments = state, call.images, call.order, keys.train, jnp.int32(1)
+  num_devices = 1 if experiment.mesh is None else experiment.mesh.size
+  compiled = memory.compile_to_fit(steps.train, *arguments, num_devices=num_devices)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
   return compiled
 

@@ -1,6 +1,8 @@
 """The house has floors: imports point down, so that each wing can be read without those above it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console", "latentja
 MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/config.py": ("latentjax.errors",),
-  "latentjax/console.py": (),
+  "latentjax/streams.py": (),
+  "latentjax/console.py": ("latentjax.errors", "latentjax.streams"),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/mesh.py": ("latentjax.errors",),
   "latentjax/processes.py": ("latentjax.errors", "latentjax.console"),
@@ -34,6 +37,16 @@ MAY_IMPORT = {
     "latentjax.workdir",
     *GROUND,
   ),
+  "latentjax/__init__.py": ("latentjax.loaded",),
+  "latentjax/loaded.py": (
+    "latentjax.best",
+    "latentjax.trained",
+    "latentjax.training",
+    "latentjax.models",
+    "latentjax.data.batches",
+    "latentjax.workdir",
+    *GROUND,
+  ),
   "latentjax/loop.py": (
     "latentjax.experiment",
     "latentjax.training",
@@ -43,6 +56,9 @@ MAY_IMPORT = {
     *GROUND,
   ),
   "latentjax/modes": ("latentjax",),
+  "latentjax/config_file.py": ("latentjax.config", "latentjax.errors"),
+  "latentjax/command_line.py": ("latentjax",),
+  "latentjax/__main__.py": ("latentjax.command_line", "latentjax.interruption", "latentjax.streams"),
   "configs": ("configs",),
 }
 SOURCES = [*(ROOT / "latentjax").rglob("*.py"), *(ROOT / "configs").glob("*.py")]
@@ -79,7 +95,15 @@ def test_each_wing_keeps_its_tools(path):
   assert place.startswith("latentjax/models") or not any(name.startswith("flax.linen") for name in used)
   assert not any(name.split(".")[0] in ("pickle", "tensorflow") for name in used)
   assert not any(name.startswith(("tensorflow_datasets", "mlxtend")) for name in top_level)
-  assert not any(name.startswith("absl") for name in used)
+  assert place == "latentjax/command_line.py" or not any(name.startswith("absl") for name in used)
+
+
+def test_the_command_line_begins_light():
+  """Signals are taken and streams mended before anything slow is imported; JAX comes after flags."""
+  heavy = "import sys, latentjax.__main__; print(sorted({'absl', 'jax', 'numpy', 'rich'} & sys.modules.keys()))"
+  later = "import sys, latentjax.command_line; print(sorted({'jax', 'flax', 'matplotlib'} & sys.modules.keys()))"
+  for code in (heavy, later):
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_nothing_is_unpickled():

@@ -70,7 +70,7 @@ def test_numbers_are_those_of_the_run(run, tiny_cache):
   model = latentjax.load(workdir)
   elbos = np.stack([model.elbo(test, seed=seed) for seed in range(20)])
   error = elbos.mean(1).std(ddof=1)
-  assert abs(elbos.mean() - results["test"]["elbo"]) < 5 * error
+  assert abs(elbos.mean() - results["test"]["elbo"]) < 5 * error + 1e-3
   log_likelihood = model.log_likelihood(test, num_samples=50)
   assert (log_likelihood > elbos.mean(0) - 1e-3).all()  # Jensen, for every image
 
@@ -78,7 +78,7 @@ def test_numbers_are_those_of_the_run(run, tiny_cache):
 def test_every_shape_and_type_of_images_is_the_same_image(run, images):
   model = latentjax.load(run[0])
   expected = model.encode(images)[0]
-  for same in (images[..., 0], images / 255, (images / 255).astype(np.float16 if False else np.float32)):
+  for same in (images[..., 0], images / 255, (images / 255).astype(np.float32)):
     np.testing.assert_allclose(model.encode(same)[0], expected, atol=1e-5)
   np.testing.assert_allclose(model.encode(images[0, :, :, 0])[0], expected[:1], atol=1e-5)
 

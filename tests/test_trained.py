@@ -16,7 +16,11 @@ from latentjax.modes import sample, train
 from latentjax.training import evaluation
 from latentjax.workdir import record, weights
 
-SIZES = {"vae": {"hidden_dims": (8,)}, "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)}}
+SIZES = {
+  "draw": {"num_steps": 2, "hidden_dim": 4, "latent_dim": 2, "read_size": 2, "write_size": 3},
+  "vae": {"hidden_dims": (8,)},
+  "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)},
+}
 
 
 def tiny_config(name: str, num_seeds: int):
@@ -36,7 +40,9 @@ def tiny_config(name: str, num_seeds: int):
   return config
 
 
-@pytest.fixture(scope="module", params=[("vae", 1), ("ladder_vae", 2)], ids=["vae", "two seeds of a ladder"])
+@pytest.fixture(
+  scope="module", params=[("vae", 1), ("ladder_vae", 2), ("draw", 1)], ids=["vae", "two seeds of a ladder", "draw"]
+)
 def run(request, tiny_cache, tmp_path_factory):
   """(config, workdir) of a finished run; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / request.param[0]
@@ -127,7 +133,7 @@ def test_training_on_after_the_evaluation_is_said(run, tmp_path, capsys):
   lines = (copy / "metrics.jsonl").read_text().splitlines()
   (copy / "metrics.jsonl").write_text("\n".join([*lines, lines[-1].replace('"epoch": 2', '"epoch": 3')]))
   for place, said in ((copy, True), (workdir, False)):
-    assert best.open_first(config, place).step == trained.read(config, workdir).step
+    assert best.open_seed(config, place).step == trained.read(config, workdir).step
     assert ("--mode=evaluate brings model.npz up to date" in capsys.readouterr().out) == said
 
 
@@ -145,7 +151,7 @@ def test_weights_of_another_model_are_refused(run, tmp_path):
 def test_a_run_without_a_checkpoint_says_so(run, tmp_path):
   config, _ = run
   with pytest.raises(UsageError, match="has no checkpoint yet"):
-    best.open_first(config, tmp_path)
+    best.open_seed(config, tmp_path)
 
 
 def test_images_of_another_size_are_no_test_images(run, tmp_path, monkeypatch, capsys):

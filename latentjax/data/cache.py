@@ -1,6 +1,7 @@
 """Decoded sets on disk: a file of arrays for each, which alone is enough to train."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -51,4 +52,5 @@ def write(name: str, splits: dict[str, np.ndarray]) -> None:
   except OSError as error:
     raise RunError(f"cannot keep decoded images in {path.parent} ({error}): set LATENTJAX_CACHE_DIR") from None
   finally:
-    unfinished.unlink(missing_ok=True)
+    with suppress(OSError):
+      unfinished.unlink(missing_ok=True)

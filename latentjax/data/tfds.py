@@ -5,6 +5,7 @@ without TensorFlow, which is imported only to prepare a set, or to read one that
 """
 
 import difflib
+import importlib.util
 import textwrap
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,6 +15,8 @@ import numpy as np
 from latentjax.data.cache import cache_dir
 from latentjax.data.disk import DiskImages, Splits
 from latentjax.errors import RunError, UsageError
+
+INSTALL = "pip install -r requirements-tfds.txt, or 'latentjax[tfds]'"
 
 
 class TFDS:
@@ -78,9 +81,7 @@ class TFDS:
     try:
       import tensorflow_datasets
     except ImportError:
-      raise RunError(
-        f"data.name = {self.name} is not decoded yet, which needs TFDS: pip install tensorflow-datasets"
-      ) from None
+      raise RunError(f"data.name = {self.name} is not decoded yet, which needs TFDS: {INSTALL}") from None
     return tensorflow_datasets
 
   @cached_property
@@ -110,7 +111,16 @@ class TFDS:
 
 
 def prepare(builder) -> None:
-  """Lets TFDS download and prepare a set, and says so first: it may take minutes and needs the network."""
+  """Lets TFDS download and prepare a set, and says so first: it may take minutes and needs the network.
+
+  Raises:
+    RunError: it cannot; without TensorFlow it never can.
+  """
+  if importlib.util.find_spec("tensorflow") is None:
+    raise RunError(
+      f"{builder.name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow (training does not):"
+      f" {INSTALL}, or set TFDS_DATA_DIR to a directory where it is prepared"
+    )
   print(
     f"{builder.name} is not prepared in {builder.data_dir}: TFDS now downloads and prepares it"
     f" ({builder.info.download_size} of downloads).\n"

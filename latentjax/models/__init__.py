@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from latentjax.config import obeys
 from latentjax.errors import UsageError
 from latentjax.models.contract import Model
 from latentjax.models.draw import DRAW
@@ -39,9 +40,9 @@ def check(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -
     raise UsageError(f"{name} has no model.{foreign[0]}: start from --config=configs/{name}.py")
   if missing := sorted(rules.keys() - fields.keys()):
     raise UsageError(f"model.{missing[0]} is missing: start from --config=configs/{name}.py")
-  for key, (expected, holds) in rules.items():
-    if not holds(fields[key]):
-      raise UsageError(f"model.{key} must be {expected}, not {fields[key]!r}")
+  for key, rule in rules.items():
+    if not obeys(fields[key], rule):
+      raise UsageError(f"model.{key} must be {rule[0]}, not {fields[key]!r}")
   if conflict := MODELS[name].conflict(fields, image_shape):
     raise UsageError(conflict)
 

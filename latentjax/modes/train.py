@@ -33,7 +33,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
-    with Lock(workdir):
+    with Lock(workdir), console.kept_in(workdir / "train.log"):
       checkpoints = Checkpoints(workdir / "checkpoints")
       state, begun = restore(experiment, checkpoints)
       done = loop.epochs_done(experiment, state, begun)

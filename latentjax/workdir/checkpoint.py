@@ -144,10 +144,16 @@ class Checkpoints:
   def _read(self, step: int, name: str, like: Any) -> Any:
     place = self.directory / str(step)
     try:
-      return self._orbax.restore(place / name, args=ocp.args.StandardRestore(like))
+      misfit = compare(self._orbax.metadata(place / name).item_metadata.tree, like)
+      if misfit is None:
+        return self._orbax.restore(place / name, args=ocp.args.StandardRestore(like))
     except Exception as error:  # whatever Orbax meets: files of another version, or ones that vanish
       why = reason(error) if place.exists() else "a training has just replaced it: try again"
       raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({why})") from None
+    raise RunError(
+      f"the checkpoint of step {step} in {self.directory} does not fit the config: {misfit}. Restore the config.json"
+      " that the run was trained with"
+    )
 
   def _steps(self) -> list[int]:
     if not self.directory.is_dir():
@@ -183,6 +189,30 @@ class Checkpoints:
 def for_orbax(tree: Any) -> Any:
   """In one of several processes arrays of NumPy: those of JAX it would save and restore in all of them together."""
   return tree if jax.process_count() == 1 else jax.device_get(tree)
+
+
+def compare(saved: Any, like: Any) -> str | None:
+  """In what a checkpoint is not a tree of the shapes and types of `like`, by the first name; None if it is one.
+
+  Orbax would find out too, array by array, and leave the other threads' tasks behind with a traceback each.
+  """
+  there, here = shapes(saved), shapes(like)
+  for name in {**here, **there}:
+    if name not in there:
+      return f"{name} is missing in it"
+    if name not in here:
+      return f"it has {name}, which the config has not"
+    if there[name] != here[name]:
+      return f"{name} is {there[name]} in it and {here[name]} by the config"
+  return None
+
+
+def shapes(tree: Any) -> dict[str, str]:
+  """Shape and type of every array of a nested dict, such as {"params.decoder.bias": "float32[8]"}."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+  arrays = [leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for _, leaf in leaves]
+  return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in zip(names, arrays, strict=True)}
 
 
 def reason(error: Exception) -> str:

@@ -27,7 +27,7 @@ def verify(directory: Path) -> float | list[float] | None:
     OSError, ValueError: a file is missing, or is not what was written; the message names it.
   """
   try:
-    content = json.loads((directory / NAME).read_text())
+    content = json.loads((directory / NAME).read_text(encoding="utf-8"))
     intact = content.pop("seal") == seal(content)
   except FileNotFoundError:
     raise ValueError(f"{NAME} is missing") from None

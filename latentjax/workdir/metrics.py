@@ -79,7 +79,7 @@ class MetricsLog:
     scalars = configs.flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
     values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
     try:
-      with self._path.open("a") as file:
+      with self._path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,22 +1,61 @@
-"""Where a run lives that was given no place."""
+"""Where a run lives: a directory that a person names, or a new one under runs/."""
 
 import datetime
 import itertools
+import os
+import re
 from contextlib import suppress
 from pathlib import Path
+
+from latentjax.errors import RunError, UsageError
+
+
+def given(workdir: str | None, read_only: bool = False) -> Path | None:
+  """The directory that the command line names, which need not exist; None where it names none.
+
+  Args:
+    read_only: nothing will be written there.
+
+  Raises:
+    UsageError: no run can live there.
+  """
+  if workdir is None:
+    return None
+  if re.match(r"[a-z][a-z0-9+.-]*://", workdir):
+    raise UsageError(
+      f"{workdir} is no directory of this machine, where runs live: mount it, or train elsewhere and copy the run"
+    )
+  path = Path(workdir)
+  if path.is_symlink() and not path.exists():
+    raise UsageError(f"{workdir} is a symbolic link to {path.readlink()}, which does not exist")
+  if path.exists() and not path.is_dir():
+    raise UsageError(f"{workdir} is no directory")
+  name = os.fsencode(path.absolute()).decode(errors="backslashreplace")
+  if not read_only and name != str(path.absolute()):
+    raise UsageError(f"the name {name} is not UTF-8, which checkpoints need: choose another workdir")
+  return path
 
 
 def create(name: str) -> Path:
   """Makes a directory under runs/ named after what it holds and the time, such as runs/draw-demo-20261231-235959.
 
   Runs that start in the same second get one each: -2, -3 and so on.
+
+  Raises:
+    RunError: the disk refuses.
   """
   name = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-  for number in itertools.count(1):
-    workdir = Path("runs", name if number == 1 else f"{name}-{number}")
-    with suppress(FileExistsError):
-      workdir.mkdir(parents=True)
-      return workdir
+  try:
+    Path("runs").mkdir(exist_ok=True)
+    for number in itertools.count(1):
+      workdir = Path("runs", name if number == 1 else f"{name}-{number}")
+      with suppress(FileExistsError):
+        workdir.mkdir()
+        return workdir
+  except OSError as error:
+    raise RunError(
+      f"cannot create a directory under {Path.cwd() / 'runs'} ({error.strerror}): give a --workdir"
+    ) from None
   raise AssertionError
 
 

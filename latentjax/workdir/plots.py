@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import matplotlib
 import numpy as np
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image, ImageDraw
 
 matplotlib.use("Agg")  # draws into files, also where there is no screen
@@ -119,8 +120,10 @@ def limit(axis: Any, settled: Sequence[float]) -> None:
 
 
 def plain(name: str) -> str:
-  """A name without meaning to Matplotlib, which reads formulas between dollars."""
-  return name.replace("$", r"\$")
+  """A name without meaning to Matplotlib, which reads formulas between dollars; a letter its font lacks as its code."""
+  drawn = get_font(findfont(FontProperties())).get_charmap()
+  letters = [letter if ord(letter) in drawn else ascii(letter)[1:-1] for letter in name]
+  return "".join(letters).replace("$", r"\$")
 
 
 def save_grid(path: Path, images: np.ndarray, columns: int) -> None:

@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
+from latentjax.console import console
 from latentjax.errors import RunError, UsageError
 from latentjax.workdir.checks import INVALID, check_line, check_results, reason
 
@@ -111,7 +113,7 @@ def read_field(workdir: Path, name: str, check: Callable[[Any], Any]) -> Any:
   """What `check` makes of something in config.json that is not of the config, or None if it is not there."""
   path = workdir / "config.json"
   try:
-    tree = json.loads(path.read_text())
+    tree = json.loads(path.read_text(encoding="utf-8"))
     return check(tree[name]) if name in tree else None
   except (OSError, *INVALID):
     raise RunError(f"{name} in {path} is damaged: restore it, or choose another workdir") from None
@@ -135,7 +137,7 @@ def read_results(workdir: Path) -> Line | None:
   """
   path = workdir / "results.json"
   try:
-    results = json.loads(path.read_text()) if path.exists() else None
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if results is not None:
       check_results(results)
     return results
@@ -147,10 +149,11 @@ def read_lines(workdir: Path) -> list[Line]:
   """All lines of metrics.jsonl: one per epoch, from the first on.
 
   Raises:
-    RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is dropped.
+    RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is told and
+      left out.
   """
   path = workdir / "metrics.jsonl"
-  texts = path.read_text(errors="replace").splitlines() if path.exists() else []
+  texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
   lines = []
   for number, text in enumerate(texts, start=1):
     try:
@@ -158,6 +161,7 @@ def read_lines(workdir: Path) -> list[Line]:
       check_line(lines[-1], number)
     except INVALID as error:
       if len(lines) < number == len(texts):  # no JSON
+        console.print(f"line {number} of {path}, its last, is cut short: it is left out")
         break
       raise RunError(
         f"line {number} of {path} is damaged ({reason(error)}): restore it, or choose another workdir"
@@ -179,4 +183,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
       os.fsync(file.fileno())
     unfinished.replace(path)
   except OSError as error:
+    with suppress(OSError):
+      unfinished.unlink(missing_ok=True)
     raise RunError(f"cannot write {path} ({error.strerror})") from None

@@ -34,3 +34,34 @@ def test_every_phase_is_measured(file, phase, num_seeds, monkeypatch):
     assert 2 * forward < row["flops_per_image"] <= 3 * forward
   else:
     assert row["flops_per_image"] == forward
+
+
+@pytest.mark.parametrize("remat", ["step", "sqrt"])
+def test_what_remat_computes_again_is_no_work(remat):
+  """The model's own operations are those without remat; of the steps most of the forward pass is computed again."""
+  config = importlib.import_module("configs.draw").get_config()
+  config.model.update({"num_steps": 4, "hidden_dim": 6, "latent_dim": 3, "read_size": 2, "write_size": 3})
+  config.benchmark.phase = "eval"
+  images = np.zeros((4, 6, 6, 1), np.uint8)
+
+  def workload(remat):
+    config.model.remat = remat
+    return benchmark.create_workload(config, models.create(config.model, (6, 6, 1)), images, batch_size=4)
+
+  forward = workload("none").flops
+  config.benchmark.phase = "train"
+  plain, again = workload("none"), workload(remat)
+  assert (plain.recomputed_flops, again.flops) == (0, plain.flops)
+  assert 0.5 * forward < again.recomputed_flops <= forward
+  row = dict.fromkeys(benchmark_row(), 1.0)
+  shown = benchmark.table({"rows": [row], "devices": 1, "measurements": 20})
+  hidden = benchmark.table({"rows": [row | {"recomputed_flops_per_image": 0.0}], "devices": 1, "measurements": 20})
+  assert shown.row_count == hidden.row_count + 1
+
+
+def benchmark_row() -> list[str]:
+  """The keys of a row of the table."""
+  times = ["batch_size", "step_time_ms", "step_time_ms_p90", "images_per_second", "compile_seconds"]
+  memory = ["peak_memory_bytes", "temporary_memory_bytes"]
+  work = ["flops_per_image", "recomputed_flops_per_image", "flops_per_second", "matmul_flops_per_second"]
+  return [*times, *memory, *work, "matmul_ratio"]

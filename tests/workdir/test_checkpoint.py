@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what comes back, what damage is seen, and what a full disk leaves."""
 
+import re
 import resource
 import shutil
 from types import SimpleNamespace
@@ -131,9 +132,28 @@ def test_a_disk_with_too_little_left_is_told_in_bytes(tmp_path, monkeypatch):
   assert kept(tmp_path) == []
 
 
-def test_a_state_of_another_shape_is_refused_and_stays(tmp_path):
+MISFITS = {
+  "another shape": (
+    {"kernel": jnp.zeros((2, 4))},
+    "weights.kernel is float32[2, 3] in it and float32[2, 4] by the config",
+  ),
+  "another type": ({"kernel": jnp.zeros((2, 3), jnp.int32)}, "weights.kernel is float32[2, 3] in it and int32"),
+  "a missing key": ({"other": jnp.zeros(3)}, "weights.other is missing in it"),
+  "a key too many": ({"kernel": None}, "it has weights.kernel, which the config has not"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_a_state_that_does_not_fit_is_refused_by_name_and_stays(tmp_path, capfd, misfit):
+  """Before Orbax begins to read, whose other threads would each leave a traceback."""
+  change, said = MISFITS[misfit]
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(state_at(1), -1.0)
-  with pytest.raises(RunError, match="step 1"):
-    checkpoints.restore(1, state_at(0).replace(weights={"other": jnp.zeros(3)}))
+  like = state_at(0)
+  with pytest.raises(RunError, match=re.escape(said)) as error:
+    checkpoints.restore(1, like.replace(weights=like.weights | change))
+  assert "the checkpoint of step 1 in" in str(error.value)
+  assert "\n" not in str(error.value)
+  assert capfd.readouterr() == ("", "")
   assert kept(tmp_path) == ["1"]
+  assert int(checkpoints.restore(1, like).step) == 1

@@ -1,0 +1,321 @@
+"""Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
+
+Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--config=FILE:VARIANT]
+                      [--config.KEY=VALUE ...] [--workdir=DIR]
+       python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
+
+The same command with the same --workdir goes on where it stopped. Without --config a workdir has its own.
+"""
+
+import importlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from logging import getLogger
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from latentjax import config as configs
+from latentjax import config_file
+from latentjax.config_file import Chosen
+from latentjax.console import console
+from latentjax.data.cache import cache_dir
+from latentjax.errors import RunError, Stopped, UsageError, explained, last_line
+from latentjax.interruption import stop_at_once
+from latentjax.workdir import place, record
+
+MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
+OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+NOT_ON = ("", "0", "f", "false", "n", "no", "off")  # what JAX takes for False
+
+
+class Request(flags.FlagValues):
+  """What the command line asks for, but for the overrides of the config."""
+
+  def __init__(self):
+    super().__init__()
+    define = {"flag_values": self}
+    flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config, or in what it differs.", **define)
+    flags.DEFINE_string("config", None, "A config file with a variant, or another run's config.json.", **define)
+    flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.", **define)
+    flags.DEFINE_list("workdirs", [], "The runs that --mode=compare puts side by side.", **define)
+    flags.DEFINE_string(
+      "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
+    )
+    flags.DEFINE_integer("num_processes", None, "How many processes are this run.", lower_bound=1, **define)
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0, **define)
+    flags.DEFINE_boolean("help", False, "Prints this, with every key of the config.", short_name="h", **define)
+    self.set_gnu_getopt(True)
+
+  @property
+  def several(self) -> bool:
+    """Whether this process is one of several that are one run."""
+    return bool(self.coordinator or self.num_processes) or self.process_id is not None
+
+
+def main(argv: Sequence[str]) -> int:
+  """Does what a command line asks for; a person's mistake, a full disk or a signal is one line.
+
+  Returns:
+    The exit code.
+  """
+  logging.set_verbosity(logging.FATAL)  # what Orbax and TFDS log is no news to a person or said below in one line
+  getLogger("asyncio").setLevel("CRITICAL")  # so is what becomes of Orbax's tasks on a full disk
+  try:
+    return carry_out(*parse(argv))
+  except Stopped as stopped:
+    return stopped.exit_code
+  except Exception as error:
+    told = explained(error)
+    if told is None:
+      raise
+    print(f"error: {told}", file=sys.stderr)
+    return told.exit_code
+
+
+def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
+  """What is asked for, and what is left: the overrides of the config.
+
+  Raises:
+    UsageError: something else is left, or a flag has no such value.
+  """
+  request = Request()
+  try:
+    rest = request(list(argv), known_only=True)[1:]
+  except flags.Error as error:
+    raise UsageError(last_line(error)) from None
+  for flag in ("workdir", "config"):
+    if request[flag].present and not getattr(request, flag):
+      raise UsageError(f"--{flag}= is empty: give it a value, or leave it out")
+  return request, rest
+
+
+def carry_out(request: Request, rest: Sequence[str]) -> int:
+  """Runs the mode that is asked for."""
+  mode, given = request.mode, place.given(request.workdir)
+  if mode != "compare" and request["workdirs"].present:
+    raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
+  if mode == "compare" and not request.help:
+    if request["config"].present or any(map(OVERRIDE.match, rest)):
+      raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
+    if rest:
+      raise UsageError(stray(rest[0], ConfigDict()))
+    workdirs = [str(place.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
+    return run(request, "compare", [workdirs])
+
+  chosen = choose(request, given)
+  overrides = overridden(chosen.config, rest)
+  start_jax(chosen.config)
+  from latentjax import models  # imports JAX
+
+  if request.help:
+    return print_help(request, chosen)
+  configs.check(chosen.config)
+  models.check(chosen.config.model)
+  if mode == "show":
+    return show(chosen.config, given if request.config or overrides else None)
+  if given is None and mode in ("evaluate", "sample"):
+    raise UsageError(f"--mode={mode} needs the --workdir of a run")
+  args = [chosen.config]
+  if request.several:
+    join_others(request)
+  if mode == "sweep":
+    args.append(swept(chosen, overrides))
+  require_devices()
+  if chosen.variant and not chosen.named:
+    console.heading = f"{chosen.path}: {chosen.variant}, on {chosen.config.data.name}"
+  name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
+  return run(request, name if mode != "benchmark" else f"benchmark-{name}", args)
+
+
+def choose(request: Request, workdir: Path | None) -> Chosen:
+  """The config asked for, without overrides: without --config it is that of the workdir, or the demo's."""
+  if not request.config and workdir is not None and (workdir / "config.json").exists():
+    config = record.read_config(workdir)
+    return Chosen(config, config_file.CONFIGS / f"{config.model.name}.py", None, True, {})
+  return config_file.load(request.config or "draw")
+
+
+def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
+  """Changes a config as the command line says.
+
+  Returns:
+    The keys that it names, with what was typed.
+
+  Raises:
+    UsageError: it has no such key, the key no such value, or something else is left.
+  """
+  last: dict[str, str] = {}  # a value given twice takes the last, a tuple too, which ml_collections would add up
+  words = iter(rest)
+  for word in words:
+    override = OVERRIDE.match(word)
+    if override is None:
+      raise UsageError(stray(word, config))
+    unknown = configs.unknown_key(config, [override[1]])
+    if unknown is not None:
+      raise UsageError(unknown)
+    key = override[1]
+    if "=" not in word and not isinstance(configs.flatten(config.to_dict()).get(key), bool):
+      word = f"{word}={next(words, '')}"
+    last.pop(key, None)
+    last[key] = word
+  flag_values = flags.FlagValues()
+  try:
+    config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=list(last.values()))
+    flag_values(["", *last.values()])
+  except (flags.Error, ValueError, TypeError) as error:
+    raise UsageError(last_line(error)) from None
+  return last
+
+
+def stray(word: str, config: ConfigDict) -> str:
+  """A line about a word of the command line that is neither a flag nor an override of the config."""
+  if not word.startswith("-"):
+    return f"{word!r} is no flag: flags start with -- and carry their value after ="
+  name, _, value = word.lstrip("-").partition("=")
+  own, keys = list(Request()), list(configs.flatten(config.to_dict()))
+  near = configs.nearest(name, [*own, *keys])
+  meant = f"--{near}" if near in own else f"--config.{near}"
+  return f"unknown flag --{name}: the nearest is {meant}{f'={value}' if value else ''}; --help prints all of them"
+
+
+def show(config: ConfigDict, workdir: Path | None) -> int:
+  """Prints the config, or in what it differs from that of a run."""
+  if workdir is None or not (workdir / "config.json").exists():
+    return answer(configs.to_json(config).rstrip())
+  from latentjax import models  # imports JAX
+
+  saved = record.read_config(workdir)
+  refused = configs.differences(saved, config, models.speed_keys(saved.model))
+  lines = [
+    line + ("  (a different experiment: it needs another --workdir)" if line in refused else "")
+    for line in configs.differences(saved, config, free=())
+  ]
+  return answer("\n".join(lines) or f"no difference from {workdir}")
+
+
+def print_help(request: Request, chosen: Chosen) -> int:
+  """Prints how to call this, what configs there are, and every key of the one chosen."""
+  from latentjax import models  # imports JAX
+
+  lines = [__doc__.strip(), "", "Flags:"]
+  for name in sorted({request[name].name for name in request}):
+    flag = request[name]
+    lines.append(f"  --{name:<14}  {flag.help}{f' Default: {flag.default}.' if flag.default else ''}")
+  files = [path.name for path in sorted(config_file.CONFIGS.glob("*.py")) if path.name != "common.py"]
+  lines += ["", f"Config files in {config_file.CONFIGS}: {', '.join(files)}"]
+  if chosen.variants:
+    lines += ["", f"Variants of {chosen.path}, as --config={chosen.path}:VARIANT:"]
+    lines += [f"  {name:<14}  {said.splitlines()[0] if said else ''}" for name, said in chosen.variants.items()]
+  lines += ["", f"Keys of {chosen.path}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
+  name = chosen.config.model.name
+  rules = {"name": configs.one_of(*models.MODELS), **(models.MODELS[name].RULES if name in models.MODELS else {})}
+  lines += configs.described(chosen.config, rules, config_file.meanings(chosen.path))
+  return answer("\n".join(lines))
+
+
+def answer(text: str) -> int:
+  """Prints what was asked for, which fails where it cannot be printed; a reader that has seen enough is no failure."""
+  console.print(text)
+  failure = getattr(sys.stdout, "failure", None)
+  if failure is None or isinstance(failure, BrokenPipeError):
+    return 0
+  raise RunError(f"cannot write to the standard output ({failure.strerror})")
+
+
+def swept(chosen: Chosen, overrides: dict[str, str]) -> list[dict]:
+  """The overrides of --mode=sweep, none of them also of the command line."""
+  from latentjax.modes import sweep  # imports JAX, which must not be before `start_jax`
+
+  if chosen.path.suffix != ".py":
+    raise UsageError(f"--mode=sweep: {chosen.path} has no sweep(): it takes a config file, a Python one")
+  found = sweep.read(str(chosen.path))
+  for key in {key for override in found for key in override} & overrides.keys():
+    raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.path}: drop one of the two")
+  return found
+
+
+def start_jax(config: ConfigDict) -> None:
+  """Imports JAX under the environment that latentjax needs.
+
+  Where the config allows it, JAX keeps what it compiles; its own variables have the last word.
+
+  Raises:
+    UsageError: a variable of JAX has no such value, or one under which nothing here can run.
+  """
+  if os.environ.get("JAX_DISABLE_JIT", "").lower() not in NOT_ON:
+    raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles all that it runs: unset it")
+  if os.environ.get("JAX_ENABLE_X64", "").lower() not in NOT_ON:
+    os.environ["JAX_ENABLE_X64"] = "0"
+    print("JAX_ENABLE_X64 is passed over: latentjax computes in float32", file=sys.stderr)
+  if config.compile_cache:
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+  try:
+    importlib.import_module("jax")
+  except ValueError as error:
+    raise UsageError(f"JAX cannot start: {last_line(error)}") from None
+
+
+def require_devices() -> None:
+  """Raises UsageError where JAX finds none of the devices that it is told to take."""
+  import jax
+
+  asked = os.environ.get("JAX_PLATFORMS", "")
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:  # the latter is all that it says without any device
+    said = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "there is no such device here"
+    raise UsageError(
+      f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: {said}. JAX_PLATFORMS=cpu always works; for a GPU or TPU JAX"
+      " must be installed with its support, see README.md"
+    ) from None
+
+
+def join_others(request: Request) -> None:
+  """Lets this process be one of several that train or evaluate together."""
+  from latentjax import processes  # imports JAX, too
+
+  if request.mode not in ("train", "evaluate"):
+    raise UsageError(f"--mode={request.mode} runs in one process: leave out --coordinator")
+  if not request.workdir:
+    raise UsageError("several processes need the same --workdir, which all of them see")
+  processes.join(request.coordinator, request.num_processes, request.process_id)
+
+
+def run(request: Request, name: str, args: list) -> int:
+  """Runs the mode in its workdir, a new one of that name where none was given.
+
+  Raises:
+    Stopped: a signal asked for it; what goes on from there has been said.
+  """
+  given = place.given(request.workdir)
+  mode = importlib.import_module(f"latentjax.modes.{request.mode}")
+  workdir = given or place.create(name)
+  told = "stopped"
+  if request.mode in ("train", "sweep"):
+    again = [*command(), *sys.argv[1:], *([] if given else [f"--workdir={workdir}"])]
+    told += f"; go on with: {shlex.join(again)}"
+  stop_at_once(told, partial(place.discard_empty, workdir) if given is None else lambda: None)
+  try:
+    mode.run(*args, workdir)
+  except Stopped:
+    print(told, file=sys.stderr)
+    raise
+  finally:
+    if given is None:
+      place.discard_empty(workdir)
+  return 0
+
+
+def command() -> list[str]:
+  """How this program was called, without arguments."""
+  program = Path(sys.argv[0])
+  if program.name == "__main__.py":
+    return ["python", "-m", "latentjax"]
+  return ["python", sys.argv[0]] if program.suffix == ".py" else [program.name]

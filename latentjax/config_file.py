@@ -1,0 +1,136 @@
+"""Config files: found by what a person types, run, and read for what their comments say of each key."""
+
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from latentjax import config as configs
+from latentjax.errors import UsageError
+
+PACKAGE = Path(__file__).resolve().parent
+CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())  # installed, or not
+COMMENTED = re.compile(r"^\s*config\.([\w.]+) = .*?  # (.+)$", re.MULTILINE)
+
+
+class Chosen(NamedTuple):
+  """A config file as the command line names it.
+
+  Attributes:
+    config: of the variant, or of the file where it has none.
+    path: the file.
+    variant: None where the file has none.
+    named: whether the variant was, or is the file's default.
+    variants: what there is to choose from, by name, with a line about each; empty where that is not known.
+  """
+
+  config: ConfigDict
+  path: Path
+  variant: str | None
+  named: bool
+  variants: dict[str, str]
+
+
+def load(asked: str) -> Chosen:
+  """The config that `FILE` or `FILE:VARIANT` names; of a run's config.json that run's.
+
+  Raises:
+    UsageError: there is no such file, or it gives no config; the message says where in it.
+    RunError: a config.json is damaged.
+  """
+  name, _, variant = asked.partition(":")
+  path = find(name)
+  if path.suffix == ".json":
+    return Chosen(configs.read(path), path, None, True, {})
+  module = execute(path, asked)
+  make = getattr(module, "get_config", None)
+  if not callable(make):
+    raise UsageError(f"--config={asked}: {path} has no get_config()")
+  defaults = [parameter.default for parameter in inspect.signature(make).parameters.values()]
+  default = defaults[0] if defaults and isinstance(defaults[0], str) else None
+  if variant and not defaults:
+    raise UsageError(f"--config={asked}: {path} has no variants: its get_config() takes none")
+  config = attempt(lambda: make(variant) if variant else make(), path, asked)
+  if not isinstance(config, ConfigDict):
+    raise UsageError(
+      f"--config={asked}: get_config() in {path} returns {type(config).__name__}, where an ml_collections.ConfigDict"
+      " is expected"
+    )
+  config = ConfigDict(config).copy_and_resolve_references()  # also where it is frozen
+  try:
+    configs.require_complete(config)
+  except UsageError as error:
+    raise UsageError(f"--config={asked}: {error}") from None
+  variants = {
+    name: inspect.getdoc(function) or ""
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if defaults and function.__module__ == module.__name__ and not inspect.signature(function).parameters
+    if inspect.signature(function).return_annotation is ConfigDict
+  }
+  return Chosen(config, path, variant or default, bool(variant), variants)
+
+
+def find(name: str) -> Path:
+  """The file of a name such as configs/vae.py, vae.py or vae: in the working directory, or of this project.
+
+  Raises:
+    UsageError: there is none.
+  """
+  own = [CONFIGS.parent / name, CONFIGS / name, CONFIGS / f"{name}.py"]
+  for path in (Path(name), *own) if name else ():
+    if path.is_file():
+      return Path(min(os.path.relpath(path), str(path), key=len))
+  if name and Path(name, "config.json").is_file():
+    raise UsageError(f"--config={name} is the workdir of a run: say --workdir={name}, or --config={name}/config.json")
+  known = ", ".join(sorted(f"configs/{path.name}" for path in CONFIGS.glob("*.py") if path.name != "common.py"))
+  raise UsageError(f"--config={name}: no such file; there are {known}")
+
+
+def execute(path: Path, asked: str) -> ModuleType:
+  """A config file as a module; it may import the project's own as `configs`."""
+  if "configs" not in sys.modules:
+    package = importlib.machinery.ModuleSpec("configs", None, is_package=True)
+    package.submodule_search_locations = [str(CONFIGS)]
+    sys.modules["configs"] = importlib.util.module_from_spec(package)
+  loader = importlib.machinery.SourceFileLoader("config_file", str(path))
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader("config_file", loader))
+  attempt(lambda: loader.exec_module(module), path, asked)
+  return module
+
+
+def attempt(call, path: Path, asked: str):
+  """What `call` returns; whatever a person's own code raises, an exit too, becomes one line that says where."""
+  try:
+    return call()
+  except (Exception, SystemExit) as error:
+    if isinstance(error, SyntaxError):
+      lines = [error.lineno]
+    else:
+      frames = traceback.extract_tb(error.__traceback__)
+      lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+    where = f"{path}, line {lines[-1]}" if lines and lines[-1] else path
+    said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    if isinstance(error, UsageError):
+      raise
+    if type(error) is not ValueError or not said:  # a ValueError is what a config file says of its variants
+      said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+      raise UsageError(f"--config={asked}: {said} ({where})") from None
+    raise UsageError(f"--config={asked}: {said}") from None
+
+
+def meanings(path: Path) -> dict[str, str]:
+  """What config files say of their keys: the comments behind their assignments, of the shared ones first."""
+  first = [CONFIGS / "common.py", path]
+  said: dict[str, str] = {}
+  for file in [*first, *sorted(set(CONFIGS.glob("*.py")) - set(first))]:
+    for key, comment in COMMENTED.findall(file.read_text(encoding="utf-8")) if file.suffix == ".py" else ():
+      said.setdefault(key, comment)
+  return said

@@ -1,0 +1,81 @@
+"""What a compiled function needs of the device's memory, known before it runs."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import jax
+import psutil
+
+from latentjax.console import console
+from latentjax.errors import RunError
+from latentjax.training.flops import inner_jaxprs
+
+PATIENCE = 5.0  # seconds without a word
+
+
+def compile_to_fit(function: Callable, *args, num_devices: int = 1):
+  """A jitted function compiled for its arguments, which are on their devices; refused where it cannot run there.
+
+  What no memory holds is known from the traced function, within seconds; the rest from the compiled one.
+
+  Args:
+    num_devices: that share a batch.
+
+  Raises:
+    RunError: it needs more memory than is free.
+  """
+  with patience("compiling takes a while: the more steps and layers are unrolled, the longer"):
+    traced = function.trace(*args)
+    require(stacked_bytes(traced.jaxpr) // num_devices)
+    compiled = traced.lower().compile()
+  stats = compiled.memory_analysis()
+  if stats is not None:  # what the arguments take is taken already
+    require(stats.temp_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes)
+  return compiled
+
+
+def require(needed: int) -> None:
+  """Raises RunError if a device, or the host where that is the device, has fewer bytes left."""
+  free = free_bytes()
+  if needed > free:
+    raise RunError(
+      f"a step needs {needed / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free: lower train.batch_size,"
+      " train.num_seeds or the model's sizes; for many steps of DRAW take model.remat=sqrt"
+    )
+
+
+def free_bytes() -> int:
+  """Bytes left on a device of this process; a CPU's are the host's."""
+  stats = jax.local_devices()[0].memory_stats()
+  return stats["bytes_limit"] - stats["bytes_in_use"] if stats else psutil.virtual_memory().available
+
+
+def stacked_bytes(jaxpr) -> int:
+  """The most bytes that one scan of a traced function stacks up step by step: at its end they are all there.
+
+  Most of them are what the gradient needs of every step. A lower bound of the memory that the function takes.
+
+  Args:
+    jaxpr: as `matmul_flops` takes it.
+  """
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  most = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "scan":
+      stacked = equation.outvars[equation.params["num_carry"] :]
+      most = max(most, sum(out.aval.size * out.aval.dtype.itemsize for out in stacked))
+    most = max([most, *map(stacked_bytes, inner_jaxprs(equation.params))])
+  return most
+
+
+@contextmanager
+def patience(said: str) -> Iterator[None]:
+  """Prints a line if what happens in the block takes long."""
+  timer = threading.Timer(PATIENCE, console.print, [said])
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()

@@ -1,0 +1,150 @@
+"""What a command line means, and what is said of one that means nothing; tests/test_main.py runs it as a process."""
+
+import os
+
+import pytest
+
+from latentjax import command_line, config_file
+from latentjax.errors import RunError, UsageError
+from latentjax.workdir import place
+
+
+def changed(*words: str, config: str = "vae"):
+  """The config after the overrides, and which there are."""
+  config = config_file.load(config).config
+  return config, command_line.overridden(config, words)
+
+
+def test_the_last_of_two_values_counts_for_tuples_too():
+  for first, last in (
+    (["--config.model.hidden_dims=(8,8)"], ["--config.model.hidden_dims=(16,)"]),
+    (["--config.model.hidden_dims", "(8,8)"], ["-config.model.hidden_dims", "16"]),
+  ):
+    config, overrides = changed(*first, "--config.train.epochs=1", *last, "--config.train.epochs=2")
+    assert (config.model.hidden_dims, config.train.epochs) == ((16,), 2)
+    assert set(overrides) == {"model.hidden_dims", "train.epochs"}
+
+
+def test_booleans_need_no_value():
+  assert changed("--noconfig.compile_cache")[0].compile_cache is False
+  assert changed("--config.compile_cache=False", "--config.compile_cache")[0].compile_cache is True
+
+
+@pytest.mark.parametrize(
+  ("word", "near"),
+  [
+    ("--config.lr=1", "'train.learning_rate'"),
+    ("--config.optim.lr=1", "'train.learning_rate'"),
+    ("--config.batch_size=1", "'train.batch_size'"),
+    ("--config.z=1", "'model.latent_dim'"),
+    ("--config.dataset=x", "'data.name'"),
+    ("--config.num_epochs=1", "'train.epochs'"),
+    ("--config.iwae=1", "'train.importance_samples'"),
+    ("--config.trian.epochs=1", "'train.epochs'"),
+    ("--config.traln.learnin_rate=1", "'train.learning_rate'"),
+    ("--learning_rate=1e-3", "--config.train.learning_rate=1e-3;"),
+    ("--lr", "--config.train.learning_rate;"),
+    ("--epochs=3", "--config.train.epochs=3;"),
+    ("--work-dir=x", "--workdir=x;"),
+    ("epochs=3", "'epochs=3' is no flag"),
+    ("--config.train.epochs=many", "--config.train.epochs=many: invalid literal for int"),
+    ("--config.model.hidden_dims=(8,", "--config.model.hidden_dims"),
+    ("--config.train.epochs", "--config.train.epochs=: invalid literal"),
+  ],
+)
+def test_a_slip_is_met_by_its_meaning(word, near):
+  with pytest.raises(UsageError) as error:
+    changed(word)
+  assert near in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("flag", ["--workdir=", "--config="])
+def test_an_empty_value_is_not_taken_for_none(flag):
+  with pytest.raises(UsageError, match="is empty"):
+    command_line.parse(["main.py", flag])
+
+
+def test_workdirs_where_no_run_can_live_are_refused(tmp_path):
+  (tmp_path / "link").symlink_to("nowhere")
+  (tmp_path / "file").touch()
+  for workdir, said in (
+    ("gs://bucket/run", "is no directory of this machine"),
+    (tmp_path / "link", "is a symbolic link to nowhere, which does not exist"),
+    (tmp_path / "file", "is no directory"),
+    (tmp_path / os.fsdecode(b"\xff"), r"\\xff is not UTF-8"),
+  ):
+    with pytest.raises(UsageError, match=said):
+      place.given(str(workdir))
+  (tmp_path / "there").mkdir()
+  (tmp_path / "good").symlink_to("there")
+  for name in ("good", "there", "new", "漢字"):
+    assert place.given(str(tmp_path / name)) == tmp_path / name
+  assert place.given(None) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_runs_that_is_no_directory_is_one_line(kind, tmp_path, monkeypatch):
+  """The loop that looks for a free name once went on for ever here."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "runs").touch() if kind == "file" else (tmp_path / "runs").symlink_to("nowhere")
+  with pytest.raises(RunError, match=r"cannot create a directory under .*runs \(File exists\): give a --workdir"):
+    place.create("vae")
+
+
+def shown(capsys, *words: str) -> str:
+  assert command_line.main(["main.py", *words]) == 0
+  out, err = capsys.readouterr()
+  assert err == ""
+  return out
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_ends_with_every_key_of_the_chosen_config(capsys, flag):
+  out = shown(capsys, flag, "--config=ladder_vae:paper", "--config.train.epochs=7")
+  assert out.startswith("Trains, evaluates, compares")
+  assert "  bottom_up       The control: a plain hierarchical VAE" in out
+  keys = out[out.index("Keys of configs/ladder_vae.py:paper") :]
+  assert "  train.epochs=7                        from 1 to 1000000; passes over the training images\n" in keys
+  assert "  model.name=ladder_vae                 draw | ladder_vae | vae" in keys
+  assert "  model.inference=ladder                ladder | bottom_up" in keys
+  assert "attention" not in keys
+
+
+def test_show_says_in_what_a_config_differs_from_a_run(capsys, tmp_path):
+  (tmp_path / "config.json").write_text(shown(capsys, "--mode=show", "--config=vae"))
+  show = ("--mode=show", f"--workdir={tmp_path}")
+  assert shown(capsys, *show) == (tmp_path / "config.json").read_text()
+  assert shown(capsys, *show, "--config=vae") == f"no difference from {tmp_path}\n"
+  out = shown(capsys, *show, "--config.seed=3", "--config.train.epochs=9")
+  assert out.splitlines() == [
+    "seed: 0 -> 3  (a different experiment: it needs another --workdir)",
+    "train.epochs: 100 -> 9",
+  ]
+
+
+def test_a_workdirs_own_model_decides_which_keys_there_are(capsys, tmp_path):
+  (tmp_path / "config.json").write_text(shown(capsys, "--mode=show", "--config=vae"))
+  out = shown(capsys, "--mode=show", f"--workdir={tmp_path}", "--config.model.hidden_dims=(8,)")
+  assert out.startswith("model.hidden_dims: (512, 256) -> (8,)")
+
+
+def test_a_config_that_lacks_a_key_is_named(capsys, tmp_path):
+  for lost in ("train.beta", "model.name", "data.name"):
+    section, key = lost.split(".")
+    path = tmp_path / "own.py"
+    path.write_text(
+      f"from configs import vae\ndef get_config():\n  c = vae.demo()\n  del c.{section}.{key}\n  return c\n"
+    )
+    assert command_line.main(["main.py", "--mode=show", f"--config={path}"]) == 2
+    assert capsys.readouterr() == ("", f"error: --config={path}: it has no {lost}\n")
+
+
+@pytest.mark.parametrize(("key", "value"), [("train.epochs", "'many'"), ("model.latent_dim", None)])
+def test_a_value_of_another_type_is_named(capsys, tmp_path, key, value):
+  path = tmp_path / "own.py"
+  path.write_text(
+    f"from configs import vae\ndef get_config():\n  c = vae.demo()\n  del c.{key}\n  c.{key} = {value}\n  return c\n"
+  )
+  assert command_line.main(["main.py", "--mode=show", f"--config={path}"]) == 2
+  assert capsys.readouterr().err.startswith(f"error: {key} must be ")

@@ -1,0 +1,98 @@
+"""Config files are found as a person names them; whatever is wrong with one is a line that says where."""
+
+import json
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from latentjax import config as configs
+from latentjax import config_file, models
+from latentjax.errors import UsageError
+
+
+@pytest.mark.parametrize("name", ["configs/vae.py", "vae.py", "vae"])
+def test_a_name_is_looked_up_beside_the_project_too(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  chosen = config_file.load(f"{name}:default")
+  assert (chosen.path.resolve(), chosen.variant, chosen.named) == (config_file.CONFIGS / "vae.py", "default", True)
+  assert set(chosen.variants) == {"default", "demo"}
+  chosen = config_file.load(name)
+  assert (chosen.variant, chosen.named) == ("demo", False)
+  (tmp_path / "vae.py").write_text("from configs import draw\nget_config = draw.base\n")  # a person's own comes first
+  if name == "vae.py":
+    assert config_file.load(name).config.model.name == "draw"
+
+
+def test_a_runs_config_is_a_config(tmp_path):
+  path = tmp_path / "config.json"
+  config = config_file.load("ladder_vae").config
+  path.write_text(json.dumps(config.to_dict() | {"run": []}))
+  assert config_file.load(str(path)).config.to_dict() == config.to_dict()
+  with pytest.raises(UsageError, match=re.escape(f"say --workdir={tmp_path}, or")):
+    config_file.load(str(tmp_path))
+
+
+WRONG = {
+  "def get_config():\n  pass\n": r"returns NoneType, where an ml_collections.ConfigDict is expected",
+  "def get_config():\n  return {}\n": r"returns dict, where",
+  "import sys\nsys.exit(0)\n": r"SystemExit: 0 \(.*own.py, line 2\)",
+  "def get_config():\n  x = 1\n  raise RuntimeError('boom')\n": r"RuntimeError: boom \(.*own.py, line 3\)",
+  "def get_config():\n  return [][1]\n": r"IndexError: list index out of range \(.*own.py, line 2\)",
+  "def get_config():\n  assert False\n": r"AssertionError \(.*own.py, line 2\)",
+  "x = 1\nx = = 2\n": r"SyntaxError: invalid syntax \(.*own.py, line 2\)",
+  "import nowhere\n": r"ModuleNotFoundError: No module named 'nowhere' \(.*own.py, line 1\)",
+  "x = 1\n": r"own.py has no get_config\(\)",
+  "get_config = 3\n": r"own.py has no get_config\(\)",
+  "from configs import vae\ndef get_config():\n  return vae.get_config('x')\n": "unknown variant 'x': choose one of demo",
+}
+
+
+@pytest.mark.parametrize("source", WRONG)
+def test_a_wrong_file_is_one_line_that_says_where(source, tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(source)
+  with pytest.raises(UsageError, match=WRONG[source]) as error:
+    config_file.load(str(path))
+  assert str(error.value).startswith(f"--config={path}: ")
+  assert "\n" not in str(error.value)
+
+
+def test_a_file_without_variants_takes_none(tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text("from configs import vae\ndef get_config():\n  return vae.demo()\n")
+  assert config_file.load(str(path)).variant is None
+  with pytest.raises(UsageError, match="has no variants"):
+    config_file.load(f"{path}:demo")
+
+
+def test_a_frozen_config_can_be_changed(tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(
+    "from configs import vae\nimport ml_collections\n"
+    "def get_config():\n  return ml_collections.FrozenConfigDict(vae.demo())\n"
+  )
+  config = config_file.load(str(path)).config
+  config.train.epochs = 3
+  assert type(config.train) is ConfigDict
+
+
+@pytest.mark.parametrize("file", ["draw", "ladder_vae", "vae"])
+def test_every_key_has_a_meaning(file):
+  """In the comments of config files, where it is kept; `data.name`'s says what may stand there, too."""
+  chosen = config_file.load(file)
+  meanings = config_file.meanings(chosen.path)
+  keys = configs.flatten(chosen.config.to_dict())
+  assert [key for key in keys if key not in meanings] == []
+  lines = configs.described(chosen.config, models.MODELS[file].RULES, meanings)
+  assert len(lines) == len(keys)
+  for key, value in keys.items():
+    (line,) = [line for line in lines if line.split("=")[0].strip() == key]
+    assert line.split()[0] == f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def test_choices_stand_once():
+  chosen = config_file.load("draw")
+  lines = configs.described(chosen.config, models.MODELS["draw"].RULES, config_file.meanings(chosen.path))
+  (line,) = [line for line in lines if "data.placement" in line]
+  assert line.split(maxsplit=1)[1].startswith("auto | device | host | disk; where the training images are")
