@@ -114,9 +114,15 @@ def results_table(title: str, results: Mapping[str, Any]) -> Table:
 
 
 def with_spread(results: Mapping[str, Any], split: str, name: str) -> str:
-  """A number of a split, with its standard deviation over seeds where there are several."""
-  spread = f" ± {results['std'][split][name]:.2f}" if "std" in results else ""
-  return f"{results[split][name]:.2f}{spread}"
+  """A number of a split, with its standard deviation over seeds where there are several; "-" where it is not known."""
+  if results[split] is None:
+    return "-"
+  spread = f" ± {number(results['std'][split][name])}" if results.get("std") else ""
+  return number(results[split][name]) + spread
+
+
+def number(value: float | None, digits: int = 2) -> str:
+  return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def comparison_table(title: str, rows: Iterable[Sequence[str]]) -> Table:

@@ -41,8 +41,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
   console.quiet = jax.process_index() > 0
 
 
-def once(call: Callable[[], Any]) -> Any:
-  """What `call` returns or raises in the first process, in all of them; the others do not call it.
+def on_primary(call: Callable[[], Any]) -> Any:
+  """What `call` returns or raises in the first, or primary, process, in all of them; the others do not call it.
 
   Args:
     call: returns what JSON can say; nobody waits for others in it.
@@ -52,28 +52,28 @@ def once(call: Callable[[], Any]) -> Any:
   """
   if jax.process_count() == 1:
     return call()
-  outcome, said = None, ""
+  outcome, message = None, ""
   if jax.process_index() == 0:
     try:
       outcome = {"value": call()}
     except (UsageError, RunError) as error:
       outcome = {"error": str(error), "usage": isinstance(error, UsageError)}
-    said = json.dumps(outcome)
-  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(said.encode()))))
-  text = np.frombuffer(said.encode().ljust(length), np.uint8)
+    message = json.dumps(outcome)
+  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message.encode()))))
+  text = np.frombuffer(message.encode().ljust(length), np.uint8)
   outcome = json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))
   if "error" in outcome:
     raise (UsageError if outcome["usage"] else RunError)(outcome["error"])
   return outcome["value"]
 
 
-def share(tree: Any) -> Any:
+def broadcast(tree: Any) -> Any:
   """The first process's arrays, in all of them."""
   return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
-def greatest(number: int) -> int:
-  """The greatest of the processes' numbers."""
+def maximum(number: int) -> int:
+  """The largest of the processes' numbers."""
   return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
 
 

@@ -78,7 +78,7 @@ def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
     RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
   source = sources.choose(name)
-  on_disk = placement == "disk" or (placement == "auto" and processes.once(lambda: too_large(source)))
+  on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
   splits = hold_out(source.open() if on_disk else read_splits(source))
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:

@@ -93,7 +93,7 @@ def create_feed(
   if isinstance(images, DiskImages):
     placement = "host"
   if placement == "auto":  # which all processes must take for the same place
-    placement = "device" if processes.once(lambda: images.nbytes <= free_memory() / 2) else "host"
+    placement = "device" if processes.on_primary(lambda: images.nbytes <= free_memory() / 2) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
   return feed(images, batch_size, steps_per_call, mesh)
 

@@ -53,7 +53,7 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
     weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
     report(experiment, results, workdir)
 
-  processes.once(write)
+  processes.on_primary(write)
 
 
 def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:

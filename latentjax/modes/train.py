@@ -30,7 +30,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
-  with Interruption(processes.greatest if jax.process_count() > 1 else None) as interruption:
+  with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption:
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir), console.kept_in(workdir / "train.log"):
@@ -38,21 +38,21 @@ def run(config: ConfigDict, workdir: Path) -> None:
       state, begun = restore(experiment, checkpoints)
       done = loop.epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
-      results = processes.once(lambda: finished(workdir, done))
+      results = processes.on_primary(lambda: finished(workdir, done))
       if done >= config.train.epochs and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
         console.print(results_table(config.model.name, results))
         return
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
-      processes.once(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
+      processes.on_primary(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
       with MetricsLog(workdir, done) as log:
         if done < config.train.epochs:
           state = loop.run_epochs(experiment, state, begun, checkpoints, log, interruption)
         if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines)
       seeds = list(best.pick(experiment, checkpoints, state))
-      processes.once(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
+      processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(experiment, seeds, workdir)  # last: results.json says that the run is finished
 
@@ -75,7 +75,7 @@ def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainStat
 
 def first_state(experiment: Experiment) -> TrainState:
   """The state before the first step, which starts at the mean of the training images."""
-  return experiment.steps.init(experiment.keys.init, processes.share(experiment.data.mean_pixels()))
+  return experiment.steps.init(experiment.keys.init, processes.broadcast(experiment.data.mean_pixels()))
 
 
 def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:

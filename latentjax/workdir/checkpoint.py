@@ -51,7 +51,7 @@ class Checkpoints:
     self._elbos: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
     self._damaged: set[int] = set()
     if not read_only:
-      processes.once(self._prepare)
+      processes.on_primary(self._prepare)
 
   @property
   def newest(self) -> int | None:
@@ -60,7 +60,7 @@ class Checkpoints:
     Raises:
       RunError: there are checkpoints, but none is whole.
     """
-    return processes.once(lambda: max(self._whole(), default=None))
+    return processes.on_primary(lambda: max(self._whole(), default=None))
 
   @property
   def best(self) -> list[int]:
@@ -68,7 +68,7 @@ class Checkpoints:
 
     Empty before the first validation; raises as `newest` does.
     """
-    return processes.once(self._best)
+    return processes.on_primary(self._best)
 
   def save(self, state: Any, elbo: float | list[float] | None = None, partial: Any = None) -> None:
     """Keeps a state, then removes what is neither among the newest nor the best.
@@ -82,7 +82,7 @@ class Checkpoints:
     Raises:
       RunError: the disk refuses; earlier checkpoints stay.
     """
-    processes.once(lambda: self._save(for_orbax(state), elbo, for_orbax(partial)))
+    processes.on_primary(lambda: self._save(for_orbax(state), elbo, for_orbax(partial)))
 
   def _prepare(self) -> None:
     try:
@@ -128,7 +128,7 @@ class Checkpoints:
 
   def restore_partial(self, step: int, like: Any) -> Any | None:
     """What was kept beside the state, or None."""
-    kept = processes.once(lambda: (self.directory / str(step) / "partial").exists())
+    kept = processes.on_primary(lambda: (self.directory / str(step) / "partial").exists())
     return self._restore(step, "partial", like) if kept else None
 
   def _restore(self, step: int, name: str, like: Any) -> Any:
@@ -138,8 +138,8 @@ class Checkpoints:
       nonlocal restored
       restored = self._read(step, name, for_orbax(like))
 
-    processes.once(read)
-    return processes.share(restored)
+    processes.on_primary(read)
+    return processes.broadcast(restored)
 
   def _read(self, step: int, name: str, like: Any) -> Any:
     place = self.directory / str(step)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from latentjax.console import number, with_spread
 from latentjax.workdir import record
 from latentjax.workdir.checks import SPLITS, TERMS
 from latentjax.workdir.run import Run
@@ -167,14 +168,6 @@ def facts(row: record.Line) -> list[str]:
   ]
 
 
-def with_spread(row: record.Line, split: str, name: str) -> str:
-  """A figure of a split, with its standard deviation over seeds where the run has several."""
-  if row[split] is None:
-    return "-"
-  spread = f" ± {number(row['std'][split][name])}" if row["std"] else ""
-  return number(row[split][name]) + spread
-
-
 def likelihood(row: record.Line) -> str:
   """The test NLL with K and its standard error over images, of several seeds with the deviation over seeds instead."""
   test = row["test"] or {}
@@ -182,7 +175,3 @@ def likelihood(row: record.Line) -> str:
     return "-"
   stderr = "" if row["std"] or test.get("nll_stderr") is None else f" ± {number(test['nll_stderr'])}"
   return f"{with_spread(row, 'test', 'nll')}{stderr} ({test['nll_samples']})"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-  return "-" if value is None else f"{value:,.{digits}f}"

@@ -25,7 +25,7 @@ class Lock:
 
   def __init__(self, workdir: Path):
     self._file = None
-    processes.once(lambda: self._take(workdir))
+    processes.on_primary(lambda: self._take(workdir))
 
   def _take(self, workdir: Path) -> None:
     try:

@@ -26,8 +26,8 @@ class MetricsLog:
   forever once a full disk has ended it.
 
   Args:
-    workdir: claimed.
-    epoch: of the checkpoint that the run goes on from; what was logged after it is forgotten.
+    workdir: with its config.json.
+    epoch: of the checkpoint from which the run resumes; what was logged after it is forgotten.
 
   Raises:
     RunError: the file is damaged, lacks an epoch, or cannot be written.
@@ -35,7 +35,7 @@ class MetricsLog:
 
   def __init__(self, workdir: Path, epoch: int):
     self._path, self.lines, self._events = workdir / "metrics.jsonl", [], None
-    processes.once(lambda: self._open(workdir, epoch))
+    processes.on_primary(lambda: self._open(workdir, epoch))
 
   def _open(self, workdir: Path, epoch: int) -> None:
     logged = read_lines(workdir)
@@ -72,7 +72,7 @@ class MetricsLog:
     Raises:
       RunError: the disk refuses.
     """
-    processes.once(lambda: self._append(line))
+    processes.on_primary(lambda: self._append(line))
 
   def _append(self, line: Line) -> None:
     self.lines.append(line)

@@ -6,8 +6,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from latentjax.console import number, with_spread
 from latentjax.workdir import comparison, record
-from latentjax.workdir.comparison import Table, number
+from latentjax.workdir.comparison import Table
 from latentjax.workdir.run import SPLITS, TERMS, Run
 
 PICTURES = {
@@ -137,7 +138,7 @@ def results_table(table: Table) -> str:
 
 def results_row(row: record.Line, best: Mapping[str, str | None]) -> str:
   status = "" if row["status"] == "finished" else f'<small class="status">{escape(row["status"])}</small>'
-  test, validation, train = ([comparison.with_spread(row, split, term) for term in TERMS] for split in SPLITS[::-1])
+  test, validation, train = ([with_spread(row, split, term) for term in TERMS] for split in SPLITS[::-1])
   test[0] = bold(test[0], row["name"] == best["elbo"])
   test.append(bold(comparison.likelihood(row), row["name"] == best["nll"]))
   head = f'<th scope="row">{escape(row["name"])}<small>{escape(row["model"])}</small>{status}</th>'

@@ -1,10 +1,12 @@
 """model.npz: what a run was evaluated with, in one file that opens without its data, checkpoints or Orbax.
 
-format         as of config.json
-image_shape    H, W, C
-seed, step     [S] of every seed, and at which step of its training
-params/...     float32 [S, ...]: the weights, averaged if the run averages them, by the path of their names
-batch_stats/...                  the statistics of batch norm, recomputed for these weights; none without batch norm
+    format            as of config.json
+    image_shape       H, W, C
+    seed, step        [S] of every seed, and at which step of its training
+    params/...        float32 [S, ...]: the weights, averaged if the run averages them, by the path of their names
+    batch_stats/...   the same of batch norm's statistics, recomputed for these weights; none without batch norm
+
+Arrays and nothing else: opening it executes nothing.
 """
 
 import io
