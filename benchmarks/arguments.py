@@ -1,8 +1,9 @@
-"""What the commands of this directory are told: configs by name, draw:base for the variant `base` of configs/draw.py,
-counts, and files to write."""
+"""What the commands of this directory take: configs by name, draw:base for the variant `base` of configs/draw.py,
+counts, changes to a plan, and files to write."""
 
 import argparse
 import ast
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,20 @@ def named_config(name: str, changes: Sequence[str] = ()) -> ConfigDict:
     raise SystemExit(f"error: there is no config {name!r}: give FILE:VARIANT of configs/, such as draw:base") from None
   except (ValueError, TypeError, UsageError) as error:
     raise SystemExit(f"error: {name}: {last_line(error)}") from None
+
+
+def changed_plan(plan, changes: str):
+  """The `Plan` of a DRAW with every FIELD=VALUE of `changes`, which commas separate.
+
+  Raises:
+    SystemExit: there is no such field or value; its message says which.
+  """
+  values = {field: literal(value) for field, _, value in (each.partition("=") for each in changes.split(",") if each)}
+  try:
+    return dataclasses.replace(plan, **values)
+  except (ValueError, TypeError) as error:
+    fields = ", ".join(field.name for field in dataclasses.fields(plan))
+    raise SystemExit(f"error: {changes}: {last_line(error)}; a plan has {fields}") from None
 
 
 def positive(text: str) -> int:

@@ -1,6 +1,7 @@
 """GPU kernel launches of one training step, counted in a program compiled for an H100 on a machine that has none.
 
     python -m benchmarks.launches --config=draw:filterbank [--set model.num_steps=64 ...] [--batch-size 128]
+    python -m benchmarks.launches --config=draw:base --plan=weight_gradients=step,peel_last=True
 
 Needs, beside latentjax, two wheels of the installed jax version and a compiler, in an environment of their own:
 
@@ -19,7 +20,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from benchmarks.arguments import named_config, new_file, positive
+from benchmarks.arguments import changed_plan, named_config, new_file, positive
 
 H100 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
   shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
@@ -71,7 +72,7 @@ def count_launches(text: str) -> Counter:
   return launches(entry)
 
 
-def compile_for_h100(config, batch_size: int) -> str:
+def compile_for_h100(config, model, batch_size: int) -> str:
   """Optimised HLO of `Steps.train` for an H100.
 
   Raises:
@@ -86,7 +87,6 @@ def compile_for_h100(config, batch_size: int) -> str:
   from jax.experimental import topologies
   from jax.sharding import NamedSharding, PartitionSpec
 
-  from latentjax import models
   from latentjax.experiment import create_keys
   from latentjax.training.compiled import create_steps
 
@@ -94,7 +94,7 @@ def compile_for_h100(config, batch_size: int) -> str:
   whole = NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())
   count = 8 * batch_size
   config.train.batch_size = batch_size
-  steps = create_steps(config, models.create(config.model, SHAPE), count)
+  steps = create_steps(config, model, count)
   keys = jax.eval_shape(lambda: create_keys(config))
   arguments = (
     jax.eval_shape(steps.init, keys.init),
@@ -111,6 +111,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", default="draw:filterbank", metavar="FILE:VARIANT", help="of configs/")
   parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to it")
+  parser.add_argument("--plan", default="", metavar="FIELD=VALUE,...", help="changes to a DRAW's plan for a GPU")
   parser.add_argument("--batch-size", type=positive, default=128)
   parser.add_argument("--hlo", type=new_file, help="also write the program to this file")
   options = parser.parse_args()
@@ -118,15 +119,19 @@ def main() -> None:
   from latentjax import models
 
   config = named_config(options.config, options.set)
-  if config.model.name == "draw":  # "auto" as it is on a GPU, not as on this machine
-    how = models.create(config.model, SHAPE).scan_options("gpu")
-    config.model.unroll, config.model.weight_gradients = how.unroll, "after" if how.gradients_after else "step"
-  text = compile_for_h100(config, options.batch_size)
+  model = models.create(config.model, SHAPE)
+  if isinstance(model, models.DRAW):
+    model = model.clone(plan=changed_plan(model.plan_for("gpu"), options.plan))
+  elif options.plan:
+    parser.error(f"--plan: {options.config} is no DRAW")
+  text = compile_for_h100(config, model, options.batch_size)
   if options.hlo:
     options.hlo.write_text(text)
   launches = count_launches(text)
   kinds = ", ".join(f"{count} {kind}" for kind, count in launches.most_common())
-  print(f"{options.config} {' '.join(options.set)}: {launches.total()} launches per step ({kinds})")
+  print(
+    f"{' '.join([options.config, *options.set, options.plan]).strip()}: {launches.total()} launches per step ({kinds})"
+  )
 
 
 if __name__ == "__main__":

@@ -1,3 +1,26 @@
 """latentjax: deep latent-variable models of images, in space and in time."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  import os
+
+  from latentjax.loaded import LoadedModel
+
 __version__ = "0.1.0"
+
+
+def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
+  """A trained model, to encode, decode, sample and score images with; its data set is not needed.
+
+  Args:
+    workdir: of a run, or a folder with its config.json and model.npz. Of a run without model.npz, which has not been
+      evaluated yet or is older, the best checkpoint is read.
+    seed_index: which of the seeds trained together, from 0.
+
+  Raises:
+    ValueError: there is no model, or a file is damaged or of a later format.
+  """
+  from latentjax.loaded import load as load_model  # imports JAX, which a person may want to configure first
+
+  return load_model(workdir, seed_index)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from latentjax import experiment as experiments
 from latentjax import models, trained
+from latentjax.console import console
 from latentjax.errors import UsageError
 from latentjax.experiment import Experiment
 from latentjax.trained import Trained
@@ -56,30 +57,36 @@ def recompute_batch_statistics(experiment: Experiment, state: TrainState) -> Tra
   return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
 
 
-def open_first(config: ConfigDict, workdir: Path) -> Trained:
-  """The first seed of a run, ready to draw from: as it was last evaluated, or else at its best checkpoint so far.
+def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
+  """A seed of a run, ready to be asked: as it was last evaluated, or else at its best checkpoint so far.
 
   Needs the data only where a model with batch norm has not been evaluated yet, or latentjax before format 1 wrote the
   workdir.
+
+  Args:
+    index: of the seed among those trained together.
 
   Raises:
     UsageError: it has no checkpoint yet.
     RunError: a file is damaged, or the data are needed and cannot be had.
   """
-  evaluated = trained.read(config, workdir)
+  evaluated = trained.read(config, workdir, index)
   if evaluated is not None:
+    results, lines = record.read_results(workdir), record.read_lines(workdir)
+    if results is not None and lines and lines[-1]["epoch"] != results["epochs_trained"]:
+      console.print(f"{workdir} has trained on since it was evaluated: --mode=evaluate brings model.npz up to date")
     return evaluated
   checkpoints, image_shape = open_checkpoints(workdir), record.read_image_shape(workdir)
   if image_shape is not None:
     model, keys = models.create(config.model, image_shape), experiments.create_keys(config)
     steps = create_steps(config, model, num_images=config.train.batch_size)  # a state knows nothing of how many
-    state = checkpoints.restore(checkpoints.best[0], steps.init(keys.init))
+    state = checkpoints.restore(checkpoints.best[index], steps.init(keys.init))
     if not state.stats:
-      state = state if config.train.num_seeds == 1 else state.of_seed(0)
-      config = experiments.config_of_seed(config, 0)
+      state = state if config.train.num_seeds == 1 else state.of_seed(index)
+      config = experiments.config_of_seed(config, index)
       keys, inference = experiments.create_keys(config), create_inference(config, model)
       return Trained(config, model, inference, keys, state.variables, int(state.step))
-  return next(restore(experiments.create(config), workdir))
+  return list(restore(experiments.create(config), workdir))[index]
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax.serialization import from_state_dict, to_state_dict
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -55,20 +56,22 @@ def read(config: ConfigDict, workdir: Path, index: int = 0) -> Trained | None:
     return None
   config = config_of_seed(config, index)
   model = models.create(config.model, saved.image_shape)
-  if not fits(model, saved) or index >= len(saved.steps):
+  own = variables_of(model)
+  if index >= len(saved.steps) or described(to_state_dict(own), 0) != described(saved.variables, 1):
     raise RunError(f"{workdir / weights.NAME} is not of {workdir / 'config.json'}: --mode=evaluate writes it anew")
-  variables = jax.tree.map(lambda x: jnp.asarray(x[index]), saved.variables)
+  variables = from_state_dict(own, jax.tree.map(lambda x: jnp.asarray(x[index]), saved.variables))
   return Trained(config, model, create_inference(config, model), create_keys(config), variables, saved.steps[index])
 
 
-def fits(model: Model, saved: weights.Weights) -> bool:
-  """Whether the variables have the names, shapes and types of the model's own."""
+def variables_of(model: Model) -> Variables:
+  """Shapes and types of a model's variables."""
 
   def init(init_key, sample_key):
-    return model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
+    return {"batch_stats": {}} | model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
 
-  def described(variables, first_axis):
-    return {name: (array.shape[first_axis:], array.dtype) for name, array in flatten_dict(variables).items()}
+  return jax.eval_shape(init, *jax.random.split(jax.random.key(0)))
 
-  expected = jax.eval_shape(init, *jax.random.split(jax.random.key(0)))
-  return described(expected, 0) == described(saved.variables, 1)
+
+def described(variables: dict, first_axis: int) -> dict:
+  """Name, shape from an axis on, and type of every array."""
+  return {name: (array.shape[first_axis:], array.dtype) for name, array in flatten_dict(variables).items()}

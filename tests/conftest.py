@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Compiling is most of a test's time. What main.py's processes compile they keep, beside the tiny set, for each other.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the code.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax

@@ -37,6 +37,16 @@ MAY_IMPORT = {
     "latentjax.workdir",
     *GROUND,
   ),
+  "latentjax/__init__.py": ("latentjax.loaded",),
+  "latentjax/loaded.py": (
+    "latentjax.best",
+    "latentjax.trained",
+    "latentjax.training",
+    "latentjax.models",
+    "latentjax.data.batches",
+    "latentjax.workdir",
+    *GROUND,
+  ),
   "latentjax/loop.py": (
     "latentjax.experiment",
     "latentjax.training",

@@ -24,8 +24,8 @@ def gather(images: jax.Array, order: jax.Array, index: jax.Array, batch_size: in
 
 
 def to_pixels(images: jax.Array) -> jax.Array:
-  """Floats in [0, 1] of uint8 images."""
-  return images.astype(jnp.float32) / 255
+  """Floats in [0, 1] of uint8 images; floats as they are."""
+  return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(jnp.float32) / 255
 
 
 def binarize(key: jax.Array, images: jax.Array) -> jax.Array:

@@ -43,8 +43,8 @@ def lstm(weights: Weights, state: LSTMState, inputs: Sequence[jax.Array]) -> LST
   Args:
     inputs: arrays [B, ...], put side by side.
   """
-  joined = jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"]  # [B, 4 U]
-  return gated(weights, joined + product_bias(weights)[None], state.cell)
+  product = jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"]  # [B, 4 U]
+  return lstm_cell(weights, product + product_bias(weights)[None], state.cell)
 
 
 def product_bias(weights: Weights) -> jax.Array:
@@ -52,23 +52,24 @@ def product_bias(weights: Weights) -> jax.Array:
   return jnp.zeros_like(weights["bias"]) if "gate_scale" in weights else weights["bias"]
 
 
-def gated(weights: Weights, joined: jax.Array, cell: jax.Array) -> LSTMState:
+def lstm_cell(weights: Weights, preactivation: jax.Array, cell: jax.Array) -> LSTMState:
   """The step after its product.
 
   With layer-norm weights each gate's pre-activation and the cell seen by the output are normalised over
   units (Ba et al. 2016, arXiv:1607.06450), the input and recurrent contributions together.
 
   Args:
-    joined: [B, 4 U] [inputs, h] W + `product_bias`. cell: [B, U] before the step.
+    preactivation: [B, 4 U] [inputs, h] W + `product_bias`. cell: [B, U] before the step.
   """
   normalised = "gate_scale" in weights
   if normalised:
-    gates = joined.reshape(*joined.shape[:-1], 4, -1)  # [B, 4, U]
-    joined = (standardise(gates) * weights["gate_scale"][None]).reshape(joined.shape) + weights["bias"][None]
-  i, f, g, o = jnp.split(joined, 4, axis=-1)
-  cell = remember(i, f, g, cell)
+    gates = preactivation.reshape(*preactivation.shape[:-1], 4, -1)  # [B, 4, U]
+    scaled = standardise(gates) * weights["gate_scale"][None]
+    preactivation = scaled.reshape(preactivation.shape) + weights["bias"][None]
+  i, f, g, o = jnp.split(preactivation, 4, axis=-1)
+  cell = update_cell(i, f, g, cell)
   seen = standardise(cell) * weights["cell_scale"][None] + weights["cell_bias"][None] if normalised else cell
-  return LSTMState(hidden=show(o, seen), cell=cell)
+  return LSTMState(hidden=cell_output(o, seen), cell=cell)
 
 
 # The gradients of the next two are written out because they need fewer arrays of a step than automatic ones keep: no
@@ -76,41 +77,41 @@ def gated(weights: Weights, joined: jax.Array, cell: jax.Array) -> LSTMState:
 
 
 @jax.custom_vjp
-def remember(i: jax.Array, f: jax.Array, g: jax.Array, cell: jax.Array) -> jax.Array:
+def update_cell(i: jax.Array, f: jax.Array, g: jax.Array, cell: jax.Array) -> jax.Array:
   """sigmoid(f) c + sigmoid(i) tanh(g)."""
-  return remember_forward(i, f, g, cell)[0]
+  return update_cell_forward(i, f, g, cell)[0]
 
 
-def remember_forward(i, f, g, cell):
+def update_cell_forward(i, f, g, cell):
   i, f, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g)
   return f * cell + i * g, (i, f, g, cell)
 
 
-def remember_backward(kept, gradient):
-  i, f, g, cell = kept
+def update_cell_backward(residuals, gradient):
+  i, f, g, cell = residuals
   return gradient * g * i * (1 - i), gradient * cell * f * (1 - f), gradient * i * (1 - g * g), gradient * f
 
 
-remember.defvjp(remember_forward, remember_backward)
+update_cell.defvjp(update_cell_forward, update_cell_backward)
 
 
 @jax.custom_vjp
-def show(o: jax.Array, cell: jax.Array) -> jax.Array:
+def cell_output(o: jax.Array, cell: jax.Array) -> jax.Array:
   """sigmoid(o) tanh(c)."""
-  return show_forward(o, cell)[0]
+  return cell_output_forward(o, cell)[0]
 
 
-def show_forward(o, cell):
-  o, shown = jax.nn.sigmoid(o), jnp.tanh(cell)
-  return o * shown, (o, shown)
+def cell_output_forward(o, cell):
+  o, tanh_cell = jax.nn.sigmoid(o), jnp.tanh(cell)
+  return o * tanh_cell, (o, tanh_cell)
 
 
-def show_backward(kept, gradient):
-  o, shown = kept
-  return gradient * shown * o * (1 - o), gradient * o * (1 - shown * shown)
+def cell_output_backward(residuals, gradient):
+  o, tanh_cell = residuals
+  return gradient * tanh_cell * o * (1 - o), gradient * o * (1 - tanh_cell * tanh_cell)
 
 
-show.defvjp(show_forward, show_backward)
+cell_output.defvjp(cell_output_forward, cell_output_backward)
 
 
 def standardise(x: jax.Array) -> jax.Array:

@@ -27,7 +27,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
-  trained = best.open_first(config, workdir).on_one_device()
+  trained = best.open_seed(config, workdir).on_one_device()
   finish(trained, test_images(config, trained.model.image_shape), workdir)
 
 

@@ -114,6 +114,15 @@ def create_steps(config: ConfigDict, model: Model, num_images: int, mesh: Mesh |
   )
 
 
+def compile_method(config: ConfigDict, model: Model, name: str, static: int | None = None) -> Callable:
+  """(variables, ...) -> what a method gives that only this kind of model has; on one device.
+
+  Args:
+    static: the argument, counted from 0 for the variables, whose every value has a program of its own.
+  """
+  return jax.jit(at_precision(config.precision, partial(model.apply, method=name)), static_argnums=static)
+
+
 def jit_on(mesh: Mesh | None) -> Callable:
   """`jax.jit`; on a mesh every device has the whole of what comes back."""
   return jax.jit if mesh is None else partial(jax.jit, out_shardings=sharding(mesh))

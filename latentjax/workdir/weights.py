@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from latentjax.errors import RunError
@@ -28,7 +29,7 @@ class Weights(NamedTuple):
 
   Attributes:
     seeds, steps: of every seed.
-    variables: of all seeds, with a leading axis S also where there is one.
+    variables: nested dictionaries of arrays of all seeds, with a leading axis S also where there is one.
   """
 
   image_shape: tuple[int, int, int]
@@ -54,7 +55,7 @@ def write(workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps
     image_shape=np.array(image_shape),
     seed=np.array(seeds),
     step=np.array(steps),
-    **flatten_dict(stacked, sep="/"),
+    **flatten_dict(to_state_dict(stacked), sep="/"),
   )
   write_whole(workdir / NAME, file.getvalue())
 

@@ -1,10 +1,12 @@
 """What is wrong with a config's name, a change, a count or a file is said in one line."""
 
 import argparse
+import dataclasses
 
 import pytest
 
-from benchmarks.arguments import named_config, new_file, positive
+from benchmarks.arguments import changed_plan, named_config, new_file, positive
+from latentjax.models.draw.plan import choose_plan
 
 
 def test_changes_are_set_with_their_types():
@@ -32,6 +34,28 @@ def test_mistakes_are_named_in_one_line(name, changes, problem):
   with pytest.raises(SystemExit) as caught:
     named_config(name, changes)
   assert problem in caught.value.code
+  assert len(caught.value.code.splitlines()) == 1
+
+
+def test_a_plan_is_changed_field_by_field():
+  plan = choose_plan(0, "auto", "none", 10, "gpu")
+  assert changed_plan(plan, "") == plan
+  changed = changed_plan(plan, "unroll=2,weight_gradients=step,remat=sqrt,peel_last=True")
+  assert changed == dataclasses.replace(plan, unroll=2, weight_gradients="step", remat="sqrt", peel_last=True)
+
+
+@pytest.mark.parametrize(
+  ("changes", "problem"),
+  [
+    ("layout=joint", "'layout'.*; a plan has unroll, weight_gradients, remat, attention_layout"),
+    ("attention_layout=gpu", "must be one of joint, separate"),
+    ("remat=sqrt", "drop one of the two"),
+    ("unroll", "unroll must be at least 1"),
+  ],
+)
+def test_impossible_plans_are_named_in_one_line(changes, problem):
+  with pytest.raises(SystemExit, match=problem) as caught:
+    changed_plan(choose_plan(0, "auto", "none", 10, "gpu"), changes)
   assert len(caught.value.code.splitlines()) == 1
 
 

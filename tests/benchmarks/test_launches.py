@@ -77,4 +77,4 @@ def test_a_training_step_keeps_within_its_launches(config, num_steps, most):
 def test_what_is_not_installed_is_said(monkeypatch):
   monkeypatch.setattr("benchmarks.launches.NEEDED", ("no_such_module",))
   with pytest.raises(SystemExit, match="compiles for an H100"):
-    compile_for_h100(None, 1)
+    compile_for_h100(None, None, 1)

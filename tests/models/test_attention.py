@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models import attention
+from latentjax.models.draw import attention
 
 SHAPES = [(6, 5, 1), (5, 7, 3)]
 SIZES = [1, 2, 5]
@@ -28,17 +28,15 @@ def image(shape, seed=0) -> np.ndarray:
 @partial(jax.jit, static_argnames="size")
 def read(picture, numbers, size):
   """[C, N, N] from five unconstrained numbers."""
-  where = attention.window(numbers, size, *picture.shape[:2])
-  (lens,) = attention.lenses([where], [where.intensity], [size], *picture.shape[:2])
-  return attention.read(picture, lens)
+  window = attention.window(numbers, size, *picture.shape[:2])
+  return attention.read(picture, attention.filterbanks(window, window.intensity, size, *picture.shape[:2]))
 
 
 @partial(jax.jit, static_argnames=("height", "width"))
 def write(patch, numbers, height, width):
   size = patch.shape[-1]
-  where = attention.window(numbers, size, height, width)
-  (lens,) = attention.lenses([where], [1 / where.intensity], [size], height, width)
-  return attention.write(patch, lens)
+  window = attention.window(numbers, size, height, width)
+  return attention.write(patch, attention.filterbanks(window, 1 / window.intensity, size, height, width))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -65,20 +63,6 @@ def test_a_window_off_the_image_sees_its_nearest_edge(center, nearest):
   rows = attention.filterbank(center, 1.0, 0.5, 3, 6)
   np.testing.assert_allclose(rows.sum(-1), 1, rtol=1e-6)
   np.testing.assert_allclose(rows[:, nearest], 1, rtol=1e-6)
-
-
-def test_lenses_made_together_are_those_made_alone():
-  """Of windows of different sizes, on an image whose axes differ."""
-  windows = [attention.window(jnp.array(parameters(seed)), 2, 6, 5) for seed in range(2)]
-  gains = [2.0, 0.5]
-  together = attention.lenses(windows, gains, [2, 3], 6, 5)
-  for lens, where, gain, size in zip(together, windows, gains, (2, 3), strict=True):
-    for filters, factor, center, extent in (
-      (lens.vertical, gain, where.center_y, 6),
-      (lens.horizontal, 1, where.center_x, 5),
-    ):
-      alone = attention.filterbank(center, where.stride, where.variance, size, extent)
-      np.testing.assert_allclose(filters, factor * alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -149,55 +133,6 @@ def test_all_five_numbers_receive_their_gradient(shape):
   actual = gradient(jnp.array(PARAMETERS))
   assert np.abs(expected).min() > 1e-3
   np.testing.assert_allclose(actual, expected, rtol=1e-3)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_products_read_and_write_the_same(shape):
-  """Values, and gradients to the image, the patch and the numbers."""
-  height, width, channels = shape
-  picture, patch = jnp.array(image(shape)), jnp.array(image((channels, 3, 3), seed=1))
-
-  def loss(read, write, picture, patch, numbers):
-    where = attention.window(numbers, 3, height, width)
-    (lens,) = attention.lenses([where], [where.intensity], [3], height, width)
-    return jnp.square(read(picture, lens) - patch).sum() + jnp.square(write(patch, lens) - picture).sum()
-
-  actual, expected = (
-    jax.jit(jax.value_and_grad(partial(loss, *ways), argnums=(0, 1, 2)))(picture, patch, jnp.array(PARAMETERS))
-    for ways in (
-      (attention.read_by_products, attention.write_by_products),
-      (attention.read, attention.write),
-    )
-  )
-  # Sums of terms around 1, some of which cancel: an entry near zero is right to their rounding.
-  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_gradient_of_filters_is_that_of_a_softmax():
-  """As JAX differentiates it by itself, for axes of two lengths and filters narrow, wide and off the image."""
-  extents = (7, 7, 7, 5, 5)
-  means, variances, sums = (
-    jnp.array(numbers, jnp.float32)
-    for numbers in ([-2.3, 0.4, 3.1, 4.4, 9.0], [0.3, 2.0, 0.05, 1.0, 6.0], [1.0, 2.0, 0.5, 1.0, 3.0])
-  )
-  target = jnp.array(np.random.default_rng(0).normal(size=(5, 7)), jnp.float32)
-
-  def own(means, variances, sums):
-    return attention.rows(means, variances, sums, extents)
-
-  def plain(means, variances, sums):
-    pixels = np.arange(7)[None]
-    exponents = -0.5 * jnp.square(pixels - means[:, None]) / variances[:, None]
-    inside = pixels < np.array(extents)[:, None]
-    return sums[:, None] * jax.nn.softmax(jnp.where(inside, exponents, -jnp.inf), axis=-1)
-
-  actual, expected = (
-    jax.jit(jax.value_and_grad(lambda *x, f=f: jnp.square(f(*x) - target).sum(), argnums=(0, 1, 2)))(
-      means, variances, sums
-    )
-    for f in (own, plain)
-  )
-  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 2, 12])

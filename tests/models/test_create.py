@@ -17,7 +17,7 @@ def model_config(file: str, variant: str = "demo"):
 def test_every_field_comes_from_the_config(file):
   config = model_config(file)
   model = models.create(config, (28, 28, 1))
-  own = {field.name for field in dataclasses.fields(model)} - {"image_shape", "parent", "name"}
+  own = {field.name for field in dataclasses.fields(model)} - {"image_shape", "plan", "parent", "name"}
   assert own == set(config.keys()) - {"name"}
   assert all(getattr(model, key) == config[key] for key in own)
 

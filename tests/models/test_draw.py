@@ -8,7 +8,9 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.draw import DRAW, generate_step, infer_step
+from latentjax.models.draw import DRAW
+from latentjax.models.draw.plan import choose_plan
+from latentjax.models.draw.step import generate_step, infer_step
 
 GREY, COLOUR = (5, 6, 1), (6, 5, 2)
 BATCH, STEPS, LATENTS = 3, 3, 2
@@ -43,12 +45,14 @@ def oracle_inputs(model: DRAW, weights):
   return oracle.float64(others), tuple(np.asarray(state, np.float64) for state in states), sizes
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize(
   ("attention", "shape", "layer_norm"),
   [("none", GREY, False), ("filterbank", GREY, False), ("filterbank", COLOUR, True)],
 )
-def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm):
-  model = create(attention, shape, layer_norm=layer_norm)
+def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm, backend):
+  plan = choose_plan(0, "auto", "none", STEPS, backend)
+  model = create(attention, shape, layer_norm=layer_norm, plan=plan)
   weights, images, key = random_weights(model), random_images(shape), jax.random.key(3)
   assert all(("gate_scale" in weights[cell]) == layer_norm for cell in ("encoder", "decoder"))
   terms = jax.jit(partial(apply, model))(weights, images, key)
@@ -87,7 +91,7 @@ def test_a_batch_equals_its_examples_one_by_one(attention):
   """The replaced project read every image through the window of the first."""
   model = create(attention)
   weights, images = random_weights(model), random_images()
-  step = jax.jit(partial(infer_step, model.make_attention()))
+  step = jax.jit(partial(infer_step, model.heads, jax.nn.sigmoid))
   noise = jax.random.normal(jax.random.key(0), (BATCH, LATENTS))
   generator = np.random.default_rng(2)
   states = jax.tree.map(lambda x: jnp.array(generator.normal(size=(BATCH, *x.shape)), jnp.float32), weights["initial"])
@@ -97,7 +101,7 @@ def test_a_batch_equals_its_examples_one_by_one(attention):
     alone = step(images[b : b + 1], weights, one, noise[b : b + 1])
     jax.tree.map(lambda x, y, b=b: np.testing.assert_allclose(x[b], y[0], rtol=1e-4, atol=1e-5), together, alone)
   if attention == "filterbank":
-    read_window = together[1][2][0]
+    read_window = together[1].read
     assert np.unique(np.asarray(read_window.center_x)).size == BATCH
 
 
@@ -106,7 +110,7 @@ def test_the_scan_equals_steps_called_one_by_one():
   weights, images = random_weights(model), random_images()
   noise = jax.random.normal(jax.random.key(3), (STEPS, BATCH, LATENTS))
   state = jax.tree.map(lambda x: jnp.broadcast_to(x, (BATCH, *x.shape)), weights["initial"])
-  step = jax.jit(partial(infer_step, model.make_attention()))
+  step = jax.jit(partial(infer_step, model.heads, jax.nn.sigmoid))
   for drawn in noise:
     state, _ = step(images, weights, state, drawn)
   terms = apply(model, weights, images, jax.random.key(3))
@@ -152,6 +156,6 @@ def test_generating_leaves_the_encoder_alone():
   model = create("none")
   weights = random_weights(model)
   state = jax.tree.map(lambda x: jnp.broadcast_to(x, (1, *x.shape)), weights["initial"])
-  after, _ = generate_step(model.make_attention(), weights, state, jnp.ones((1, LATENTS)))
+  after, _ = generate_step(model.heads, weights, state, jnp.ones((1, LATENTS)))
   assert after.encoder is state.encoder
   assert (np.asarray(after.canvas) != np.asarray(state.canvas)).any()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
-from latentjax.models import attention
 from latentjax.models.distributions import Gaussian
+from latentjax.models.draw import attention
+from latentjax.models.draw.layouts import LAYOUTS, REFERENCE
 from latentjax.models.likelihoods import Bernoulli
 
 SHAPE = (9, 7, 2)
@@ -22,37 +23,42 @@ def number(bound: float):
   return st.floats(-bound, bound, width=32)
 
 
+ALL_LAYOUTS = {"reference": REFERENCE, **LAYOUTS}
+
+
 @cache
-def through_a_window(size: int):
+def through_a_window(layout: str, size: int):
   """Jitted: five numbers -> (filter sums, values and gradients of reading and writing)."""
   generator = np.random.default_rng(0)
   picture, patch = jnp.array(generator.random(SHAPE)), jnp.array(generator.random((SHAPE[2], size, size)))
+  filterbanks, read, write = ALL_LAYOUTS[layout]
 
-  def lens(numbers, invert):
-    where = attention.window(numbers, size, *SHAPE[:2])
-    return attention.lenses([where], [1 / where.intensity if invert else 1.0], [size], *SHAPE[:2])[0]
+  def through(numbers, invert):
+    window = attention.window(numbers, size, *SHAPE[:2])
+    return filterbanks([window], [1 / window.intensity if invert else jnp.ones(())], [size], *SHAPE[:2])[0]
 
-  def read(numbers):
-    return attention.read(picture, lens(numbers, False)).sum()
+  def reading(numbers):
+    return read(picture, picture, through(numbers, False)).sum()
 
-  def write(numbers):
-    return (attention.write(patch, lens(numbers, True)) * picture).sum()
+  def writing(numbers):
+    return (write(patch, through(numbers, True)) * picture).sum()
 
   def both(numbers):
-    filters = lens(numbers, False)
+    filters = through(numbers, False)
     sums = filters.vertical.sum(-1), filters.horizontal.sum(-1)
-    return sums, [jax.value_and_grad(function)(numbers) for function in (read, write)]
+    return sums, [jax.value_and_grad(function)(numbers) for function in (reading, writing)]
 
   return jax.jit(both)
 
 
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 @pytest.mark.parametrize("size", [1, 2, 5])
 @thoroughly
 @given(numbers=st.lists(number(20), min_size=5, max_size=5))
 @example(numbers=[20.0, -20.0, -20.0, 20.0, -20.0])
 @example(numbers=[-20.0, 0.0, 20.0, -20.0, 20.0])
-def test_no_window_breaks_a_filter(size, numbers):
-  sums, outcomes = through_a_window(size)(jnp.array(numbers))
+def test_no_window_breaks_a_filter(layout, size, numbers):
+  sums, outcomes = through_a_window(layout, size)(jnp.array(numbers))
   for each in sums:
     np.testing.assert_allclose(each, 1, rtol=1e-5)
   chex.assert_tree_all_finite(outcomes)

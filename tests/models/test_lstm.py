@@ -7,7 +7,7 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.lstm import LSTMState, init_lstm, lstm, remember, show
+from latentjax.models.lstm import LSTMState, cell_output, init_lstm, lstm, update_cell
 
 BATCH, INPUTS, UNITS = 2, 3, 5
 
@@ -38,14 +38,14 @@ def test_steps_equal_a_loop(layer_norm):
 
 
 def test_gradients_written_out_are_those_of_the_equations():
-  def plain_remember(i, f, g, cell):
+  def plain_update(i, f, g, cell):
     return jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
 
-  def plain_show(o, cell):
+  def plain_output(o, cell):
     return jax.nn.sigmoid(o) * jnp.tanh(cell)
 
   parts = jnp.array(np.random.default_rng(0).normal(0, 2, (4, BATCH, UNITS)), jnp.float32)
-  for own, plain, count in ((remember, plain_remember, 4), (show, plain_show, 2)):
+  for own, plain, count in ((update_cell, plain_update, 4), (cell_output, plain_output, 2)):
     actual, expected = (
       jax.value_and_grad(lambda parts, f=f, count=count: jnp.sin(f(*parts[:count])).sum())(parts) for f in (own, plain)
     )

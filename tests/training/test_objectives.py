@@ -10,7 +10,13 @@ import pytest
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.likelihoods import Bernoulli
 from latentjax.models.terms import Terms
-from latentjax.training.objectives import log_mean_exp, negative_elbo, negative_importance_bound, warmed_up
+from latentjax.training.objectives import (
+  log_mean_exp,
+  negative_elbo,
+  negative_importance_bound,
+  warmed_up,
+  weighted_bound,
+)
 
 WEIGHTS, BIASES = np.array([1.5, -2.0, 0.7]), np.array([0.2, -0.4, 0.1])  # of p(x|z) = Bernoulli(sigmoid(w z + b))
 IMAGE = np.array([1.0, 0.0, 1.0])
@@ -101,3 +107,11 @@ def test_warm_up_is_linear_and_then_stays():
   betas = [float(warmed_up(2.0, jnp.int32(step), 4)) for step in (0, 1, 2, 4, 100)]
   assert betas == [0.0, 0.5, 1.0, 2.0, 2.0]
   assert float(warmed_up(2.0, jnp.int32(0), 0)) == 2.0
+
+
+def test_the_same_loss_of_a_whole_split_and_of_several_seeds():
+  """In float64, of NumPy's arrays: what `validate` gives it."""
+  reconstruction, kl = np.array([100.0, 90.0]), np.array([[2.0, 5.0], [4.0, -1e-9]])
+  np.testing.assert_allclose(weighted_bound(reconstruction, kl, 0.5, 0.0), [103.5, 92], rtol=1e-9)
+  np.testing.assert_allclose(weighted_bound(reconstruction, kl, 0.5, 3.0), [104, 93.5], rtol=1e-15)
+  assert weighted_bound(reconstruction, kl, 0.5, 3.0).dtype == np.float64

@@ -9,8 +9,9 @@ import pytest
 
 from latentjax import models
 from latentjax.models import Terms
+from latentjax.training import step
 from latentjax.training.compiled import create_inference, create_steps
-from latentjax.training.metrics import NEVER
+from latentjax.training.metrics import NEVER, Metrics
 from latentjax.training.state import create_optimizer, learning_rate_schedule
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 5, 4, 1), np.uint8)
@@ -106,6 +107,33 @@ def test_resuming_is_bitwise_the_same_as_never_stopping():
   resumed, _ = advance(fresh, jax.device_put(kept), 4)
   assert int(resumed.step) == 7
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+@pytest.mark.parametrize("importance_samples", [1, 3])
+def test_a_step_is_a_function_like_any_other(importance_samples):
+  """Without jit, one after the other, steps do what one compiled call does."""
+  config = config_with(train__importance_samples=importance_samples, data__binarization="none")
+  model = models.create(config.model, IMAGES.shape[1:])
+  recipe, steps = step.create_recipe(config, model, len(IMAGES)), create_steps(config, model, len(IMAGES))
+  state, order = steps.init(jax.random.key(0)), steps.order(ORDER, 0)
+  total = Metrics.zero()
+  for index in range(2):
+    state, metrics = step.train_step(recipe, state, IMAGES[order[5 * index : 5 * index + 5]], NOISE)
+    total = total + metrics
+  expected_state, expected = advance(steps, steps.init(jax.random.key(0)), 2)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, expected_state)
+  assert total.mean() == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_a_model_may_start_at_the_mean_pixels():
+  class Starting(Probe):
+    def start_at(self, params, mean_pixels):
+      return {"w": params["w"] + mean_pixels.sum()}
+
+  steps, _ = probing(Starting())
+  state = steps.init(jax.random.key(0), jnp.full(IMAGES.shape[1:], 0.25))
+  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 5.0
+  assert float(steps.init(jax.random.key(0)).params["w"]) == 0.0
 
 
 def test_one_batch_overfits():
@@ -223,9 +251,9 @@ def test_average_follows_its_recursion():
   """And comes after the step: the average of the new weights."""
   steps, state = probing(train__ema_decay=0.15)
   average = 0.0
-  for step in range(4):
+  for index in range(4):
     state, _ = advance(steps, state, 1)
-    decay = min(0.15, (1 + step) / (10 + step))  # 0.1 at first, held at 0.15 before the last
+    decay = min(0.15, (1 + index) / (10 + index))  # 0.1 at first, held at 0.15 before the last
     average = decay * average + (1 - decay) * float(state.params["w"])
     assert float(state.variables["params"]["w"]) == pytest.approx(average, rel=1e-5)
   assert float(state.params["w"]) > 0
@@ -235,10 +263,10 @@ def test_average_follows_its_recursion():
 def test_batch_statistics_are_averaged_over_steps(ema_decay, decay):
   steps, state = probing(Normed(), train__ema_decay=ema_decay)
   average = 0.0
-  for step in range(4):
+  for index in range(4):
     seen = float(state.params["w"])
     state, _ = advance(steps, state, 1)
-    current = min(decay, (1 + step) / (10 + step))
+    current = min(decay, (1 + index) / (10 + index))
     average = current * average + (1 - current) * seen
     assert float(state.stats["w"]) == pytest.approx(average, rel=1e-5)
   assert state.variables["batch_stats"] is state.stats
@@ -286,14 +314,14 @@ def test_optimizer_is_adam_of_the_clipped_gradient(clip_norm):
   optimizer = create_optimizer(train, lambda step: 0.01 * (1 + step))
   gradients = np.random.default_rng(0).normal(0, [[0.1], [3], [1]], (3, 4))  # norms below and above 1
   state, first, second = optimizer.init(jnp.zeros(4)), np.zeros(4), np.zeros(4)
-  for step, gradient in enumerate(gradients):
+  for index, gradient in enumerate(gradients):
     update, state = optimizer.update(jnp.array(gradient), state)
     if clip_norm > 0:
       gradient = gradient / max(1, np.linalg.norm(gradient) / clip_norm)
     first = 0.5 * first + 0.5 * gradient
     second = 0.999 * second + 0.001 * gradient**2
-    corrected = first / (1 - 0.5 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
-    np.testing.assert_allclose(update, -0.01 * (1 + step) * corrected[0] / (np.sqrt(corrected[1]) + 1e-8), rtol=1e-4)
+    corrected = first / (1 - 0.5 ** (index + 1)), second / (1 - 0.999 ** (index + 1))
+    np.testing.assert_allclose(update, -0.01 * (1 + index) * corrected[0] / (np.sqrt(corrected[1]) + 1e-8), rtol=1e-4)
 
 
 def test_the_configs_learning_rate_is_the_steps():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjax.models.attention import Window
+from latentjax.models.draw.attention import Window
 from latentjax.workdir import plots
 
 

@@ -14,28 +14,21 @@ from flax import linen as nn
 from flax import struct
 
 from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, Rule, one_of
-from latentjax.models import merged, recurrence
-from latentjax.models.attention import Window
-from latentjax.models.distributions import Gaussian, standard_normal_log_prob
-from latentjax.models.heads import FilterbankAttention, NoAttention, Weights
+from latentjax.models.distributions import standard_normal_log_prob
+from latentjax.models.draw import fast
+from latentjax.models.draw.attention import Window
+from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention, Weights
+from latentjax.models.draw.plan import Plan, choose_plan
+from latentjax.models.draw.step import Inferred, State, generate_step, infer_step, initial_state
 from latentjax.models.likelihoods import Bernoulli, Likelihood
-from latentjax.models.lstm import LSTMState, init_lstm, lstm
+from latentjax.models.linear import init_linear
+from latentjax.models.lstm import LSTMState, init_lstm
 from latentjax.models.pictures import Animation, Grid, Picture
-from latentjax.models.recurrence import dense, scan
 from latentjax.models.terms import Terms
 
 TITLES = {"none": "DRAW, no attention", "filterbank": "DRAW, filterbank attention"}
 DRAWN = 10  # images side by side in a picture
 STRIP = 16  # steps of a drawing side by side, at most
-
-
-@struct.dataclass
-class State:
-  """What one step hands to the next: the canvas [B, H, W, C] of logits and both LSTMs."""
-
-  canvas: jax.Array
-  encoder: LSTMState
-  decoder: LSTMState
 
 
 @struct.dataclass
@@ -64,8 +57,9 @@ class DRAW(nn.Module):
     init_scale: standard deviation of the initial weights.
     variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
       unit variance and a grid over the whole image.
-    unroll, weight_gradients, remat: how steps are scanned for a gradient, see `recurrence.Options`; they change speed
-      and memory and nothing else.
+    unroll, weight_gradients, remat: what of the `Plan` a config says, see `choose_plan`; they change speed and memory
+      and nothing else.
+    plan: in place of the one that these three and the backend choose.
   """
 
   RULES: ClassVar[Mapping[str, Rule]] = {
@@ -100,6 +94,7 @@ class DRAW(nn.Module):
   unroll: int = 0
   weight_gradients: str = "auto"
   remat: str = "none"
+  plan: Plan | None = None
 
   @staticmethod
   def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
@@ -119,43 +114,46 @@ class DRAW(nn.Module):
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
 
-  def make_attention(self, by_products: bool = False) -> NoAttention | FilterbankAttention:
+  @property
+  def heads(self) -> Heads:
     if self.attention == "none":
       return NoAttention(self.image_shape)
     sizes, biases = (self.read_size, self.write_size), (self.variance_bias, self.stride_bias)
-    return FilterbankAttention(self.image_shape, *sizes, *biases, by_products)
+    return FilterbankAttention(self.image_shape, *sizes, *biases)
 
   def init_weights(self, key: jax.Array) -> Weights:
     """All weights of the recurrence as one pytree, initial states among them."""
-    units, latents, attend = self.hidden_dim, self.latent_dim, self.make_attention()
-    attention_key, encoder_key, posterior_key, decoder_key = jax.random.split(key, 4)
+    units, latents, heads = self.hidden_dim, self.latent_dim, self.heads
+    heads_key, encoder_key, posterior_key, decoder_key = jax.random.split(key, 4)
     kernel_init = nn.initializers.normal(self.init_scale)
-
-    def init_dense(key, inputs, outputs):
-      return {"kernel": kernel_init(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
-
     initial_lstm = LSTMState(hidden=jnp.zeros(units), cell=jnp.zeros(units))
+    glimpse = heads.constant_size + heads.varying_size
     return {
-      "attention": attend.init(attention_key, init_dense, units),
-      "encoder": init_lstm(encoder_key, kernel_init, attend.num_read + units, units, self.layer_norm),
-      "posterior": init_dense(posterior_key, units, 2 * latents),
+      "attention": heads.init(heads_key, kernel_init, units),
+      "encoder": init_lstm(encoder_key, kernel_init, glimpse + units, units, self.layer_norm),
+      "posterior": init_linear(posterior_key, kernel_init, units, 2 * latents),
       "decoder": init_lstm(decoder_key, kernel_init, latents, units, self.layer_norm),
       "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),
     }
 
+  def plan_for(self, backend: str) -> Plan:
+    """How `__call__` computes the steps on "cpu", "gpu" or "tpu"."""
+    return self.plan or choose_plan(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
+
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
-    noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    how = self.scan_options(jax.default_backend())
-    attend = self.make_attention(by_products=not how.gradients_after)
-    # `infer_step`, T times.
-    canvas, terms = merged.infer(attend, self.weights, images, noise, latent_terms, how)
+    noise, plan = self.noise(key, len(images)), self.plan_for(jax.default_backend())
+    canvas, terms = fast.infer(self.heads, self.weights, images, noise, self.likelihood.mean, latent_terms, plan)
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
     return Terms(self.likelihood.mean(canvas), self.likelihood.log_prob(canvas, images), kl, log_pz, log_qz)
 
-  def scan_options(self, backend: str) -> recurrence.Options:
-    """How the steps are scanned on a backend."""
-    return recurrence.options(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
+  def noise(self, key: jax.Array, batch: int) -> jax.Array:
+    return jax.random.normal(key, (self.num_steps, batch, self.latent_dim))
+
+  def infer(self, images: jax.Array, noise: jax.Array) -> Inferred:
+    """All that the steps make of images [B, H, W, C] and noise [T, B, Z], with a leading axis T."""
+    step = partial(infer_step, self.heads, self.likelihood.mean, images, self.weights)
+    return jax.lax.scan(step, initial_state(self.weights, len(images)), noise)[1]
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior, a new one at every step."""
@@ -163,20 +161,17 @@ class DRAW(nn.Module):
 
   def dream(self, key: jax.Array, num_samples: int) -> Drawing:
     """A drawing from the prior, every canvas and write window of it."""
-    return self.draw_latents(jax.random.normal(key, (self.num_steps, num_samples, self.latent_dim)))
+    return self.draw_latents(self.noise(key, num_samples))
 
   def draw_latents(self, z: jax.Array) -> Drawing:
     """What latents z [T, B, Z] draw."""
-    step = partial(generate_step, self.make_attention())
-    _, (canvases, write) = scan(step, self.weights, self.initial_state(z.shape[1]), z)
+    step = partial(generate_step, self.heads, self.weights)
+    _, (canvases, write) = jax.lax.scan(step, initial_state(self.weights, z.shape[1]), z)
     return Drawing(self.likelihood.mean(canvases), None, write)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """T arrays [B, Z]: the posterior mean of every step, given the means of the steps before it."""
-    noise = jnp.zeros((self.num_steps, len(images), self.latent_dim))
-    step = partial(infer_step, self.make_attention(), images)
-    _, (_, z, _) = scan(step, self.weights, self.initial_state(len(images)), noise)
-    return tuple(z)
+    return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
@@ -184,15 +179,8 @@ class DRAW(nn.Module):
 
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
     """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""
-    noise = jax.random.normal(key, (self.num_steps, len(images), self.latent_dim))
-    infer = partial(infer_step, self.make_attention(), images)
-
-    def step(weights, state, noise):
-      state, (_, _, windows) = infer(weights, state, noise)
-      return state, (state.canvas, *windows)
-
-    _, (canvases, read, write) = scan(step, self.weights, self.initial_state(len(images)), noise)
-    return Drawing(self.likelihood.mean(canvases), read, write)
+    inferred = self.infer(images, self.noise(key, len(images)))
+    return Drawing(self.likelihood.mean(inferred.canvas), inferred.read, inferred.write)
 
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
     """drawing.gif, images drawn again; dream.gif and dream.png, drawings from the prior, the latter as a strip."""
@@ -210,53 +198,8 @@ class DRAW(nn.Module):
       pictures["drawing.gif"] = Animation(drawing.canvases, images, drawing.read, drawing.write, **sizes)
     return pictures
 
-  def initial_state(self, batch: int) -> State:
-    """The learned state before the first step, for every example."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), self.weights["initial"])
 
-
-def infer_step(attend, images: jax.Array, weights: Weights, state: State, noise: jax.Array):
-  """One step of inference and generation (Gregor et al. 2015, section 2).
-
-      x_hat = x - sigmoid(c),  r = read(x, x_hat, h_dec),  h_enc' = LSTM(h_enc, [r, h_dec])
-      q = N(W h_enc', exp(W h_enc')),  z ~ q,  h_dec' = LSTM(h_dec, z),  c' = c + write(h_dec')
-
-  Args:
-    attend: NoAttention or FilterbankAttention.
-    images: [B, H, W, C]. noise: [B, Z] standard normal.
-
-  Returns:
-    The new state, and (q, z, (read window, write window)).
-  """
-  h_dec = state.decoder.hidden
-  error = images - jax.nn.sigmoid(state.canvas)
-  lens, _ = attend.aim(head_numbers(weights, h_dec))
-  glimpse = attend.read(lens, images, error)
-  encoder = lstm(weights["encoder"], state.encoder, [*attend.fixed(images), glimpse, h_dec])
-  q = Gaussian(*jnp.split(dense(weights["posterior"], encoder.hidden), 2, axis=-1))
-  z = q.sample(noise)
-  state, (_, write_window) = generate_step(attend, weights, state.replace(encoder=encoder), z)
-  return state, (q, z, (lens and lens.where, write_window))
-
-
-def latent_terms(q: Gaussian, z: jax.Array) -> tuple[jax.Array, ...]:
+def latent_terms(inferred: Inferred) -> tuple[jax.Array, ...]:
   """KL(q || N(0, 1)), log p(z) and log q(z) of a step, each [B]; so no step has to keep q and z themselves."""
-  return q.kl_to_standard(), standard_normal_log_prob(z), q.log_prob(z)
-
-
-def generate_step(attend, weights: Weights, state: State, z: jax.Array):
-  """The generative half of a step: h_dec' = LSTM(h_dec, z), c' = c + write(h_dec').
-
-  Returns:
-    The new state (its encoder untouched), and (canvas, write window).
-  """
-  decoder = lstm(weights["decoder"], state.decoder, [z])
-  numbers = head_numbers(weights, decoder.hidden)
-  _, lens = attend.aim(numbers)
-  state = state.replace(canvas=state.canvas + attend.write(lens, numbers), decoder=decoder)
-  return state, (state.canvas, lens and lens.where)
-
-
-def head_numbers(weights: Weights, h_dec: jax.Array) -> Weights:
-  """W(h_dec) of every head, by name; those that a caller leaves unused cost nothing once compiled."""
-  return {name: dense(head, h_dec) for name, head in weights["attention"].items()}
+  posterior, z = inferred.posterior, inferred.z
+  return posterior.kl_to_standard(), standard_normal_log_prob(z), posterior.log_prob(z)

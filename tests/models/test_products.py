@@ -6,25 +6,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latentjax.models.product import combination, product, row_sums, transposed
+from latentjax.models.products import (
+  combination,
+  combination_by_product,
+  product,
+  row_sums,
+  row_sums_by_product,
+  transposed_copy,
+)
 
 BATCH, ROWS, INNER, COLUMNS = 3, 4, 5, 2
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_product_is_matmul(flip):
+@pytest.mark.parametrize("transpose", [False, True])
+def test_product_is_matmul(transpose):
   generator = np.random.default_rng(0)
   x, target = (jnp.array(generator.normal(size=(BATCH, ROWS, width)), jnp.float32) for width in (INNER, COLUMNS))
-  y = jnp.array(generator.normal(size=(BATCH, *((COLUMNS, INNER) if flip else (INNER, COLUMNS)))), jnp.float32)
+  y = jnp.array(generator.normal(size=(BATCH, *((COLUMNS, INNER) if transpose else (INNER, COLUMNS)))), jnp.float32)
 
   def loss(multiply, x, y):
     return jnp.square(multiply(x, y) - target).sum()
 
   def own(x, y):
-    return jax.vmap(lambda x, y: product(x, y, flip))(x, y)
+    return jax.vmap(lambda x, y: product(x, y, transpose))(x, y)
 
   def plain(x, y):
-    return x @ (y.mT if flip else y)
+    return x @ (y.mT if transpose else y)
 
   actual, expected = (
     jax.jit(jax.value_and_grad(lambda x, y, f=f: loss(f, x, y), argnums=(0, 1)))(x, y) for f in (own, plain)
@@ -32,21 +39,27 @@ def test_product_is_matmul(flip):
   chex.assert_trees_all_close(actual, expected, rtol=1e-5)
 
 
-def test_transposed_and_row_sums():
+def test_a_transposed_copy():
   x = jnp.array(np.random.default_rng(0).normal(size=(BATCH, ROWS, INNER)), jnp.float32)
-  np.testing.assert_array_equal(jax.jit(jax.vmap(transposed))(x), x.mT)
-  chex.assert_trees_all_close(jax.jit(jax.vmap(row_sums))(x), x.sum(-1), rtol=1e-5)
+  np.testing.assert_array_equal(jax.jit(jax.vmap(transposed_copy))(x), x.mT)
 
 
-def test_combination_is_a_weighted_sum_of_rows():
+@pytest.mark.parametrize("sums", [row_sums, row_sums_by_product])
+def test_row_sums(sums):
+  x = jnp.array(np.random.default_rng(0).normal(size=(BATCH, ROWS, INNER)), jnp.float32)
+  chex.assert_trees_all_close(jax.jit(jax.vmap(sums))(x), x.sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("combine", [combination, combination_by_product])
+def test_combination_is_a_weighted_sum_of_rows(combine):
   generator = np.random.default_rng(0)
   values, rows = jnp.array(generator.normal(size=(BATCH, ROWS)), jnp.float32), generator.normal(size=(ROWS + 1, INNER))
 
-  def loss(combine, values):
-    return jnp.square(combine(values)).sum()
+  def loss(weighted, values):
+    return jnp.square(weighted(values)).sum()
 
   def own(values):
-    return jax.vmap(lambda each: combination([*each, 1.0], rows))(values)
+    return jax.vmap(lambda each: combine([*each, 1.0], rows))(values)
 
   def plain(values):
     return jnp.append(values, jnp.ones((BATCH, 1)), axis=1) @ rows.astype(np.float32)
@@ -59,8 +72,8 @@ def test_products_that_stand_for_sums_ignore_the_precision_of_products():
   x, rows = jnp.ones((ROWS, INNER)), np.ones((2, INNER))
   with jax.default_matmul_precision("BF16_BF16_F32"):
     lowered = [
-      jax.jit(jax.grad(lambda x: jnp.square(row_sums(x)).sum())).lower(x),
-      jax.jit(jax.grad(lambda values: jnp.square(combination([*values], rows)).sum())).lower(x[0, :2]),
+      jax.jit(jax.grad(lambda x: jnp.square(row_sums_by_product(x)).sum())).lower(x),
+      jax.jit(jax.grad(lambda values: jnp.square(combination_by_product([*values], rows)).sum())).lower(x[0, :2]),
     ]
   for each in lowered:
     assert "dot_general" in each.as_text()

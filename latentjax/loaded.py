@@ -1,0 +1,187 @@
+"""A trained model in Python: arrays in, arrays out; see `latentjax.load`.
+
+Shapes: B images, H W C image, L latent groups (1 for a VAE, layers for a Ladder VAE, steps for DRAW), Z_l latents of a
+group, T steps. Images are [H, W], [B, H, W] or [B, H, W, C], uint8 or floats in [0, 1]; results are NumPy's.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from latentjax import models, trained
+from latentjax.data.batches import to_pixels
+from latentjax.errors import RunError, UsageError
+from latentjax.models.draw import Drawing
+from latentjax.trained import Trained
+from latentjax.training import evaluation
+from latentjax.training.compiled import compile_method
+from latentjax.workdir import record
+
+BATCH = 500  # images at a time: bounds memory, and every larger number of images needs but one compilation
+
+
+class LoadedModel:
+  """What a trained model can be asked. Each function is compiled once for every shape that it meets.
+
+  A model that was trained on binary pixels has seen nothing between 0 and 1: give it images that are binary, too,
+  where a number is to be reported.
+
+  Attributes:
+    config: of the run.
+    image_shape: (H, W, C).
+    latent_dims: Z_l of every group.
+  """
+
+  def __init__(self, trained: Trained):
+    self._trained = trained
+    self.config: ConfigDict = trained.config
+    self.image_shape: tuple[int, int, int] = tuple(trained.model.image_shape)
+
+  def __repr__(self) -> str:
+    return f"<latentjax model: {models.title(self.config.model)}, images {self.image_shape}>"
+
+  @cached_property
+  def latent_dims(self) -> tuple[int, ...]:
+    blank = jax.ShapeDtypeStruct((1, *self.image_shape), np.float32)
+    return tuple(group.shape[-1] for group in jax.eval_shape(self._inference.encode, self._variables, blank))
+
+  def encode(self, images) -> tuple[np.ndarray, ...]:
+    """L arrays [B, Z_l]: posterior means in units of the prior, (mean_q - mean_p) / std_p."""
+    groups = [
+      [np.asarray(group)[:count] for group in self._inference.encode(self._variables, batch)]
+      for _, batch, count in evaluation.batches(self._checked(images), BATCH, 1)
+    ]
+    return tuple(np.concatenate(group) for group in zip(*groups, strict=True))
+
+  def decode(self, latents: Sequence) -> np.ndarray:
+    """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""
+    if isinstance(latents, np.ndarray | jax.Array):
+      raise TypeError("latents must be a sequence of arrays [B, Z], one for each group, as encode returns them")
+    groups = [np.asarray(group, np.float32) for group in latents]
+    shapes, sizes = [group.shape for group in groups], {len(group) for group in groups if group.ndim}
+    if [shape[1:] for shape in shapes] != [(size,) for size in self.latent_dims] or len(sizes) != 1:
+      expected = ", ".join(f"[B, {size}]" for size in self.latent_dims)
+      raise ValueError(f"latents must be {len(self.latent_dims)} arrays {expected}, not {shapes}")
+    return np.asarray(self._inference.decode(self._variables, groups))
+
+  def reconstruct(self, images) -> np.ndarray:
+    """[B, H, W, C] pixel means given the posterior means of images."""
+    return self.decode(self.encode(images))
+
+  def sample(self, num_samples: int, seed: int = 0) -> np.ndarray:
+    """[num_samples, H, W, C] pixel means for latents from the prior; the same seed gives the same samples."""
+    return np.asarray(self._inference.sample(self._variables, key(seed), positive("num_samples", num_samples)))
+
+  def elbo(self, images, seed: int = 0) -> np.ndarray:
+    """[B] nats: log p(x|z) - KL(q || p) of each image with one posterior sample."""
+    log_px, kl = evaluation.terms_of_images(self._inference, self._variables, self._checked(images), key(seed), BATCH)
+    return log_px - kl.sum(-1)
+
+  def log_likelihood(self, images, num_samples: int = 100, seed: int = 0) -> np.ndarray:
+    """[B] nats: log 1/K sum_k p(x, z_k)/q(z_k | x), K = num_samples: a lower bound of log p(x) for every K.
+
+    A high likelihood is no proof that an image is like those that the model was trained on.
+    """
+    kept = [positive("num_samples", num_samples)]
+    estimates = evaluation.log_likelihoods(
+      self._inference, self._variables, self._checked(images), key(seed), BATCH, kept, report=lambda count: None
+    )
+    return estimates[0]
+
+  def draw(self, images, seed: int = 0) -> Drawing:
+    """How DRAW draws images again: canvases [T, B, H, W, C], and the windows that read and wrote, fields [T, B].
+
+    Raises:
+      TypeError: the model is not a DRAW.
+    """
+    draw = self._method_of_draw("draw")
+    return jax.device_get(draw(self._variables, to_pixels(jnp.asarray(self._checked(images))), key(seed)))
+
+  def dream(self, num_samples: int, seed: int = 0) -> Drawing:
+    """How DRAW draws from the prior, as `draw` without a window that reads."""
+    dream = self._method_of_draw("dream")
+    return jax.device_get(dream(self._variables, key(seed), positive("num_samples", num_samples)))
+
+  @property
+  def _inference(self):
+    return self._trained.inference
+
+  @property
+  def _variables(self):
+    return self._trained.variables
+
+  @cached_property
+  def _methods(self) -> dict[str, Any]:
+    config, model = self.config, self._trained.model
+    return {"draw": compile_method(config, model, "draw"), "dream": compile_method(config, model, "dream", static=2)}
+
+  def _method_of_draw(self, name: str):
+    if not hasattr(self._trained.model, name):
+      raise TypeError(f"{name}() needs a DRAW, and this is a {models.title(self.config.model)}")
+    return self._methods[name]
+
+  def _checked(self, images) -> np.ndarray:
+    """Images as [B, H, W, C], uint8 or float32.
+
+    Raises:
+      TypeError: they are neither uint8 nor floats.
+      ValueError: they have another shape, or values outside [0, 1].
+    """
+    images = np.asarray(images)
+    height, width, channels = self.image_shape
+    shape = images.shape
+    if images.ndim == 2:
+      images = images[None]
+    if images.ndim == 3:
+      images = images[..., None]
+    if images.shape[1:] != self.image_shape or not len(images):
+      flat = " [H, W], [B, H, W] or" if channels == 1 else ""
+      raise ValueError(f"images must be{flat} [B, H, W, C] with H, W, C = {height}, {width}, {channels}, not {shape}")
+    if images.dtype == np.uint8:
+      return images
+    if images.dtype == bool:
+      return images.astype(np.float32)
+    if not np.issubdtype(images.dtype, np.floating):
+      raise TypeError(f"images must be uint8 from 0 to 255 or floats from 0 to 1, not {images.dtype}")
+    if not ((images >= 0) & (images <= 1)).all():  # which NaN is not, either
+      raise ValueError(f"float images must lie in [0, 1]; these lie in [{images.min():g}, {images.max():g}]")
+    return images.astype(np.float32)
+
+
+def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
+  """As `latentjax.load`."""
+  workdir = Path(workdir)
+  try:
+    config = record.read_config(workdir)
+    if not 0 <= seed_index < config.train.num_seeds:
+      raise UsageError(f"{workdir} has {config.train.num_seeds} seeds: seed_index must be from 0 on and below that")
+    found = trained.read(config, workdir, seed_index)
+    if found is None:
+      from latentjax import best  # reads checkpoints, which takes Orbax
+
+      found = best.open_seed(config, workdir, seed_index)
+    return LoadedModel(found.on_one_device())
+  except (UsageError, RunError) as error:
+    raise ValueError(str(error)) from None
+
+
+def key(seed: int) -> jax.Array:
+  if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+    raise TypeError(f"seed must be a whole number, not {seed!r}")
+  if not 0 <= seed < 2**32:
+    raise ValueError(f"seed must be from 0 to 4294967295, not {seed}")
+  return jax.random.key(seed)
+
+
+def positive(name: str, count: int) -> int:
+  if isinstance(count, bool) or not isinstance(count, int | np.integer):
+    raise TypeError(f"{name} must be a whole number, not {count!r}")
+  if count < 1:
+    raise ValueError(f"{name} must be at least 1, not {count}")
+  return int(count)

@@ -1,0 +1,150 @@
+"""The same attention in three layouts: as the paper has it, for few launches, and for a CPU.
+
+Their values are those of attention.py. Every function takes ONE example; callers `vmap`.
+Shapes: N filters per axis, R filters of several axes, A pixels of an axis, H W C image.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latentjax.models import products
+from latentjax.models.draw import attention
+from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets, from_nearest
+
+
+class Layout(NamedTuple):
+  """How windows become filters, and how filters read and write.
+
+  Attributes:
+    filterbanks: (windows, gains, sizes, height, width) -> `Filterbanks` of every window.
+    read: (image, error image, filters) -> [2 C N N] glimpse of both, one after the other.
+    write: (patch, filters) -> [H, W, C].
+  """
+
+  filterbanks: Callable
+  read: Callable
+  write: Callable
+
+
+def each_window(
+  filterbanks: Callable,
+  windows: Sequence[Window],
+  gains: Sequence[jax.Array],
+  sizes: Sequence[int],
+  height: int,
+  width: int,
+) -> list[Filterbanks]:
+  """Each window by itself: on a CPU each is one long operation of one core."""
+  each = zip(windows, gains, sizes, strict=True)
+  return [filterbanks(window, gain, size, height, width) for window, gain, size in each]
+
+
+def joint_filterbanks(
+  windows: Sequence[Window],
+  gains: Sequence[jax.Array],
+  sizes: Sequence[int],
+  height: int,
+  width: int,
+  combination: Callable = products.combination,
+  row_sums: Callable = products.row_sums,
+) -> list[Filterbanks]:
+  """All filters of both axes of all windows in one call: on a GPU four calls cost four times one."""
+  each = np.repeat(sizes, 2)  # filters of each axis, vertical before horizontal
+  of_axis = np.repeat(np.eye(len(each)), each, axis=1)  # [axes, R] 1 where a filter belongs to an axis, else 0
+  of_window = of_axis[::2] + of_axis[1::2]
+  offsets = np.concatenate([filter_offsets(size) for size in each])  # [R]
+  centers = [center for window in windows for center in (window.center_y, window.center_x)]
+  strides = [window.stride for window in windows]
+  means = combination([*centers, *strides], np.concatenate([of_axis, of_window * offsets]))
+  variances = combination([window.variance for window in windows], of_window)
+  sums = combination([*gains, 1.0], np.concatenate([of_axis[::2], of_axis[1::2].sum(0, keepdims=True)]))
+  extents = tuple(np.repeat([height, width] * len(windows), each).tolist())
+  filters = gaussian_filters(means, variances, sums, extents, row_sums)
+  ends = np.cumsum(each)
+  parts = iter([filters[end - size : end] for end, size in zip(ends, each, strict=True)])
+  return [Filterbanks(window, next(parts)[:, :height], next(parts)[:, :width]) for window in windows]
+
+
+def window_filterbanks_by_product(window: Window, gain: jax.Array, size: int, height: int, width: int) -> Filterbanks:
+  operations = products.combination_by_product, products.row_sums_by_product
+  (filters,) = joint_filterbanks([window], [gain], [size], height, width, *operations)
+  return filters
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def gaussian_filters(
+  means: jax.Array, variances: jax.Array, sums: jax.Array, extents: tuple[int, ...], row_sums: Callable
+) -> jax.Array:
+  """[R, A] filters of any axes: `attention.filterbank` for all of them at once.
+
+  The gradient is written out in `filters_backward`, which needs of a step only the filters themselves.
+
+  Args:
+    means, variances: [R] pixels, pixels^2.
+    sums: [R] what each filter adds up to.
+    extents: R numbers of pixels, of each filter's axis; A is the longest, and shorter axes are filled up with zeros.
+    row_sums: [R, A] -> [R].
+  """
+  distance, span = from_nearest(means, extents)
+  exponents = -0.5 * distance * span / variances[:, None]
+  inside = np.arange(max(extents)) < np.array(extents)[:, None]
+  weights = jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf))
+  return weights * (sums / row_sums(weights))[:, None]
+
+
+def filters_forward(means, variances, sums, extents, row_sums):
+  filters = gaussian_filters(means, variances, sums, extents, row_sums)
+  return filters, (filters, means, variances, sums)
+
+
+def filters_backward(extents, row_sums, residuals, gradient):
+  """Of s_i softmax_a(e_ia), e_ia = -(a - n_i)(a + n_i - 2 mu_i) / (2 v_i): to mu, v and s."""
+  filters, means, variances, sums = residuals
+  distance, span = from_nearest(means, extents)
+  to_sums = row_sums(filters / sums[:, None] * gradient)
+  to_exponents = filters * (gradient - to_sums[:, None])
+  moments = to_exponents * distance
+  return row_sums(moments) / variances, 0.5 * row_sums(moments * span) / variances**2, to_sums
+
+
+gaussian_filters.defvjp(filters_forward, filters_backward)
+
+
+def read_each(read: Callable, image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
+  """Image and error image apart, so that the image is not copied beside every error."""
+  return jnp.concatenate([read(image, filters).reshape(-1), read(error, filters).reshape(-1)])
+
+
+def read_both(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
+  """Both as the channels of one image: half as many launches."""
+  return attention.read(jnp.concatenate([image, error], axis=-1), filters).reshape(-1)
+
+
+def read_by_product(image: jax.Array, filters: Filterbanks) -> jax.Array:
+  """`attention.read` for a CPU."""
+  height, width, channels = image.shape
+  rows = products.product(filters.vertical, image.transpose(0, 2, 1).reshape(height, -1))  # [N, C W]
+  glimpse = products.product(rows.reshape(-1, width), filters.horizontal, True)  # [N C, N]
+  return glimpse.reshape(-1, channels, glimpse.shape[-1]).transpose(1, 0, 2)
+
+
+def write_by_product(patch: jax.Array, filters: Filterbanks) -> jax.Array:
+  """`attention.write` for a CPU."""
+  channels, size, _ = patch.shape
+  rows = products.product(patch.transpose(1, 0, 2).reshape(-1, size), filters.horizontal)  # [N C, W]
+  image = products.product(products.transposed_copy(filters.vertical), rows.reshape(size, -1))  # [H, C W]
+  return image.reshape(len(image), channels, -1).transpose(0, 2, 1)
+
+
+REFERENCE = Layout(partial(each_window, attention.filterbanks), partial(read_each, attention.read), attention.write)
+LAYOUTS = {
+  "joint": Layout(joint_filterbanks, read_both, attention.write),
+  "separate": Layout(
+    partial(each_window, window_filterbanks_by_product), partial(read_each, read_by_product), write_by_product
+  ),
+}

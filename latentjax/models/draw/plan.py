@@ -1,0 +1,69 @@
+"""What makes the fast path fast on a backend, as benchmarks/NOTES.md found it."""
+
+import dataclasses
+
+CHOICES = {
+  "weight_gradients": ("step", "after"),
+  "remat": ("none", "step", "sqrt"),
+  "attention_layout": ("joint", "separate"),
+  "flat_canvas": (True, False),
+  "peel_last": (True, False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How `fast.infer` computes the steps: speed and memory, never a value. Each field can be set by itself.
+
+  Attributes:
+    unroll: steps per iteration of the compiled loop.
+    weight_gradients: "step" or "after" the loop, see `scan.scan_layers`; "after" keeps what remat would compute again.
+    remat: "none", "step" or "sqrt", see `scan.scan_remat`.
+    attention_layout: "joint" for few launches or "separate" for a CPU, see `layouts`.
+    flat_canvas: carry the canvas as [B, H W C]: arithmetic along a last axis of one channel is slow on a CPU.
+    peel_last: make the last step outside of the loop, without what only a next step would use.
+
+  Raises:
+    ValueError: a value is none of its field's, or two exclude each other.
+  """
+
+  unroll: int
+  weight_gradients: str
+  remat: str
+  attention_layout: str
+  flat_canvas: bool
+  peel_last: bool
+
+  def __post_init__(self):
+    if not isinstance(self.unroll, int) or self.unroll < 1:
+      raise ValueError(f"unroll must be at least 1, not {self.unroll!r}")
+    for field, choices in CHOICES.items():
+      if getattr(self, field) not in choices:
+        raise ValueError(f"{field} must be one of {', '.join(map(str, choices))}, not {getattr(self, field)!r}")
+    if self.weight_gradients == "after" and self.remat != "none":
+      raise ValueError("weight_gradients = 'after' keeps what remat would compute again: drop one of the two")
+
+
+def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> Plan:
+  """The plan for a backend: on a CPU arithmetic and memory cost most, elsewhere launches.
+
+  What saves memory by computing again goes with none of the two that cost memory for speed; and where the steps are a
+  loop, the last of them is made outside of it.
+
+  Args:
+    unroll: of the config; 0 chooses by backend.
+    weight_gradients: of the config; "auto" chooses by backend.
+    remat: of the config.
+    num_steps: T.
+    backend: "cpu", "gpu" or "tpu".
+  """
+  on_cpu = backend == "cpu"
+  keep_all = not on_cpu and remat == "none"
+  return Plan(
+    unroll=min(unroll or (num_steps if keep_all else 1), num_steps),
+    weight_gradients=("after" if keep_all else "step") if weight_gradients == "auto" else weight_gradients,
+    remat=remat,
+    attention_layout="separate" if on_cpu else "joint",
+    flat_canvas=on_cpu,
+    peel_last=not keep_all,
+  )

@@ -1,0 +1,44 @@
+"""What a backend and a config choose, and what no plan can be."""
+
+import dataclasses
+
+import pytest
+
+from latentjax.models.draw.plan import choose_plan
+
+CPU = choose_plan(0, "auto", "none", 10, "cpu")
+GPU = choose_plan(0, "auto", "none", 10, "gpu")
+
+
+def test_backends_differ_in_every_field_but_remat():
+  assert dataclasses.astuple(CPU) == (1, "step", "none", "separate", True, True)
+  assert dataclasses.astuple(GPU) == (10, "after", "none", "joint", False, False)
+  assert choose_plan(0, "auto", "none", 10, "tpu") == GPU
+
+
+@pytest.mark.parametrize("remat", ["step", "sqrt"])
+def test_remat_brings_no_other_layout(remat):
+  """It goes with neither of the two that cost memory for speed; attention stays as the backend has it."""
+  assert choose_plan(0, "auto", remat, 10, "cpu") == dataclasses.replace(CPU, remat=remat)
+  changed = {"remat": remat, "unroll": 1, "weight_gradients": "step", "peel_last": True}
+  assert choose_plan(0, "auto", remat, 10, "gpu") == dataclasses.replace(GPU, **changed)
+
+
+def test_a_config_overrules_the_backend():
+  assert choose_plan(3, "after", "none", 10, "cpu") == dataclasses.replace(CPU, unroll=3, weight_gradients="after")
+  assert choose_plan(64, "step", "none", 10, "gpu") == dataclasses.replace(GPU, unroll=10, weight_gradients="step")
+
+
+@pytest.mark.parametrize(
+  ("changes", "problem"),
+  [
+    ({"unroll": 0}, "unroll must be at least 1, not 0"),
+    ({"weight_gradients": "auto"}, "one of step, after, not 'auto'"),
+    ({"attention_layout": "cpu"}, "one of joint, separate, not 'cpu'"),
+    ({"peel_last": "no"}, "one of True, False, not 'no'"),
+    ({"weight_gradients": "after", "remat": "sqrt"}, "drop one of the two"),
+  ],
+)
+def test_impossible_plans_are_refused(changes, problem):
+  with pytest.raises(ValueError, match=problem):
+    dataclasses.replace(CPU, **changes)

@@ -1,0 +1,28 @@
+"""What validation says; tests/modes/test_train.py has the loop itself, and what stops it."""
+
+import importlib
+
+import jax.numpy as jnp
+import pytest
+
+from latentjax import experiment as experiments
+from latentjax.loop import validate
+
+
+@pytest.mark.parametrize("changes", [{}, {"train.free_bits": 2.0}, {"train.importance_samples": 2}])
+def test_validation_has_the_loss_where_it_is_what_training_minimises(changes):
+  """In the middle of KL warm-up: three steps of six are done, and the last of them had a third of the KL."""
+  config = importlib.import_module("configs.vae").get_config()
+  config.model.update({"hidden_dims": (8,)})
+  config.update_from_flattened_dict(
+    {"data.name": "tiny", "train.batch_size": 16, "train.kl_warmup_epochs": 2.0} | changes
+  )
+  experiment = experiments.create(config)
+  state = experiment.steps.init(experiment.keys.init).replace(step=jnp.int32(3))
+  numbers = validate(experiment, state)
+  assert numbers["elbo"] == pytest.approx(-(numbers["kl"] + numbers["reconstruction"]))
+  if config.train.importance_samples > 1:
+    assert numbers.keys() == {"elbo", "kl", "reconstruction"}
+  else:
+    kl = max(numbers["kl"], config.train.free_bits)
+    assert numbers["loss"] == pytest.approx(numbers["reconstruction"] + 2 / 6 * kl, rel=1e-6)

@@ -1,0 +1,164 @@
+"""A trained model without its data: what model.npz or a checkpoint holds is what was evaluated."""
+
+import importlib
+import json
+import shutil
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from latentjax import best, trained
+from latentjax import experiment as experiments
+from latentjax.errors import RunError, UsageError
+from latentjax.modes import sample, train
+from latentjax.training import evaluation
+from latentjax.workdir import record, weights
+
+SIZES = {
+  "draw": {"num_steps": 2, "hidden_dim": 4, "latent_dim": 2, "read_size": 2, "write_size": 3},
+  "vae": {"hidden_dims": (8,)},
+  "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)},
+}
+
+
+def tiny_config(name: str, num_seeds: int):
+  config = importlib.import_module(f"configs.{name}").get_config()
+  config.model.update(SIZES[name])
+  config.update_from_flattened_dict(
+    {
+      "data.name": "tiny",
+      "train.num_seeds": num_seeds,
+      "train.batch_size": 16,
+      "train.epochs": 2,
+      "train.learning_rate": 0.03,
+      "eval.nll_samples": 2,
+      "sample.num_images": 3,
+    }
+  )
+  return config
+
+
+@pytest.fixture(
+  scope="module", params=[("vae", 1), ("ladder_vae", 2), ("draw", 1)], ids=["vae", "two seeds of a ladder", "draw"]
+)
+def run(request, tiny_cache, tmp_path_factory):
+  """(config, workdir) of a finished run; tests that change it copy it first."""
+  workdir = tmp_path_factory.mktemp("runs") / request.param[0]
+  config = tiny_config(*request.param)
+  train.run(config, workdir)
+  return config, workdir
+
+
+@pytest.fixture
+def without_data(monkeypatch, tmp_path):
+  """There are no decoded images, and nothing that could make them."""
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
+  monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+
+
+def test_every_seeds_weights_are_those_that_were_evaluated(run):
+  """Its results come out again, statistics of batch norm included."""
+  config, workdir = run
+  results = json.loads((workdir / "results.json").read_text())
+  data = experiments.create(config).data
+  for index in range(config.train.num_seeds):
+    one = trained.read(config, workdir, index)
+    bound = evaluation.bound(one.inference, one.variables, data.test, one.keys.evaluate, config.eval.batch_size)
+    expected = results["seeds"][str(config.seed + index)] if "seeds" in results else results
+    assert bound["elbo"] == expected["test"]["elbo"]
+    assert one.step == expected["step"]
+
+
+def test_samples_need_no_data(run, without_data, tmp_path, capsys):
+  """Nor checkpoints: config.json and model.npz are a model. They are the samples that the run left."""
+  config, workdir = run
+  bare = tmp_path / "bare"
+  bare.mkdir()
+  for name in ("config.json", "model.npz"):
+    shutil.copy(workdir / name, bare)
+  sample.run(config, bare)
+  said = capsys.readouterr().out
+  assert "no test images of tiny (data.name = tiny is not decoded yet, which needs TFDS" in said
+  assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
+  assert not (bare / "reconstructions.png").exists()
+
+
+def test_a_checkpoint_needs_data_only_for_batch_norm(run, without_data, tmp_path):
+  config, workdir = run
+  bare = shutil.copytree(workdir, tmp_path / "copy")
+  (bare / "model.npz").unlink()
+  (bare / "samples.png").unlink()
+  if config.model.name == "vae":
+    sample.run(config, bare)
+    assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
+  else:
+    with pytest.raises(RunError, match="tiny is not decoded yet"):
+      sample.run(config, bare)
+
+
+def test_a_workdir_of_before_formats_is_read(run, tmp_path):
+  """It has no model.npz, format or image shape, but its data."""
+  config, workdir = run
+  old = shutil.copytree(workdir, tmp_path / "old")
+  (old / "model.npz").unlink()
+  content = json.loads((old / "config.json").read_text())
+  assert content.pop("image_shape") == [28, 28, 1]
+  assert content.pop("format") == 1
+  (old / "config.json").write_text(json.dumps(content))
+  assert record.read_image_shape(old) is None
+  sample.run(config, old)
+  assert (old / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
+  train.run(config, old)  # finished, and left alone
+  assert json.loads((old / "config.json").read_text()) == content
+
+
+def test_a_later_format_is_one_line(run, tmp_path):
+  config, workdir = run
+  later = shutil.copytree(workdir, tmp_path / "later")
+  content = json.loads((later / "config.json").read_text())
+  (later / "config.json").write_text(json.dumps({"format": 2, "sections": {}}))
+  for call in (sample.run, train.run):
+    with pytest.raises(RunError, match=r"config\.json is of format 2, and this latentjax knows none after 1"):
+      call(config, later)
+  (later / "config.json").write_text(json.dumps(content | {"format": "new"}))
+  with pytest.raises(RunError, match=r"format in .*config\.json is damaged"):
+    train.run(config, later)
+
+
+def test_training_on_after_the_evaluation_is_said(run, tmp_path, capsys):
+  config, workdir = run
+  copy = shutil.copytree(workdir, tmp_path / "copy")
+  lines = (copy / "metrics.jsonl").read_text().splitlines()
+  (copy / "metrics.jsonl").write_text("\n".join([*lines, lines[-1].replace('"epoch": 2', '"epoch": 3')]))
+  for place, said in ((copy, True), (workdir, False)):
+    assert best.open_seed(config, place).step == trained.read(config, workdir).step
+    assert ("--mode=evaluate brings model.npz up to date" in capsys.readouterr().out) == said
+
+
+def test_weights_of_another_model_are_refused(run, tmp_path):
+  config, workdir = run
+  found = weights.read(workdir)
+  other = [jax.tree.map(lambda x: x[0, ..., :-1], found.variables)]
+  weights.write(tmp_path, found.image_shape, found.seeds[:1], found.steps[:1], other)
+  with pytest.raises(RunError, match=r"model\.npz is not of"):
+    trained.read(config, tmp_path)
+  with pytest.raises(RunError, match=r"model\.npz is not of"):
+    trained.read(config, workdir, index=config.train.num_seeds)
+
+
+def test_a_run_without_a_checkpoint_says_so(run, tmp_path):
+  config, _ = run
+  with pytest.raises(UsageError, match="has no checkpoint yet"):
+    best.open_seed(config, tmp_path)
+
+
+def test_images_of_another_size_are_no_test_images(run, tmp_path, monkeypatch, capsys):
+  config, workdir = run
+  (tmp_path / "cache").mkdir()
+  splits = {split: np.zeros((20, 9, 7, 1), np.uint8) for split in ("train", "validation", "test")}
+  np.savez(tmp_path / "cache" / "tiny.npz", **splits)
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
+  assert sample.test_images(config, record.read_image_shape(workdir)) is None
+  assert "another size" in capsys.readouterr().out

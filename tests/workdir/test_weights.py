@@ -1,0 +1,57 @@
+"""model.npz gives back what was written, or says in one line why not."""
+
+import numpy as np
+import pytest
+
+from latentjax.errors import RunError
+from latentjax.workdir import record, weights
+
+SHAPE, SEEDS, STEPS = (5, 4, 1), [7, 8], [30, 20]
+
+
+def variables(offset: float) -> dict:
+  kernel = offset + np.arange(6, dtype=np.float32).reshape(2, 3)
+  return {"params": {"dense": {"kernel": kernel}}, "batch_stats": {"norm": {"mean": kernel[0]}}}
+
+
+def test_every_seed_comes_back(tmp_path):
+  assert weights.read(tmp_path) is None
+  weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(0.5)])
+  found = weights.read(tmp_path)
+  assert (found.image_shape, found.seeds, found.steps) == (SHAPE, SEEDS, STEPS)
+  kernels = found.variables["params"]["dense"]["kernel"]
+  assert kernels.dtype == np.float32
+  np.testing.assert_array_equal(
+    kernels, [variables(0)["params"]["dense"]["kernel"], variables(0.5)["params"]["dense"]["kernel"]]
+  )
+  np.testing.assert_array_equal(found.variables["batch_stats"]["norm"]["mean"], kernels[:, 0])
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+  for name in ("a", "b"):
+    (tmp_path / name).mkdir()
+    weights.write(tmp_path / name, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
+  assert (tmp_path / "a" / "model.npz").read_bytes() == (tmp_path / "b" / "model.npz").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["half", "pickle", "no shape", "no zip"])
+def test_a_damaged_file_is_one_line(tmp_path, damage):
+  path = tmp_path / "model.npz"
+  weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
+  if damage == "half":
+    path.write_bytes(path.read_bytes()[:-300])
+  elif damage == "pickle":
+    np.savez(path, format=1, image_shape=np.array([{}], dtype=object))
+  elif damage == "no shape":
+    np.savez(path, format=1)
+  else:
+    path.write_bytes(b"no zip")
+  with pytest.raises(RunError, match=r"model\.npz is damaged") as error:
+    weights.read(tmp_path)
+  assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_later_format_is_refused_whatever_it_holds(tmp_path):
+  np.savez(tmp_path / "model.npz", format=record.FORMAT + 1, tensors=np.zeros(3))
+  with pytest.raises(RunError, match="is of format 2, and this latentjax knows none after 1: take a newer one"):
+    weights.read(tmp_path)
