@@ -128,7 +128,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     args.append(swept(chosen, overrides))
   require_devices()
   if chosen.variant and not chosen.named:
-    console.heading = f"{chosen.path}: {chosen.variant}, on {chosen.config.data.name}"
+    console.heading = f"{chosen.shown}: {chosen.variant}, on {chosen.config.data.name}"
   name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
   return run(request, name if mode != "benchmark" else f"benchmark-{name}", args)
 
@@ -210,9 +210,9 @@ def print_help(request: Request, chosen: Chosen) -> int:
   files = [path.name for path in sorted(config_file.CONFIGS.glob("*.py")) if path.name != "common.py"]
   lines += ["", f"Config files in {config_file.CONFIGS}: {', '.join(files)}"]
   if chosen.variants:
-    lines += ["", f"Variants of {chosen.path}, as --config={chosen.path}:VARIANT:"]
+    lines += ["", f"Variants of {chosen.shown}, as --config={chosen.shown}:VARIANT:"]
     lines += [f"  {name:<14}  {said.splitlines()[0] if said else ''}" for name, said in chosen.variants.items()]
-  lines += ["", f"Keys of {chosen.path}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
+  lines += ["", f"Keys of {chosen.shown}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
   name = chosen.config.model.name
   rules = {"name": configs.one_of(*models.MODELS), **(models.MODELS[name].RULES if name in models.MODELS else {})}
   lines += configs.described(chosen.config, rules, config_file.meanings(chosen.path))
@@ -233,10 +233,10 @@ def swept(chosen: Chosen, overrides: dict[str, str]) -> list[dict]:
   from latentjax.modes import sweep  # imports JAX, which must not be before `start_jax`
 
   if chosen.path.suffix != ".py":
-    raise UsageError(f"--mode=sweep: {chosen.path} has no sweep(): it takes a config file, a Python one")
+    raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(): it takes a config file, a Python one")
   found = sweep.read(str(chosen.path))
   for key in {key for override in found for key in override} & overrides.keys():
-    raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.path}: drop one of the two")
+    raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.shown}: drop one of the two")
   return found
 
 

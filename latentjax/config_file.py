@@ -3,7 +3,6 @@
 import importlib.machinery
 import importlib.util
 import inspect
-import os
 import re
 import sys
 import traceback
@@ -37,6 +36,11 @@ class Chosen(NamedTuple):
   variant: str | None
   named: bool
   variants: dict[str, str]
+
+  @property
+  def shown(self) -> str:
+    """The file as a person can name it from anywhere, if it is one of this project's."""
+    return f"configs/{self.path.name}" if self.path.resolve().parent == CONFIGS.resolve() else str(self.path)
 
 
 def load(asked: str) -> Chosen:
@@ -87,7 +91,7 @@ def find(name: str) -> Path:
   own = [CONFIGS.parent / name, CONFIGS / name, CONFIGS / f"{name}.py"]
   for path in (Path(name), *own) if name else ():
     if path.is_file():
-      return Path(min(os.path.relpath(path), str(path), key=len))
+      return path
   if name and Path(name, "config.json").is_file():
     raise UsageError(f"--config={name} is the workdir of a run: say --workdir={name}, or --config={name}/config.json")
   known = ", ".join(sorted(f"configs/{path.name}" for path in CONFIGS.glob("*.py") if path.name != "common.py"))

@@ -125,9 +125,9 @@ def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Call
   steps, keys = experiment.steps, experiment.keys
   began = time.perf_counter()
   call = next(feed.calls(steps.order(keys.order, 0), 0))
-  arguments = state, call.images, call.order, keys.train, jnp.int32(1)
-  num_devices = 1 if experiment.mesh is None else experiment.mesh.size
-  compiled = memory.compile_to_fit(steps.train, *arguments, num_devices=num_devices)
+  with memory.patience():
+    traced = steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
+    compiled = memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
   return compiled
 

@@ -148,3 +148,44 @@ def test_a_value_of_another_type_is_named(capsys, tmp_path, key, value):
   )
   assert command_line.main(["main.py", "--mode=show", f"--config={path}"]) == 2
   assert capsys.readouterr().err.startswith(f"error: {key} must be ")
+
+
+def test_the_variables_of_jax_that_nothing_can_run_under(monkeypatch, capsys):
+  config = config_file.load("vae").config
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unchanged")
+  monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+  for value in ("0", "", "False"):
+    monkeypatch.setenv("JAX_DISABLE_JIT", value)
+    monkeypatch.setenv("JAX_ENABLE_X64", value)
+    command_line.start_jax(config)
+  assert capsys.readouterr() == ("", "")
+  monkeypatch.setenv("JAX_ENABLE_X64", "1")
+  command_line.start_jax(config)
+  assert os.environ["JAX_ENABLE_X64"] == "0"
+  assert capsys.readouterr() == ("", "JAX_ENABLE_X64 is passed over: latentjax computes in float32\n")
+  monkeypatch.setenv("JAX_DISABLE_JIT", "1")
+  with pytest.raises(UsageError, match="JAX_DISABLE_JIT is set"):
+    command_line.start_jax(config)
+
+
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (AssertionError(), "JAX_PLATFORMS=cuda: there is no such device here. JAX_PLATFORMS=cpu always works"),
+    (
+      RuntimeError("Unable to initialize backend 'cuda': none (set JAX_PLATFORMS='' to choose)"),
+      "JAX_PLATFORMS=cuda: Unable to initialize backend 'cuda': none. JAX_PLATFORMS=cpu always works",
+    ),
+  ],
+)
+def test_a_platform_that_is_not_there_is_one_line(monkeypatch, error, said):
+  """As JAX says it: the first where its plugin finds no device, the second where it knows none of that name."""
+
+  def devices():
+    raise error
+
+  monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+  monkeypatch.setattr("jax.devices", devices)
+  with pytest.raises(UsageError) as raised:
+    command_line.require_devices()
+  assert str(raised.value).startswith(said)

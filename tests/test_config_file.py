@@ -44,7 +44,7 @@ WRONG = {
   "import nowhere\n": r"ModuleNotFoundError: No module named 'nowhere' \(.*own.py, line 1\)",
   "x = 1\n": r"own.py has no get_config\(\)",
   "get_config = 3\n": r"own.py has no get_config\(\)",
-  "from configs import vae\ndef get_config():\n  return vae.get_config('x')\n": "unknown variant 'x': choose one of demo",
+  "from configs import vae\ndef get_config():\n  return vae.get_config('x')\n": "choose one of demo",
 }
 
 

@@ -21,3 +21,9 @@ def test_out_of_memory_says_what_to_lower(error):
 
 def test_a_mistake_of_this_program_stays_one():
   assert explained(RuntimeError("INTERNAL: no such kernel")) is None
+
+
+def test_a_refused_path_is_named_without_a_number():
+  assert str(explained(PermissionError(13, "Permission denied", "runs"))) == "runs: Permission denied"
+  assert str(explained(FileExistsError(17, "File exists", "a", None, "b"))) == "a and b: File exists"
+  assert str(explained(OSError("odd"))) == "odd"

@@ -48,14 +48,16 @@ TINY_LADDER = [
 ]
 
 
-def run(cache: Path, *args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+def run(cache: Path, *args: str, cwd: Path = ROOT, stdout=subprocess.PIPE, **variables) -> subprocess.CompletedProcess:
+  """main.py under some environment variables."""
+  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"} | variables
   return subprocess.run(
     [sys.executable, str(ROOT / "main.py"), *args],
     cwd=cwd,
     env=environment,
-    capture_output=True,
-    text=True,
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    encoding="utf-8",
     timeout=300,
   )
 
@@ -116,6 +118,10 @@ def test_train_leaves_everything_that_was_promised(trained):
     with Image.open(trained / name) as drawing:
       assert drawing.n_frames == 3  # one per step
   assert list((trained / "tensorboard").glob("events.*"))
+  log = (trained / "train.log").read_text(encoding="utf-8")
+  assert f"  {ROOT / 'main.py'} --workdir={trained} " in log
+  assert "configs/draw.py: demo, on tiny\ndraw, " in log
+  assert "\nepoch   2/2  ELBO " in log
   assert len(list((trained / "checkpoints").iterdir())) == 2  # the two newest, one of them the best
   (origin,) = json.loads((trained / "config.json").read_text())["run"]
   assert origin["command"].startswith(f"{ROOT / 'main.py'} --workdir=")
@@ -199,6 +205,91 @@ def test_a_damaged_checkpoint_is_one_line(trained, tiny_cache, tmp_path):
   assert done.returncode == 1
   assert done.stderr.startswith("error: ")
   assert len(done.stderr.splitlines()) == 1
+
+
+def change(workdir: Path, key: str, value: int | None) -> None:
+  """Changes a number of the model in config.json by hand, or takes it away."""
+  config = json.loads((workdir / "config.json").read_text())
+  config["model"][key] = value
+  if value is None:
+    del config["model"][key]
+  (workdir / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("mode", ["sample", "evaluate", "train"])
+def test_a_config_changed_by_hand_is_one_line_that_names_an_array(trained, tiny_cache, tmp_path, mode):
+  workdir = shutil.copytree(trained, tmp_path / "changed")
+  (workdir / "model.npz").unlink()
+  change(workdir, "hidden_dim", 9)
+  done = run(tiny_cache, f"--mode={mode}", f"--workdir={workdir}", "--config.train.epochs=3")
+  assert done.returncode == 1
+  assert "does not fit the config: params." in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  change(workdir, "hidden_dim", None)
+  done = run(tiny_cache, f"--mode={mode}", f"--workdir={workdir}")
+  assert done.returncode == 2
+  assert "model.hidden_dim is missing" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_standard_output_ends_no_training(tiny_cache, tmp_path):
+  """What was to be said stands in train.log; where saying was all there was to do, it is a failure."""
+  with open("/dev/full", "w") as full:
+    done = run(tiny_cache, f"--workdir={tmp_path / 'run'}", *TINY, "--config.train.epochs=1", stdout=full)
+    assert (done.returncode, done.stderr) == (0, "")
+    asked = run(tiny_cache, "--mode=show", stdout=full)
+    assert (asked.returncode, asked.stderr) == (
+      1,
+      "error: cannot write to the standard output (No space left on device)\n",
+    )
+  assert numbers(tmp_path / "run")
+  assert "epoch   1/1" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+
+
+def test_letters_that_the_locale_lacks(trained, tiny_cache, tmp_path):
+  """An old locale, in which Python itself takes all names for ASCII."""
+  workdir = shutil.copytree(trained, tmp_path / "漢字ü")
+  old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+  done = run(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", "--config.eval.num_examples=4", **old)
+  assert (done.returncode, done.stderr) == (0, "")
+  out = tmp_path / "ß"
+  done = run(tiny_cache, "--mode=compare", f"--workdirs={workdir}", f"--workdir={out}", **old)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert "漢字ü" in done.stdout
+  assert "漢字ü" in (out / "report.html").read_text(encoding="utf-8")
+
+
+EARLY = """
+import os, runpy, signal, sys
+class Interrupt:
+  def find_spec(self, name, *_):
+    if name == "absl":
+      os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["main.py"]
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_everything_is_imported_is_one_line():
+  done = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, timeout=60)
+  assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped before anything began\n")
+
+
+@pytest.mark.parametrize(
+  ("variables", "said"),
+  [
+    ({"JAX_PLATFORMS": "foo"}, "error: JAX_PLATFORMS=foo: Unable to initialize backend 'foo'"),
+    ({"JAX_DEFAULT_MATMUL_PRECISION": "foo"}, "error: JAX cannot start: Invalid value"),
+    ({"LATENTJAX_CACHE_DIR": "/dev/null/x"}, "error: cannot keep decoded images in /dev/null/x"),
+  ],
+)
+def test_a_variable_that_makes_no_sense_is_one_line(tiny_cache, tmp_path, variables, said):
+  done = run(tiny_cache, f"--workdir={tmp_path / 'run'}", "--config=vae", **variables)
+  assert done.returncode == 2 - ("LATENTJAX_CACHE_DIR" in variables)
+  assert done.stderr.startswith(said)
+  assert len(done.stderr.splitlines()) == 1
+  assert not (tmp_path / "run").exists()
 
 
 SWEEP = """

@@ -23,6 +23,7 @@ from latentjax.console import console
 from latentjax.data import dataset
 from latentjax.experiment import create_keys
 from latentjax.mesh import create_mesh, require_divisible, sharding
+from latentjax.training import memory
 from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.flops import create_product, matmul_flops
 from latentjax.workdir import record
@@ -62,7 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   Raises:
     UsageError: the data do not fit the config, or the workdir holds another experiment.
-    RunError: the data cannot be had, or the disk refused.
+    RunError: the data cannot be had, a step needs more memory than there is, or the disk refused.
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
@@ -110,6 +111,9 @@ def create_workload(
   Args:
     images: [M, H, W, C] uint8; repeated where they do not fill a batch.
     mesh: the devices that share each batch, as in training.
+
+  Raises:
+    RunError: it needs more memory than there is.
   """
   config = config.copy_and_resolve_references()
   config.train.batch_size = batch_size
@@ -123,8 +127,9 @@ def create_workload(
 
   def compile_ahead(function, *args):
     began = time.perf_counter()
-    traced = function.trace(*args)
-    compiled = traced.lower().compile()
+    with memory.patience():
+      traced = function.trace(*args)
+      compiled = memory.compile_to_fit(traced, inference.num_devices)
     return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
 
   if config.benchmark.phase == "train":

@@ -1,7 +1,7 @@
 """What a compiled function needs of the device's memory, known before it runs."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
@@ -14,21 +14,20 @@ from latentjax.training.flops import inner_jaxprs
 PATIENCE = 5.0  # seconds without a word
 
 
-def compile_to_fit(function: Callable, *args, num_devices: int = 1):
-  """A jitted function compiled for its arguments, which are on their devices; refused where it cannot run there.
+def compile_to_fit(traced: jax.stages.Traced, num_devices: int = 1) -> jax.stages.Compiled:
+  """A traced function, compiled; refused where it cannot run.
 
-  What no memory holds is known from the traced function, within seconds; the rest from the compiled one.
+  What no memory holds is known before it is compiled, the rest after.
 
   Args:
+    traced: for arguments that are on their devices.
     num_devices: that share a batch.
 
   Raises:
     RunError: it needs more memory than is free.
   """
-  with patience("compiling takes a while: the more steps and layers are unrolled, the longer"):
-    traced = function.trace(*args)
-    require(stacked_bytes(traced.jaxpr) // num_devices)
-    compiled = traced.lower().compile()
+  require(stacked_bytes(traced.jaxpr) // num_devices)
+  compiled = traced.lower().compile()
   stats = compiled.memory_analysis()
   if stats is not None:  # what the arguments take is taken already
     require(stats.temp_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes)
@@ -70,8 +69,9 @@ def stacked_bytes(jaxpr) -> int:
 
 
 @contextmanager
-def patience(said: str) -> Iterator[None]:
-  """Prints a line if what happens in the block takes long."""
+def patience() -> Iterator[None]:
+  """Says so if tracing and compiling in the block take long."""
+  said = "compiling takes a while: the more steps and layers there are, the longer"
   timer = threading.Timer(PATIENCE, console.print, [said])
   timer.daemon = True
   timer.start()

@@ -68,3 +68,8 @@ def test_window_is_drawn_where_it_lies(tmp_path, center_x):
     return
   assert coloured.min(0) == pytest.approx([8, 11], abs=0.3)
   assert coloured.max(0) == pytest.approx([12, 15], abs=0.3)
+
+
+def test_letters_that_the_font_lacks_are_told_apart_without_a_warning(tmp_path):
+  assert plots.plain("ünï 漢字 $x$") == r"ünï \u6f22\u5b57 \$x\$"
+  plots.save_groups(tmp_path / "groups.png", {"漢字\n\t🙂": {"kl_per_group": [6.0, 3.0]}})

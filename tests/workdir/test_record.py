@@ -1,7 +1,9 @@
 """The record survives what a killed run leaves, and refuses what it cannot trust."""
 
+import errno
 import importlib
 import json
+import os
 
 import pytest
 
@@ -78,7 +80,7 @@ def line_of(epoch: int) -> dict:
   }
 
 
-def test_damaged_lines_and_results_are_named(tmp_path):
+def test_damaged_lines_and_results_are_named(tmp_path, capsys):
   path = tmp_path / "metrics.jsonl"
   lines = [json.dumps(line_of(epoch)) for epoch in (1, 2, 3)]
   damages = {
@@ -90,8 +92,11 @@ def test_damaged_lines_and_results_are_named(tmp_path):
       path.write_text("\n".join([lines[0], *text, lines[2]][: max(3, number)]) + "\n")
       with pytest.raises(RunError, match=f"line {number} of"):
         record.read_lines(tmp_path)
-  path.write_text("\n".join(lines)[:-5])
-  assert record.read_lines(tmp_path) == [line_of(1), line_of(2)]
+  capsys.readouterr()
+  for kept in (2, 0):
+    path.write_text("\n".join(lines[: kept + 1])[:-5])
+    assert record.read_lines(tmp_path) == [line_of(1), line_of(2)][:kept]
+    assert capsys.readouterr().out == f"line {kept + 1} of {path}, its last, is cut short: it is left out\n"
   for text in ("{", "[]", "{}"):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(RunError, match=r"results.json is damaged"):
@@ -105,3 +110,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
   with pytest.raises(RunError, match="cannot write"):
     record.write_whole(path, "new")
   assert path.read_text() == "old"
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+  def full(number):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(RunError, match=r"report.html \(No space left on device\)"):
+    record.write_whole(tmp_path / "report.html", "page")
+  assert list(tmp_path.iterdir()) == []
