@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from logging import getLogger
@@ -256,6 +257,7 @@ def start_jax(config: ConfigDict) -> None:
   if config.compile_cache:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # then nothing is kept
   try:
     importlib.import_module("jax")
   except ValueError as error:

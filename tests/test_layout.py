@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("latentjax.errors", "latentjax.config", "latentjax.console", "latentjax.mesh", "latentjax.processes")
+GROUND = (
+  "latentjax.__version__",
+  "latentjax.errors",
+  "latentjax.config",
+  "latentjax.console",
+  "latentjax.mesh",
+  "latentjax.processes",
+)
 MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/config.py": ("latentjax.errors",),

@@ -271,6 +271,13 @@ runpy.run_path("main.py", run_name="__main__")
 """
 
 
+def test_a_cache_for_compiled_programs_that_cannot_be_is_no_news(tiny_cache, tmp_path):
+  (tmp_path / "tiny.npz").symlink_to(tiny_cache / "tiny.npz")
+  (tmp_path / "compiled").touch()
+  done = run(tmp_path, f"--workdir={tmp_path / 'run'}", *TINY_VAE, "--config.data.name=tiny", "--config.train.epochs=1")
+  assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_ctrl_c_while_everything_is_imported_is_one_line():
   done = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, timeout=60)
   assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped before anything began\n")

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from latentjax import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -24,7 +26,7 @@ def current(dataset_sha256: str) -> dict[str, Any]:
     "command": shlex.join(sys.argv),
     "git": git_commit(),
     "python": ".".join(str(part) for part in sys.version_info[:3]),
-    "versions": {name: metadata.version(name) for name in LIBRARIES},
+    "versions": {"latentjax": __version__, **{name: metadata.version(name) for name in LIBRARIES}},
     "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
     "dataset_sha256": dataset_sha256,
   }

@@ -55,8 +55,9 @@ def test_a_set_says_what_it_is_and_is_read(found, capsys):
   assert "decoding new once" in capsys.readouterr().out
 
 
-def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys):
+def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys, monkeypatch):
   found(Builder(prepared=False))
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # TensorFlow is installed
   assert not sources.choose("new").prepared
   assert not dataset.prepared("new")
   assert dataset.prepared("tiny")  # decoded
@@ -64,6 +65,20 @@ def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys):
   with pytest.raises(RunError, match=r"could not prepare new .*no network"):
     sources.choose("new").read()
   assert "9 GB of downloads" in capsys.readouterr().out
+
+
+def test_a_set_that_must_be_prepared_asks_for_tensorflow_before_any_download(found, capsys, monkeypatch):
+  found(Builder(prepared=False))
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+  with pytest.raises(RunError, match=r"needs TensorFlow .*: pip install -r requirements-tfds.txt"):
+    sources.choose("new").read()
+  assert "download" not in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_is_named(monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", "/dev/null/x")
+  with pytest.raises(RunError, match=r"cannot keep decoded images in /dev/null/x .*: set LATENTJAX_CACHE_DIR"):
+    cache.write("new", {})
 
 
 def test_only_array_records_stay_on_disk(found):

@@ -5,6 +5,7 @@ import subprocess
 import jax
 import pytest
 
+import latentjax
 from latentjax.workdir import provenance
 
 
@@ -34,6 +35,7 @@ def test_origin_has_all_that_decides_the_numbers(monkeypatch):
   origin = provenance.current("abc")
   assert origin["command"] == "main.py '--config.model.hidden_dims=(8, 4)'"
   assert origin["versions"]["jax"] == jax.__version__
+  assert origin["versions"]["latentjax"] == latentjax.__version__
   assert {"flax", "optax"} <= origin["versions"].keys()
   assert jax.devices()[0].device_kind in origin["device"]
   assert origin["dataset_sha256"] == "abc"
