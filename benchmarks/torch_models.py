@@ -107,7 +107,7 @@ class LadderVAE(nn.Module):
 
 
 class DRAW(nn.Module):
-  """See latentjax/models/draw/step.py. One linear layer per LSTM, heads and posterior, as a good eager program has it."""
+  """See latentjax/models/draw/step.py. One linear layer per LSTM, heads and posterior, as good eager programs do."""
 
   def __init__(self, image_shape, fields):
     super().__init__()
