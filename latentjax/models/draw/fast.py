@@ -88,6 +88,7 @@ def infer(
   advance = partial(regrouped_step, heads, mean, canvas_shape)
   to_encoder, to_decoder = split_kernels(heads, weights)
   targets = group_by_source(weights, to_encoder, to_decoder)
+  last_layers, last_sizes = merge_targets(without_next_step(targets))
   layers, sizes = merge_targets(targets)
   others = {
     "images": images,
@@ -105,8 +106,6 @@ def infer(
   carry, outputs = scan_layers(step, layers, others, carry, in_loop, plan.unroll, plan.weight_gradients, plan.remat)
   if not plan.peel_last:
     return carry.canvas.reshape(images.shape), outputs
-
-  last_layers, last_sizes = merge_targets(without_next_step(targets))
 
   def last_step(linear, others, carry, noise):
     inferred, _ = advance(last_sizes, linear, others, carry, noise)

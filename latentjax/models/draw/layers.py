@@ -28,17 +28,21 @@ def split_kernels(heads: Heads, weights: Weights) -> tuple[Kernels, Kernels]:
 
 def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels) -> Targets:
   """Every linear layer of a step by what it multiplies and what its product adds to."""
-  outputs = dict(weights["attention"])
+  of_decoder = dict(weights["attention"])
   if "prior" in weights:
-    outputs["prior"] = weights["prior"]
-  padding = -sum(output_sizes(outputs).values()) % VECTOR
-  if padding:  # so that rows, and the outputs that follow, begin at whole vectors
-    outputs["padding"] = from_kernel(jnp.zeros((len(to_decoder["h_dec"]), padding)))
+    of_decoder["prior"] = weights["prior"]
+  # Rows, and the outputs after these, begin at whole vectors.
+  padding = jnp.zeros((len(to_decoder["h_dec"]), -sum(output_sizes(of_decoder).values()) % VECTOR))
   return {
     "glimpse": {"encoder": {"kernel": to_encoder["glimpse"], "bias": product_bias(weights["encoder"])}},
     "z": {"decoder": {"kernel": to_decoder["z"], "bias": product_bias(weights["decoder"])}},
     "h_enc": {"posterior": weights["posterior"], "encoder": from_kernel(to_encoder["h_enc"])},
-    "h_dec": {**outputs, "encoder": from_kernel(to_encoder["h_dec"]), "decoder": from_kernel(to_decoder["h_dec"])},
+    "h_dec": {
+      **of_decoder,
+      "padding": from_kernel(padding),
+      "encoder": from_kernel(to_encoder["h_dec"]),
+      "decoder": from_kernel(to_decoder["h_dec"]),
+    },
   }
 
 
