@@ -90,7 +90,7 @@ def test_a_checkpoint_needs_data_only_for_batch_norm(run, without_data, tmp_path
   bare = shutil.copytree(workdir, tmp_path / "copy")
   (bare / "model.npz").unlink()
   (bare / "samples.png").unlink()
-  if config.model.name == "vae":
+  if config.model.name != "ladder_vae":
     sample.run(config, bare)
     assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
   else:
