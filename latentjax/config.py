@@ -27,10 +27,11 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
+SINCE = {"data.image_size": 0, "train.warmup_epochs": 0.0}
 BEFORE_FORMAT = {
-  "draw": {"model.prior": "standard", "model.write_gain": 1.0, "train.warmup_epochs": 0.0},
-  "ladder_vae": {"train.warmup_epochs": 0.0},
-  "vae": {"train.warmup_epochs": 0.0},
+  "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
+  "ladder_vae": SINCE,
+  "vae": SINCE,
 }
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -54,6 +55,7 @@ COUNTS: Rule = (
 RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
+  "data.image_size": ("0 or more", lambda value: value >= 0),
   "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "train.batch_size": AT_LEAST_ONE,
