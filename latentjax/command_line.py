@@ -8,11 +8,9 @@ The same command with the same --workdir goes on where it stopped. Without --con
 """
 
 import importlib
-import os
 import re
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from logging import getLogger
@@ -21,18 +19,17 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from latentjax import backend, config_file
 from latentjax import config as configs
-from latentjax import config_file
 from latentjax.config_file import Chosen
 from latentjax.console import console
-from latentjax.data.cache import cache_dir
-from latentjax.errors import RunError, Stopped, UsageError, explained, last_line
+from latentjax.errors import Stopped, UsageError, explained, last_line
 from latentjax.interruption import stop_at_once
+from latentjax.synonyms import nearest
 from latentjax.workdir import place, record
 
 MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
-NOT_ON = ("", "0", "f", "false", "n", "no", "off")  # what JAX takes for False
 
 
 class Request(flags.FlagValues):
@@ -107,19 +104,19 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     if rest:
       raise UsageError(stray(rest[0], ConfigDict()))
     workdirs = [str(place.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
-    return run(request, "compare", [workdirs])
+    return run(request, given, "compare", [workdirs])
 
   chosen = choose(request, given)
   overrides = overridden(chosen.config, rest)
-  start_jax(chosen.config)
-  from latentjax import models  # imports JAX
+  backend.start(chosen.config)
+  from latentjax import answers, models  # import JAX
 
   if request.help:
-    return print_help(request, chosen)
+    return answers.print_help(__doc__, request, chosen)
   configs.check(chosen.config)
   models.check(chosen.config.model)
   if mode == "show":
-    return show(chosen.config, given if request.config or overrides else None)
+    return answers.show(chosen.config, given if request.config or overrides else None)
   if given is None and mode in ("evaluate", "sample"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
@@ -127,11 +124,11 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     join_others(request)
   if mode == "sweep":
     args.append(swept(chosen, overrides))
-  require_devices()
+  backend.require_devices()
   if chosen.variant and not chosen.named:
     console.heading = f"{chosen.shown}: {chosen.variant}, on {chosen.config.data.name}"
   name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
-  return run(request, name if mode != "benchmark" else f"benchmark-{name}", args)
+  return run(request, given, name if mode != "benchmark" else f"benchmark-{name}", args)
 
 
 def choose(request: Request, workdir: Path | None) -> Chosen:
@@ -180,58 +177,14 @@ def stray(word: str, config: ConfigDict) -> str:
     return f"{word!r} is no flag: flags start with -- and carry their value after ="
   name, _, value = word.lstrip("-").partition("=")
   own, keys = list(Request()), list(configs.flatten(config.to_dict()))
-  near = configs.nearest(name, [*own, *keys])
+  near = nearest(name, [*own, *keys])
   meant = f"--{near}" if near in own else f"--config.{near}"
   return f"unknown flag --{name}: the nearest is {meant}{f'={value}' if value else ''}; --help prints all of them"
 
 
-def show(config: ConfigDict, workdir: Path | None) -> int:
-  """Prints the config, or in what it differs from that of a run."""
-  if workdir is None or not (workdir / "config.json").exists():
-    return answer(configs.to_json(config).rstrip())
-  from latentjax import models  # imports JAX
-
-  saved = record.read_config(workdir)
-  refused = configs.differences(saved, config, models.speed_keys(saved.model))
-  lines = [
-    line + ("  (a different experiment: it needs another --workdir)" if line in refused else "")
-    for line in configs.differences(saved, config, free=())
-  ]
-  return answer("\n".join(lines) or f"no difference from {workdir}")
-
-
-def print_help(request: Request, chosen: Chosen) -> int:
-  """Prints how to call this, what configs there are, and every key of the one chosen."""
-  from latentjax import models  # imports JAX
-
-  lines = [__doc__.strip(), "", "Flags:"]
-  for name in sorted({request[name].name for name in request}):
-    flag = request[name]
-    lines.append(f"  --{name:<14}  {flag.help}{f' Default: {flag.default}.' if flag.default else ''}")
-  files = [path.name for path in sorted(config_file.CONFIGS.glob("*.py")) if path.name != "common.py"]
-  lines += ["", f"Config files in {config_file.CONFIGS}: {', '.join(files)}"]
-  if chosen.variants:
-    lines += ["", f"Variants of {chosen.shown}, as --config={chosen.shown}:VARIANT:"]
-    lines += [f"  {name:<14}  {said.splitlines()[0] if said else ''}" for name, said in chosen.variants.items()]
-  lines += ["", f"Keys of {chosen.shown}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
-  name = chosen.config.model.name
-  rules = {"name": configs.one_of(*models.MODELS), **(models.MODELS[name].RULES if name in models.MODELS else {})}
-  lines += configs.described(chosen.config, rules, config_file.meanings(chosen.path))
-  return answer("\n".join(lines))
-
-
-def answer(text: str) -> int:
-  """Prints what was asked for, which fails where it cannot be printed; a reader that has seen enough is no failure."""
-  console.print(text)
-  failure = getattr(sys.stdout, "failure", None)
-  if failure is None or isinstance(failure, BrokenPipeError):
-    return 0
-  raise RunError(f"cannot write to the standard output ({failure.strerror})")
-
-
 def swept(chosen: Chosen, overrides: dict[str, str]) -> list[dict]:
   """The overrides of --mode=sweep, none of them also of the command line."""
-  from latentjax.modes import sweep  # imports JAX, which must not be before `start_jax`
+  from latentjax.modes import sweep  # imports JAX, which must not be before `backend.start`
 
   if chosen.path.suffix != ".py":
     raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(): it takes a config file, a Python one")
@@ -239,44 +192,6 @@ def swept(chosen: Chosen, overrides: dict[str, str]) -> list[dict]:
   for key in {key for override in found for key in override} & overrides.keys():
     raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.shown}: drop one of the two")
   return found
-
-
-def start_jax(config: ConfigDict) -> None:
-  """Imports JAX under the environment that latentjax needs.
-
-  Where the config allows it, JAX keeps what it compiles; its own variables have the last word.
-
-  Raises:
-    UsageError: a variable of JAX has no such value, or one under which nothing here can run.
-  """
-  if os.environ.get("JAX_DISABLE_JIT", "").lower() not in NOT_ON:
-    raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles all that it runs: unset it")
-  if os.environ.get("JAX_ENABLE_X64", "").lower() not in NOT_ON:
-    os.environ["JAX_ENABLE_X64"] = "0"
-    print("JAX_ENABLE_X64 is passed over: latentjax computes in float32", file=sys.stderr)
-  if config.compile_cache:
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # then nothing is kept
-  try:
-    importlib.import_module("jax")
-  except ValueError as error:
-    raise UsageError(f"JAX cannot start: {last_line(error)}") from None
-
-
-def require_devices() -> None:
-  """Raises UsageError where JAX finds none of the devices that it is told to take."""
-  import jax
-
-  asked = os.environ.get("JAX_PLATFORMS", "")
-  try:
-    jax.devices()
-  except (RuntimeError, AssertionError) as error:  # the latter is all that it says without any device
-    said = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "there is no such device here"
-    raise UsageError(
-      f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: {said}. JAX_PLATFORMS=cpu always works; for a GPU or TPU JAX"
-      " must be installed with its support, see README.md"
-    ) from None
 
 
 def join_others(request: Request) -> None:
@@ -290,13 +205,12 @@ def join_others(request: Request) -> None:
   processes.join(request.coordinator, request.num_processes, request.process_id)
 
 
-def run(request: Request, name: str, args: list) -> int:
-  """Runs the mode in its workdir, a new one of that name where none was given.
+def run(request: Request, given: Path | None, name: str, args: list) -> int:
+  """Runs the mode in the given workdir, or in a new one of that name.
 
   Raises:
     Stopped: a signal asked for it; what goes on from there has been said.
   """
-  given = place.given(request.workdir)
   mode = importlib.import_module(f"latentjax.modes.{request.mode}")
   workdir = given or place.create(name)
   told = "stopped"

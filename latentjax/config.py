@@ -1,15 +1,15 @@
 """What a config may say, how it is kept as JSON, and what makes two of them different experiments."""
 
-import difflib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from latentjax.errors import RunError, UsageError
+from latentjax.synonyms import nearest
 
 # Keys and sections that say how long to train, how fast, and what to evaluate or draw, not which experiment it is.
 FREE = (
@@ -27,10 +27,11 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
+SINCE = {"data.image_size": 0, "train.warmup_epochs": 0.0}
 BEFORE_FORMAT = {
-  "draw": {"model.prior": "standard", "model.write_gain": 1.0, "train.warmup_epochs": 0.0},
-  "ladder_vae": {"train.warmup_epochs": 0.0},
-  "vae": {"train.warmup_epochs": 0.0},
+  "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
+  "ladder_vae": SINCE,
+  "vae": SINCE,
 }
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -54,6 +55,7 @@ COUNTS: Rule = (
 RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
+  "data.image_size": ("0 or more", lambda value: value >= 0),
   "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "train.batch_size": AT_LEAST_ONE,
@@ -176,49 +178,6 @@ def read(path: Path) -> ConfigDict:
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
     raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
-
-
-# What keys are called elsewhere; those with the same last part need no entry.
-SYNONYMS = {
-  "seed": ("random_seed", "rng", "rng_seed"),
-  "precision": ("dtype", "matmul_precision"),
-  "data.name": ("dataset", "data"),
-  "data.binarization": ("binarize", "binarisation", "binary"),
-  "model.name": ("model", "arch", "architecture"),
-  "model.num_steps": ("t", "steps", "timesteps", "time_steps", "glimpses", "num_glimpses", "seq_len"),
-  "model.read_size": ("n", "read", "read_n"),
-  "model.write_size": ("write", "write_n"),
-  "model.hidden_dim": ("h", "h_dim", "hidden", "hidden_size", "enc_size", "dec_size", "lstm_size"),
-  "model.hidden_dims": ("h", "h_dim", "hidden", "hidden_sizes", "widths"),
-  "model.latent_dim": ("z", "z_dim", "z_size", "latent", "latent_size", "latents"),
-  "model.latent_dims": ("z", "z_dim", "z_size", "latent", "latent_sizes", "latents"),
-  "train.batch_size": ("bs", "batch", "minibatch", "batchsize"),
-  "train.epochs": ("num_epochs", "n_epochs", "max_epochs", "epoch"),
-  "train.learning_rate": ("lr", "rate", "step_size", "eta"),
-  "train.schedule": ("lr_schedule", "scheduler", "decay"),
-  "train.adam_b1": ("b1", "beta1", "momentum"),
-  "train.clip_norm": ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
-  "train.ema_decay": ("ema", "polyak"),
-  "train.beta": ("kl_weight", "beta_vae"),
-  "train.warmup_epochs": ("warmup", "lr_warmup", "warmup_steps"),
-  "train.kl_warmup_epochs": ("kl_warmup", "annealing"),
-  "train.importance_samples": ("iwae", "num_importance_samples", "importance"),
-  "train.num_seeds": ("seeds", "n_seeds"),
-  "eval.nll_samples": ("k", "iwae_samples", "is_samples", "num_samples"),
-  "eval.num_examples": ("max_examples", "limit"),
-}
-
-
-def nearest(key: str, known: Sequence[str]) -> str:
-  """The known key that is most likely meant: by a slip, by its last part, by its meaning, by its letters."""
-  leaf = key.rpartition(".")[2].lower()
-  slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
-  same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
-  meant = [other for other in known if leaf in SYNONYMS.get(other, ())]
-  ranked = sorted([*same_leaf, *meant], key=lambda other: not other.startswith("train."))
-  leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
-  spelt = [leaves[other] for other in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)]
-  return [*slips, *ranked, *spelt, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
 
 
 def require_complete(config: ConfigDict) -> None:

@@ -72,7 +72,7 @@ def create(config: ConfigDict) -> Experiment:
     UsageError: the data do not fit the config.
     RunError: the data cannot be had.
   """
-  data = dataset.load(config.data.name, config.data.binarization, config.data.placement)
+  data = dataset.load(**config.data.to_dict())
   if isinstance(data.train, DiskImages) and config.train.num_seeds > 1:
     raise UsageError(f"{config.data.name} is too large for the host's memory: train.num_seeds must be 1")
   if config.train.batch_size > len(data.train):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from latentjax import command_line, config_file
+from latentjax import backend, command_line, config_file
 from latentjax.errors import RunError, UsageError
 from latentjax.workdir import place
 
@@ -157,15 +157,15 @@ def test_the_variables_of_jax_that_nothing_can_run_under(monkeypatch, capsys):
   for value in ("0", "", "False"):
     monkeypatch.setenv("JAX_DISABLE_JIT", value)
     monkeypatch.setenv("JAX_ENABLE_X64", value)
-    command_line.start_jax(config)
+    backend.start(config)
   assert capsys.readouterr() == ("", "")
   monkeypatch.setenv("JAX_ENABLE_X64", "1")
-  command_line.start_jax(config)
+  backend.start(config)
   assert os.environ["JAX_ENABLE_X64"] == "0"
   assert capsys.readouterr() == ("", "JAX_ENABLE_X64 is passed over: latentjax computes in float32\n")
   monkeypatch.setenv("JAX_DISABLE_JIT", "1")
   with pytest.raises(UsageError, match="JAX_DISABLE_JIT is set"):
-    command_line.start_jax(config)
+    backend.start(config)
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_a_platform_that_is_not_there_is_one_line(monkeypatch, error, said):
   monkeypatch.setenv("JAX_PLATFORMS", "cuda")
   monkeypatch.setattr("jax.devices", devices)
   with pytest.raises(UsageError) as raised:
-    command_line.require_devices()
+    backend.require_devices()
   assert str(raised.value).startswith(said)

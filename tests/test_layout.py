@@ -18,7 +18,8 @@ GROUND = (
 )
 MAY_IMPORT = {
   "latentjax/errors.py": (),
-  "latentjax/config.py": ("latentjax.errors",),
+  "latentjax/synonyms.py": (),
+  "latentjax/config.py": ("latentjax.errors", "latentjax.synonyms"),
   "latentjax/streams.py": (),
   "latentjax/console.py": ("latentjax.errors", "latentjax.streams"),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
@@ -64,6 +65,8 @@ MAY_IMPORT = {
   ),
   "latentjax/modes": ("latentjax",),
   "latentjax/config_file.py": ("latentjax.config", "latentjax.errors"),
+  "latentjax/backend.py": ("latentjax.data.cache", "latentjax.errors"),
+  "latentjax/answers.py": ("latentjax.config_file", "latentjax.models", "latentjax.workdir", *GROUND),
   "latentjax/command_line.py": ("latentjax",),
   "latentjax/__main__.py": ("latentjax.command_line", "latentjax.interruption", "latentjax.streams"),
   "configs": ("configs",),

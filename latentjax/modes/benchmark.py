@@ -67,7 +67,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
-  data = dataset.load(config.data.name, config.data.binarization, config.data.placement)
+  data = dataset.load(**config.data.to_dict())
   phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create(config.model, data.image_shape)
   mesh = create_mesh() if phase != "sample" else None  # samples are made by one device

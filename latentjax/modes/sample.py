@@ -34,10 +34,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def test_images(config: ConfigDict, image_shape: tuple[int, int, int]) -> np.ndarray | None:
   """The test split, or None where it cannot be had without a download, which it says."""
   try:
-    if not dataset.prepared(config.data.name):
+    if not dataset.prepared(config.data.name, config.data.image_size):
       reason = "they are not prepared here"
     else:
-      images = dataset.load(config.data.name, config.data.binarization, config.data.placement).test
+      images = dataset.load(**config.data.to_dict()).test
       if images.shape[1:] == image_shape:
         return images
       reason = "they have another size now"
