@@ -127,7 +127,7 @@ def differences(
 
   Args:
     ignore: keys and sections, as in FREE.
-    free: those that make no other experiment; where none do, all differences are told.
+    free: those that make no other experiment; where none do, all differences are listed.
   """
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
   spared = {*free, *ignore}
@@ -201,7 +201,7 @@ def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[s
     allowed, meaning = rules[key][0] if key in rules else "", meanings.get(key, "")
     choices = allowed.removeprefix("one of ").replace(", ", " | ") if allowed.startswith("one of ") else allowed
     meaning = meaning.removeprefix(choices).lstrip(":, ")
-    said = "; ".join(part for part in (choices, meaning) if part)
+    description = "; ".join(part for part in (choices, meaning) if part)
     shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    lines.append(f"  {f'{key}={shown}':<36}  {said}".rstrip())
+    lines.append(f"  {f'{key}={shown}':<36}  {description}".rstrip())
   return lines
