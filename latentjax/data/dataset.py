@@ -49,6 +49,11 @@ class Dataset:
     """The first `count` training images; None means all, or as many as are held out where they are on disk."""
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
 
+  @property
+  def mean(self) -> np.ndarray:
+    """[H, W, C] in [0, 1]: the mean training image, of the first ones where they are on disk."""
+    return (self.first(None).mean(0, dtype=np.float64) / 255).astype(np.float32)
+
 
 def load(name: str, binarization: str, placement: str = "auto") -> Dataset:
   """A set by name, split and binarised.

@@ -51,6 +51,11 @@ class LadderVAE(nn.Module):
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
     self.pixels = nn.Dense(height * width * channels)
 
+  @staticmethod
+  def start_at(params: dict, logits: jax.Array) -> dict:
+    """Initial parameters whose first image is logits [H, W, C]."""
+    return params | {"pixels": params["pixels"] | {"bias": logits.ravel()}}
+
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1].
 

@@ -38,6 +38,11 @@ class VAE(nn.Module):
     self.decoder = MLP(self.hidden_dims[::-1], ACTIVATIONS[self.decoder_activation])
     self.pixels = nn.Dense(height * width * channels)
 
+  @staticmethod
+  def start_at(params: dict, logits: jax.Array) -> dict:
+    """Initial parameters whose first image is logits [H, W, C]."""
+    return params | {"pixels": params["pixels"] | {"bias": logits.ravel()}}
+
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)

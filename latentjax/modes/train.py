@@ -69,9 +69,10 @@ def finished(workdir: Path, epochs: int) -> record.Line | None:
 
 def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Epoch]:
   """Where the run stands: at its newest checkpoint, or before its first step."""
-  state = experiment.steps.init(experiment.keys.init)
-  begun = Epoch(Metrics.zero(experiment.config.train.num_seeds), 0.0)
   newest = checkpoints.newest
+  mean = experiment.data.mean if newest is None else None
+  state = experiment.steps.init(experiment.keys.init, mean)
+  begun = Epoch(Metrics.zero(experiment.config.train.num_seeds), 0.0)
   if newest is None:
     return state, begun
   return checkpoints.restore(newest, state), checkpoints.restore_partial(newest, begun) or begun

@@ -41,14 +41,25 @@ class TrainState:
     return jax.tree.map(lambda x: x[index], self.replace(step=None)).replace(step=self.step)
 
 
+MEAN_RANGE = (0.01, 0.99)  # no pixel starts so sure that it learns slowly
+
 SEED_AXES = TrainState(step=None, params=0, average=0, stats=0, opt_state=0)  # of the state of several seeds
 
 
-def create_state(model, optimizer: optax.GradientTransformation, ema_decay: float, key: jax.Array) -> TrainState:
-  """The state before the first step, with weights drawn from `key`."""
+def create_state(
+  model, optimizer: optax.GradientTransformation, ema_decay: float, key: jax.Array, mean: jax.Array | None = None
+) -> TrainState:
+  """The state before the first step, with weights drawn from `key`.
+
+  Args:
+    mean: [H, W, C] in [0, 1], what the model's first images look like: the training images' mean. Without it they are
+      grey.
+  """
   init_key, sample_key = jax.random.split(key)
   variables = model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
   params = variables["params"]
+  if mean is not None:
+    params = model.start_at(params, jax.scipy.special.logit(jnp.clip(mean, *MEAN_RANGE)))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,

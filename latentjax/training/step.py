@@ -89,7 +89,7 @@ class Steps(NamedTuple):
   seeds, and return the like; images and counts are shared. The others know one seed only.
 
   Attributes:
-    init: (key) -> TrainState.
+    init: (key, mean [H, W, C] or None) -> TrainState, see `create_state`.
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics): `count` optimiser steps in one call; the state
       is donated. The step number decides batch and randomness, so the same state always goes on the same way.
@@ -225,10 +225,14 @@ def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None =
 
     return jit(at_precision, **options)
 
+  def init(key, mean=None):
+    return create(key, mean)
+
   jit = jax.jit if mesh is None else partial(jax.jit, out_shardings=sharding(mesh))
 
+  create = jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), (0, None), SEED_AXES))
   return Steps(
-    init=jit(over_seeds(partial(create_state, model, optimizer, config.train.ema_decay), 0, SEED_AXES)),
+    init=init,
     order=jit(over_seeds(partial(epoch_order, num_images=num_images), (0, None))),
     train=compiled(over_seeds(train, (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)), donate_argnums=0),
     evaluate=compiled(over_seeds(evaluate, (0, None, 0))),
