@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
   "train.kl_warmup_epochs": NOT_NEGATIVE,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
+  "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
   "eval.batch_size": AT_LEAST_ONE,

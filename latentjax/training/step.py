@@ -152,19 +152,31 @@ def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None =
   def beta(step):
     return objectives.warmed_up(config.train.beta, step, warmup_steps)
 
-  def loss(params, images, key, step):
-    if config.train.importance_samples == 1:
-      terms, stats = apply_to_batch(params, images, key)
-      return objectives.negative_elbo(terms, beta(step), config.train.free_bits), (terms, stats)
+  def elbo_loss(params, images, key, step):
+    terms, stats = apply_to_batch(params, images, key)
+    return objectives.negative_elbo(terms, beta(step), config.train.free_bits), (means(terms), stats)
+
+  def importance_loss(params, images, key, step):
     keys = jax.random.split(key, config.train.importance_samples)
     terms, stats = jax.vmap(apply_to_batch, (None, None, 0))(params, images, keys)
     stats = jax.tree.map(lambda x: x.mean(0), stats)
-    return objectives.negative_importance_bound(terms, beta(step)), (terms, stats)
+    return objectives.negative_importance_bound(terms, beta(step)), (means(terms), stats)
+
+  def means(terms: Terms) -> dict[str, jax.Array]:
+    return {"elbo": terms.elbo.mean(), "kl": terms.kl.sum(-1).mean(), "reconstruction": -terms.log_px.mean()}
+
+  def value_and_gradient(*args):
+    """Of the step's loss: from `importance_start` on it is the importance-weighted bound."""
+    one, weighted = (jax.value_and_grad(loss, has_aux=True) for loss in (elbo_loss, importance_loss))
+    if config.train.importance_samples == 1:
+      return one(*args)
+    if config.train.importance_start == 0:
+      return weighted(*args)
+    return jax.lax.cond(args[-1] >= config.train.importance_start * steps_per_epoch, weighted, one, *args)
 
   def train_step(state: TrainState, images: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
     pixels, model_key = draw(images, jax.random.fold_in(key, state.step))
-    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
-    (value, (terms, stats)), gradient = value_and_gradient(state.params, pixels, model_key, state.step)
+    (value, (numbers, stats)), gradient = value_and_gradient(state.params, pixels, model_key, state.step)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.average
@@ -174,9 +186,7 @@ def create_steps(config: ConfigDict, model, num_images: int, mesh: Mesh | None =
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     metrics = Metrics(
       loss=value,
-      elbo=terms.elbo.mean(),
-      kl=terms.kl.sum(-1).mean(),
-      reconstruction=-terms.log_px.mean(),
+      **numbers,
       steps=jnp.ones((), jnp.int32),
       diverged_at=jnp.where(finite, NEVER, state.step),
     )
