@@ -94,6 +94,31 @@ def validate(experiment: Experiment, state: TrainState) -> evaluation.Numbers:
   return {"loss": loss.tolist(), **numbers}
 
 
+def trained_bound(experiment: Experiment, state: TrainState, validation: evaluation.Numbers) -> float | list[float]:
+  """What makes a checkpoint the best: on the validation split, the bound that its last step was trained with.
+
+  That of K importance samples is never below the ELBO. Of several seeds trained together a list.
+
+  Args:
+    validation: as `validate` returned it.
+  """
+  config, data, steps, key = experiment.config, experiment.data, experiment.steps, experiment.keys.evaluate
+  weighted = config.train.importance_samples > 1
+  if not weighted or state.step <= config.train.importance_start * experiment.steps_per_epoch:
+    return validation["elbo"]
+
+  def of_one(state, key):
+    count = config.train.importance_samples
+    numbers = evaluation.negative_log_likelihood(
+      steps, state.variables, data.validation, key, config.eval.batch_size, count, report=lambda count: None
+    )
+    return -numbers["nll"]
+
+  if config.train.num_seeds == 1:
+    return of_one(state, key)
+  return [of_one(state.of_seed(index), key[index]) for index in range(config.train.num_seeds)]
+
+
 def summarise(config: ConfigDict, splits: dict[str, evaluation.Numbers]) -> record.Line:
   """An epoch's numbers, which of several seeds are lists, as metrics.jsonl has them."""
   if config.train.num_seeds == 1:

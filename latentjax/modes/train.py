@@ -161,7 +161,7 @@ def train(
           "seconds": seconds,
         }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
-        checkpoints.save(state, validation["elbo"])
+        checkpoints.save(state, epochs.trained_bound(experiment, state, validation))
         console.print(
           f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
           f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
