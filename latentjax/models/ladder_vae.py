@@ -35,6 +35,8 @@ class LadderVAE(nn.Module):
     mlp_depth: hidden layers of every MLP.
     inference: "ladder", a deterministic pass up whose evidence is merged with the prior on the way down, or
       "bottom_up", q(z_1 | x) q(z_2 | z_1) ..., the plain hierarchical VAE.
+    skips: every prior and the image see all latents above them, p(z_i | z_{i+1}, .., z_L) and p(x | z_1, .., z_L),
+      and not only the next.
   """
 
   image_shape: tuple[int, int, int]
@@ -42,6 +44,7 @@ class LadderVAE(nn.Module):
   latent_dims: Sequence[int] = (64, 32, 32)
   mlp_depth: int = 1
   inference: str = "ladder"
+  skips: bool = False
 
   def setup(self):
     height, width, channels = self.image_shape
@@ -62,7 +65,7 @@ class LadderVAE(nn.Module):
     Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
     """
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
-    logits = self.pixel_logits(layers[0].z)
+    logits = self.pixel_logits([layer.z for layer in layers])
     log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
     log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
     if self.inference == "ladder":
@@ -86,7 +89,7 @@ class LadderVAE(nn.Module):
     posterior, prior = evidence[-1], self.top_prior(len(below))
     layers = [Layer(posterior, prior, posterior.sample(noise[-1]))]
     for index in reversed(range(len(self.priors))):
-      prior = self.prior(index, layers[0].z)  # given the posterior's sample: every layer reaches the image
+      prior = self.prior(index, [layer.z for layer in layers])  # the posterior's: every layer reaches the image
       posterior = evidence[index].merge(prior)
       layers.insert(0, Layer(posterior, prior, posterior.sample(noise[index])))
     return layers
@@ -98,21 +101,26 @@ class LadderVAE(nn.Module):
       posteriors.append(head(encoder(below)))
       below = posteriors[-1].sample(eps)
       latents.append(below)
-    priors = [self.prior(index, z) for index, z in enumerate(latents[1:])] + [self.top_prior(len(below))]
+    priors = [self.prior(index, latents[index + 1 :]) for index in range(len(self.priors))]
+    priors.append(self.top_prior(len(below)))
     return list(map(Layer, posteriors, priors, latents))
 
-  def prior(self, index: int, above: jax.Array) -> Gaussian:
-    """p(z_i | z_{i+1}) for z_{i+1} `above` [B, Z_{i+1}]."""
-    return self.priors[index](self.decoders[index + 1](above))
+  def prior(self, index: int, above: Sequence[jax.Array]) -> Gaussian:
+    """p(z_i | z_{i+1}, ..) for the latents `above`, z_{i+1} first."""
+    return self.priors[index](self.down(index + 1, above))
+
+  def down(self, index: int, latents: Sequence[jax.Array]) -> jax.Array:
+    """Features of the latents from z_index up, z_index first: of it alone, or with skips of all."""
+    return self.decoders[index](jnp.concatenate(latents, axis=-1) if self.skips else latents[0])
 
   def top_prior(self, batch: int) -> Gaussian:
     """p(z_L) = N(0, I)."""
     zeros = jnp.zeros((batch, self.latent_dims[-1]))
     return Gaussian(zeros, zeros)
 
-  def pixel_logits(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, C] for z_1 [B, Z_1]."""
-    return self.pixels(self.decoders[0](z)).reshape(-1, *self.image_shape)
+  def pixel_logits(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] for z_1, .., z_L."""
+    return self.pixels(self.down(0, latents)).reshape(-1, *self.image_shape)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_i]: each layer's posterior mean in units of its prior, given the means of the other layers.
@@ -124,10 +132,10 @@ class LadderVAE(nn.Module):
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel probabilities for latents in units of their priors, as `encode` gives them."""
-    z = latents[-1]
+    values = [latents[-1]]
     for index in reversed(range(len(self.priors))):
-      z = self.prior(index, z).sample(latents[index])
-    return nn.sigmoid(self.pixel_logits(z))
+      values.insert(0, self.prior(index, values).sample(latents[index]))
+    return nn.sigmoid(self.pixel_logits(values))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel probabilities for latents drawn from the prior."""
