@@ -36,7 +36,7 @@ class LadderVAE(nn.Module):
     inference: "ladder", a deterministic pass up whose evidence is merged with the prior on the way down, or
       "bottom_up", q(z_1 | x) q(z_2 | z_1) ..., the plain hierarchical VAE.
     skips: every prior and the image see all latents above them, p(z_i | z_{i+1}, .., z_L) and p(x | z_1, .., z_L),
-      and not only the next.
+      and not only the next; and a hidden layer adds to what comes in where that has its width.
   """
 
   image_shape: tuple[int, int, int]
@@ -48,9 +48,9 @@ class LadderVAE(nn.Module):
 
   def setup(self):
     height, width, channels = self.image_shape
-    self.encoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
+    self.encoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
-    self.decoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
+    self.decoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
     self.pixels = nn.Dense(height * width * channels)
 
@@ -148,20 +148,22 @@ def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[j
 
 
 class NormalisedMLP(nn.Module):
-  """`depth` times dense, batch norm, leaky rectifier.
+  """`depth` times dense, batch norm, leaky rectifier; with `skips` what comes in is added where widths agree.
 
   Its `batch_stats` are those of the last batch alone (momentum 0): averaging them is the training step's business.
   """
 
   width: int
   depth: int
+  skips: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     running = not self.is_mutable_collection("batch_stats")
     for _ in range(self.depth):
-      x = nn.Dense(self.width, use_bias=False)(x)  # batch norm brings the bias
-      x = nn.leaky_relu(nn.BatchNorm(use_running_average=running, momentum=0.0)(x))
+      hidden = nn.Dense(self.width, use_bias=False)(x)  # batch norm brings the bias
+      hidden = nn.leaky_relu(nn.BatchNorm(use_running_average=running, momentum=0.0)(hidden))
+      x = x + hidden if self.skips and x.shape == hidden.shape else hidden
     return x
 
 

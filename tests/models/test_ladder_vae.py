@@ -38,7 +38,7 @@ class Numpy:
 
   def mlp(self, name, x):
     for layer in range(self.depth):
-      x = x @ self.params[name][f"Dense_{layer}"]["kernel"]
+      below, x = x, x @ self.params[name][f"Dense_{layer}"]["kernel"]
       norm = self.params[name][f"BatchNorm_{layer}"]
       stats = self.stats[name][f"BatchNorm_{layer}"]
       if self.training:
@@ -46,6 +46,8 @@ class Numpy:
         self.seen.setdefault(name, {})[f"BatchNorm_{layer}"] = stats
       x = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * norm["scale"] + norm["bias"]
       x = np.where(x > 0, x, 0.01 * x)
+      if self.skips and below.shape == x.shape:
+        x = below + x
     return x
 
   def head(self, name, x):
