@@ -27,11 +27,11 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
-SINCE = {"data.image_size": 0, "train.warmup_epochs": 0.0}
+SINCE = {"data.image_size": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
 BEFORE_FORMAT = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
-  "ladder_vae": SINCE,
-  "vae": SINCE,
+  "ladder_vae": {**SINCE, "model.skips": False},
+  "vae": {**SINCE, "model.network": "dense"},
 }
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -72,6 +72,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.kl_warmup_epochs": NOT_NEGATIVE,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
+  "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
   "eval.batch_size": AT_LEAST_ONE,
