@@ -64,7 +64,7 @@ def finish(cache: Path, workdir: Path) -> float:
 
 
 def kill(cache: Path, workdir: Path, seconds: float, in_checkpoint: int) -> str:
-  """Starts or goes on with a run and kills it; returns at what.
+  """Starts or resumes a run and kills it; returns at what.
 
   Args:
     seconds: to wait after the run first changed its checkpoints.

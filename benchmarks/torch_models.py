@@ -26,6 +26,8 @@ def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
     raise ValueError("the peer of DRAW has no layer norm")
   if fields.get("mlp_depth", 1) != 1 or fields.get("inference", "ladder") != "ladder":
     raise ValueError("the peer of the Ladder VAE has one hidden layer per MLP, and no bottom-up inference")
+  if fields.get("skips") or fields.get("network", "dense") != "dense":
+    raise ValueError("the peers of VAE and Ladder VAE have neither skips nor residual networks")
   return {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE}[fields["name"]](image_shape, fields)
 
 
@@ -49,7 +51,7 @@ class VAE(nn.Module):
   def __init__(self, image_shape, fields):
     super().__init__()
     pixels, latents, widths = _pixels(image_shape), fields["latent_dim"], list(fields["hidden_dims"])
-    activations = {"relu": nn.ReLU, "tanh": nn.Tanh}
+    activations = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
     self.latents = latents
     self.encoder = mlp([pixels, *widths], activations[fields["encoder_activation"]])
     self.posterior = nn.Linear(widths[-1], 2 * latents)

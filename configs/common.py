@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
   config.train.kl_warmup_epochs = 0.0  # epochs over which that weight rises from 0
   config.train.free_bits = 0.0  # nats per latent group that cost nothing extra; 0 is off
   config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
+  config.train.importance_start = 0  # epoch from which that is trained; before it, the ELBO
   config.train.num_seeds = 1  # K > 1 trains seed, seed + 1, ... seed + K - 1 side by side in one program
   config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
 

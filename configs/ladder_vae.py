@@ -18,8 +18,8 @@ from configs import common
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, default, bottom_up or paper."""
-  variants = {"demo": demo, "default": default, "bottom_up": bottom_up, "paper": paper}
+  """A variant by name: demo, default, bottom_up, paper or dense."""
+  variants = {"demo": demo, "default": default, "bottom_up": bottom_up, "paper": paper, "dense": dense}
   if variant not in variants:
     raise common.unknown_variant(variant, list(variants))
   return variants[variant]()
@@ -33,6 +33,7 @@ def default() -> ConfigDict:
   config.model.latent_dims = (64, 32, 32)  # of each layer, from the image upwards
   config.model.mlp_depth = 1  # hidden layers of every MLP
   config.model.inference = "ladder"  # ladder | bottom_up
+  config.model.skips = False  # from every layer of latents to all that is below, and around hidden layers
   config.train.epochs = 200
   config.train.learning_rate = 2e-3
   config.train.kl_warmup_epochs = 20.0
@@ -59,6 +60,19 @@ def paper() -> ConfigDict:
   config.train.schedule = "linear"
   config.train.kl_warmup_epochs = 200.0
   config.eval.nll_samples = 5000
+  return config
+
+
+def dense() -> ConfigDict:
+  """The paper's latents with skips, upper layers as wide as those below, and a learning rate that falls by a cosine."""
+  config = paper()
+  config.model.hidden_dims = (512, 256, 256, 256, 256)
+  config.model.skips = True
+  config.train.epochs = 800
+  config.train.learning_rate = 2e-3
+  config.train.schedule = "cosine"
+  config.train.kl_warmup_epochs = 80.0
+  config.eval.nll_samples = 1000
   return config
 
 

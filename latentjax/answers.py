@@ -43,7 +43,9 @@ def print_help(usage: str, flags: Mapping[str, Any], chosen: Chosen) -> int:
   lines += ["", f"Config files in {config_file.CONFIGS}: {', '.join(files)}"]
   if chosen.variants:
     lines += ["", f"Variants of {chosen.shown}, as --config={chosen.shown}:VARIANT:"]
-    lines += [f"  {name:<14}  {said.splitlines()[0] if said else ''}" for name, said in chosen.variants.items()]
+    lines += [
+      f"  {name:<14}  {summary.splitlines()[0] if summary else ''}" for name, summary in chosen.variants.items()
+    ]
   lines += ["", f"Keys of {chosen.shown}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
   name = chosen.config.model.name
   rules = {"name": configs.one_of(*models.MODELS), **(models.MODELS[name].RULES if name in models.MODELS else {})}

@@ -44,8 +44,8 @@ def require_devices() -> None:
   try:
     jax.devices()
   except (RuntimeError, AssertionError) as error:  # the latter is all that it says without any device
-    said = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "there is no such device here"
+    reason = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "there is no such device here"
     raise UsageError(
-      f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: {said}. JAX_PLATFORMS=cpu always works; for a GPU or TPU JAX"
+      f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: {reason}. JAX_PLATFORMS=cpu always works; for a GPU or TPU JAX"
       " must be installed with its support, see README.md"
     ) from None

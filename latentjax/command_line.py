@@ -4,7 +4,7 @@ Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--con
                       [--config.KEY=VALUE ...] [--workdir=DIR]
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 
-The same command with the same --workdir goes on where it stopped. Without --config a workdir has its own.
+The same command with the same --workdir resumes where it stopped. Without --config a workdir has its own.
 """
 
 import importlib
@@ -26,7 +26,7 @@ from latentjax.console import console
 from latentjax.errors import Stopped, UsageError, explained, last_line
 from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
-from latentjax.workdir import place, record
+from latentjax.workdir import directory, record
 
 MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
@@ -69,11 +69,11 @@ def main(argv: Sequence[str]) -> int:
   except Stopped as stopped:
     return stopped.exit_code
   except Exception as error:
-    told = explained(error)
-    if told is None:
+    message = explained(error)
+    if message is None:
       raise
-    print(f"error: {told}", file=sys.stderr)
-    return told.exit_code
+    print(f"error: {message}", file=sys.stderr)
+    return message.exit_code
 
 
 def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
@@ -95,7 +95,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
 
 def carry_out(request: Request, rest: Sequence[str]) -> int:
   """Runs the mode that is asked for."""
-  mode, given = request.mode, place.given(request.workdir)
+  mode, given = request.mode, directory.given(request.workdir)
   if mode != "compare" and request["workdirs"].present:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
   if mode == "compare" and not request.help:
@@ -103,7 +103,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
     if rest:
       raise UsageError(stray(rest[0], ConfigDict()))
-    workdirs = [str(place.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
+    workdirs = [str(directory.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
     return run(request, given, "compare", [workdirs])
 
   chosen = choose(request, given)
@@ -209,23 +209,23 @@ def run(request: Request, given: Path | None, name: str, args: list) -> int:
   """Runs the mode in the given workdir, or in a new one of that name.
 
   Raises:
-    Stopped: a signal asked for it; what goes on from there has been said.
+    Stopped: a signal asked for it; how to resume has been said.
   """
   mode = importlib.import_module(f"latentjax.modes.{request.mode}")
-  workdir = given or place.create(name)
-  told = "stopped"
+  workdir = given or directory.create(name)
+  message = "stopped"
   if request.mode in ("train", "sweep"):
     again = [*command(), *sys.argv[1:], *([] if given else [f"--workdir={workdir}"])]
-    told += f"; go on with: {shlex.join(again)}"
-  stop_at_once(told, partial(place.discard_empty, workdir) if given is None else lambda: None)
+    message += f"; resume with: {shlex.join(again)}"
+  stop_at_once(message, partial(directory.discard_empty, workdir) if given is None else lambda: None)
   try:
     mode.run(*args, workdir)
   except Stopped:
-    print(told, file=sys.stderr)
+    print(message, file=sys.stderr)
     raise
   finally:
     if given is None:
-      place.discard_empty(workdir)
+      directory.discard_empty(workdir)
   return 0
 
 

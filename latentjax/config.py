@@ -27,11 +27,11 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
-SINCE = {"data.image_size": 0, "train.warmup_epochs": 0.0}
+SINCE = {"data.image_size": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
 BEFORE_FORMAT = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
-  "ladder_vae": SINCE,
-  "vae": SINCE,
+  "ladder_vae": {**SINCE, "model.skips": False},
+  "vae": {**SINCE, "model.network": "dense"},
 }
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -72,6 +72,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.kl_warmup_epochs": NOT_NEGATIVE,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
+  "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
   "eval.batch_size": AT_LEAST_ONE,
@@ -127,7 +128,7 @@ def differences(
 
   Args:
     ignore: keys and sections, as in FREE.
-    free: those that make no other experiment; where none do, all differences are told.
+    free: those that make no other experiment; where none do, all differences are listed.
   """
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
   spared = {*free, *ignore}
@@ -201,7 +202,7 @@ def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[s
     allowed, meaning = rules[key][0] if key in rules else "", meanings.get(key, "")
     choices = allowed.removeprefix("one of ").replace(", ", " | ") if allowed.startswith("one of ") else allowed
     meaning = meaning.removeprefix(choices).lstrip(":, ")
-    said = "; ".join(part for part in (choices, meaning) if part)
+    description = "; ".join(part for part in (choices, meaning) if part)
     shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    lines.append(f"  {f'{key}={shown}':<36}  {said}".rstrip())
+    lines.append(f"  {f'{key}={shown}':<36}  {description}".rstrip())
   return lines

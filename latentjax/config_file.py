@@ -121,20 +121,20 @@ def attempt(call, path: Path, asked: str):
       frames = traceback.extract_tb(error.__traceback__)
       lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
     where = f"{path}, line {lines[-1]}" if lines and lines[-1] else path
-    said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     if isinstance(error, UsageError):
       raise
-    if type(error) is not ValueError or not said:  # a ValueError is what a config file says of its variants
-      said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-      raise UsageError(f"--config={asked}: {said} ({where})") from None
-    raise UsageError(f"--config={asked}: {said}") from None
+    if type(error) is not ValueError or not message:  # a ValueError is what a config file says of its variants
+      message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+      raise UsageError(f"--config={asked}: {message} ({where})") from None
+    raise UsageError(f"--config={asked}: {message}") from None
 
 
 def meanings(path: Path) -> dict[str, str]:
   """What config files say of their keys: the comments behind their assignments, of the shared ones first."""
   first = [CONFIGS / "common.py", path]
-  said: dict[str, str] = {}
+  meanings_by_key: dict[str, str] = {}
   for file in [*first, *sorted(set(CONFIGS.glob("*.py")) - set(first))]:
     for key, comment in COMMENTED.findall(file.read_text(encoding="utf-8")) if file.suffix == ".py" else ():
-      said.setdefault(key, comment)
-  return said
+      meanings_by_key.setdefault(key, comment)
+  return meanings_by_key

@@ -103,13 +103,13 @@ class Interruption:
     os.close(reader)
 
 
-def stop_at_once(told: str, discard: Callable[[], None] = lambda: None) -> None:
+def stop_at_once(message: str, discard: Callable[[], None] = lambda: None) -> None:
   """Lets Ctrl-C and SIGTERM end this process on the spot, wherever a run does not hold them back.
 
   An exception in the midst of a compilation would do worse: it may be lost in a callback, or crash the interpreter.
 
   Args:
-    told: the line to say.
+    message: the line to say.
     discard: called before.
   """
 
@@ -119,7 +119,7 @@ def stop_at_once(told: str, discard: Callable[[], None] = lambda: None) -> None:
     with suppress(OSError):
       if sys.stdout.isatty():
         os.write(1, b"\033[?25h")  # a progress bar may have hidden the cursor
-      os.write(2, f"{told}\n".encode())  # not through a stream, whose own writing this may have interrupted
+      os.write(2, f"{message}\n".encode())  # not through a stream, whose own writing this may have interrupted
     os._exit(128 + number)
 
   for number in SIGNALS:

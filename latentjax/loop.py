@@ -101,7 +101,7 @@ def run_epochs(
           "seconds": (log.lines[-1]["seconds"] if log.lines else 0.0) + time.perf_counter() - began,
         }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
-        checkpoints.save(state, validation["elbo"])
+        checkpoints.save(state, validation.get("importance_bound", validation["elbo"]))
         console.print(
           f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
           f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
@@ -135,8 +135,9 @@ def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Call
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
   """The true bound on the validation split; of several seeds trained together a list of each number.
 
-  `loss` is what training minimises, with the KL weighed as in the last step; there is none of importance-weighted
-  training, whose loss takes more samples.
+  `loss` is what training minimises, with the KL weighed as in the last step. Of importance-weighted training there is
+  `importance_bound` in its place, that of as many samples, by which its best epoch is chosen: it is never below the
+  ELBO of the epochs before.
   """
   config = experiment.config
   numbers = evaluation.bound(
@@ -144,10 +145,27 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
   )
   kl = np.array(numbers.pop("kl_per_group"))  # of a bottom-up hierarchy it is sampled, and may be negative
   if config.train.importance_samples > 1:
-    return numbers
+    begun = state.step > config.train.importance_start * experiment.steps_per_epoch
+    return numbers | ({"importance_bound": importance_bound(experiment, state)} if begun else {})
   beta = float(experiment.steps.beta(state.step - 1))
   loss = weighted_bound(np.array(numbers["reconstruction"]), kl, beta, config.train.free_bits)
   return {"loss": loss.tolist(), **numbers}
+
+
+def importance_bound(experiment: Experiment, state: TrainState) -> float | list[float]:
+  """The importance-weighted bound on the validation split, with as many samples as in training; a list of seeds'."""
+  config, num_seeds = experiment.config, experiment.config.train.num_seeds
+
+  def of_one(variables, key):
+    images, kept = experiment.data.validation, [config.train.importance_samples]
+    bounds = evaluation.log_likelihoods(
+      experiment.inference, variables, images, key, config.eval.batch_size, kept, report=lambda count: None
+    )
+    return float(bounds.mean(dtype=np.float64))
+
+  if num_seeds == 1:
+    return of_one(state.variables, experiment.keys.evaluate)
+  return [of_one(state.of_seed(index).variables, experiment.keys.evaluate[index]) for index in range(num_seeds)]
 
 
 def of_seeds(config: ConfigDict, splits: dict[str, dict[str, Any]]) -> record.Line:

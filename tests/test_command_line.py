@@ -6,7 +6,7 @@ import pytest
 
 from latentjax import backend, command_line, config_file
 from latentjax.errors import RunError, UsageError
-from latentjax.workdir import place
+from latentjax.workdir import directory
 
 
 def changed(*words: str, config: str = "vae"):
@@ -75,12 +75,12 @@ def test_workdirs_where_no_run_can_live_are_refused(tmp_path):
     (tmp_path / os.fsdecode(b"\xff"), r"\\xff is not UTF-8"),
   ):
     with pytest.raises(UsageError, match=said):
-      place.given(str(workdir))
+      directory.given(str(workdir))
   (tmp_path / "there").mkdir()
   (tmp_path / "good").symlink_to("there")
   for name in ("good", "there", "new", "漢字"):
-    assert place.given(str(tmp_path / name)) == tmp_path / name
-  assert place.given(None) is None
+    assert directory.given(str(tmp_path / name)) == tmp_path / name
+  assert directory.given(None) is None
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -89,7 +89,7 @@ def test_runs_that_is_no_directory_is_one_line(kind, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "runs").touch() if kind == "file" else (tmp_path / "runs").symlink_to("nowhere")
   with pytest.raises(RunError, match=r"cannot create a directory under .*runs \(File exists\): give a --workdir"):
-    place.create("vae")
+    directory.create("vae")
 
 
 def shown(capsys, *words: str) -> str:

@@ -21,8 +21,10 @@ VARIANTS = [
   ("ladder_vae", "default"),
   ("ladder_vae", "bottom_up"),
   ("ladder_vae", "paper"),
+  ("ladder_vae", "dense"),
   ("vae", "demo"),
   ("vae", "default"),
+  ("vae", "residual"),
 ]
 # Made small, the other variants compile to one of these.
 TRAINED = [
@@ -31,7 +33,9 @@ TRAINED = [
   ("ladder_vae", "demo"),
   ("ladder_vae", "bottom_up"),
   ("ladder_vae", "paper"),
+  ("ladder_vae", "dense"),
   ("vae", "demo"),
+  ("vae", "residual"),
 ]
 
 

@@ -456,5 +456,5 @@ def test_a_signal_while_the_step_compiles_ends_the_run_in_one_line(tiny_cache, t
   process.send_signal(number)
   _, said = process.communicate(timeout=120)
   assert process.returncode == 128 + number
-  assert said.startswith("stopped; go on with: ")
+  assert said.startswith("stopped; resume with: ")
   assert said.count("\n") == 1

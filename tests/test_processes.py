@@ -61,7 +61,7 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
   processes[1].send_signal(signal.SIGTERM)
   said = [process.communicate(timeout=120) for process in processes]
   assert [process.returncode for process in processes] == [143, 143], said
-  assert "stopped; go on with: " in said[0][1]  # in an epoch or, without a word on standard output, right after it
+  assert "stopped; resume with: " in said[0][1]  # in an epoch or, without a word on standard output, right after it
   for words in ("on 4 x cpu", "epoch   1/"):
     assert words in said[0][0]
     assert words not in said[1][0]  # which is not empty: Gloo reports there, from several threads at once

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
+from latentjax.config import AT_LEAST_ONE, BOOLEAN, COUNTS, Rule, one_of
 from latentjax.models.distributions import Gaussian
 from latentjax.models.likelihoods import Bernoulli, Likelihood
 from latentjax.models.pictures import Blocks, Picture
@@ -40,6 +40,8 @@ class LadderVAE(nn.Module):
     mlp_depth: hidden layers of every MLP.
     inference: "ladder", a deterministic pass up whose evidence is merged with the prior on the way down, or
       "bottom_up", q(z_1 | x) q(z_2 | z_1) ..., the plain hierarchical VAE.
+    skips: every prior and the image see all latents above them, p(z_i | z_{i+1}, .., z_L) and p(x | z_1, .., z_L),
+      and not only the next; and a hidden layer adds to what comes in where that has its width.
   """
 
   RULES: ClassVar[Mapping[str, Rule]] = {
@@ -47,6 +49,7 @@ class LadderVAE(nn.Module):
     "latent_dims": COUNTS,
     "mlp_depth": AT_LEAST_ONE,
     "inference": one_of(*TITLES),
+    "skips": BOOLEAN,
   }
   SPEED: ClassVar[tuple[str, ...]] = ()
   likelihood: ClassVar[Likelihood] = Bernoulli()
@@ -56,6 +59,7 @@ class LadderVAE(nn.Module):
   latent_dims: Sequence[int] = (64, 32, 32)
   mlp_depth: int = 1
   inference: str = "ladder"
+  skips: bool = False
 
   @staticmethod
   def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
@@ -72,9 +76,9 @@ class LadderVAE(nn.Module):
 
   def setup(self):
     height, width, channels = self.image_shape
-    self.encoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
+    self.encoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
-    self.decoders = [NormalisedMLP(width, self.mlp_depth) for width in self.hidden_dims]
+    self.decoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
     self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 
@@ -87,7 +91,7 @@ class LadderVAE(nn.Module):
     Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
     """
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
-    pixels = self.pixel_parameters(layers[0].z)
+    pixels = self.pixel_parameters([layer.z for layer in layers])
     log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
     log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
     if self.inference == "ladder":
@@ -111,7 +115,7 @@ class LadderVAE(nn.Module):
     posterior, prior = evidence[-1], self.top_prior(len(below))
     layers = [Layer(posterior, prior, posterior.sample(noise[-1]))]
     for index in reversed(range(len(self.priors))):
-      prior = self.prior(index, layers[0].z)  # given the posterior's sample: every layer reaches the image
+      prior = self.prior(index, [layer.z for layer in layers])  # the posterior's: every layer reaches the image
       posterior = evidence[index].merge(prior)
       layers.insert(0, Layer(posterior, prior, posterior.sample(noise[index])))
     return layers
@@ -123,22 +127,27 @@ class LadderVAE(nn.Module):
       posteriors.append(head(encoder(below)))
       below = posteriors[-1].sample(eps)
       latents.append(below)
-    priors = [self.prior(index, z) for index, z in enumerate(latents[1:])] + [self.top_prior(len(below))]
+    priors = [self.prior(index, latents[index + 1 :]) for index in range(len(self.priors))]
+    priors.append(self.top_prior(len(below)))
     return list(map(Layer, posteriors, priors, latents))
 
-  def prior(self, index: int, above: jax.Array) -> Gaussian:
-    """p(z_i | z_{i+1}) for z_{i+1} `above` [B, Z_{i+1}]."""
-    return self.priors[index](self.decoders[index + 1](above))
+  def prior(self, index: int, above: Sequence[jax.Array]) -> Gaussian:
+    """p(z_i | z_{i+1}, ..) for the latents `above`, z_{i+1} first."""
+    return self.priors[index](self.down(index + 1, above))
+
+  def down(self, index: int, latents: Sequence[jax.Array]) -> jax.Array:
+    """Features of the latents from z_index up, z_index first: of it alone, or with skips of all."""
+    return self.decoders[index](jnp.concatenate(latents, axis=-1) if self.skips else latents[0])
 
   def top_prior(self, batch: int) -> Gaussian:
     """p(z_L) = N(0, I)."""
     zeros = jnp.zeros((batch, self.latent_dims[-1]))
     return Gaussian(zeros, zeros)
 
-  def pixel_parameters(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, P C] of p(x | z_1) for z_1 [B, Z_1], see `Likelihood`."""
+  def pixel_parameters(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, P C] of p(x | z_1, ..) for z_1, .., z_L, see `Likelihood`."""
     height, width, _ = self.image_shape
-    return self.pixels(self.decoders[0](z)).reshape(len(z), height, width, -1)
+    return self.pixels(self.down(0, latents)).reshape(len(latents[0]), height, width, -1)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_i]: each layer's posterior mean in units of its prior, given the means of the other layers.
@@ -150,10 +159,10 @@ class LadderVAE(nn.Module):
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of their priors, as `encode` gives them."""
-    z = latents[-1]
+    values = [latents[-1]]
     for index in reversed(range(len(self.priors))):
-      z = self.prior(index, z).sample(latents[index])
-    return self.likelihood.mean(self.pixel_parameters(z))
+      values.insert(0, self.prior(index, values).sample(latents[index]))
+    return self.likelihood.mean(self.pixel_parameters(values))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior."""
@@ -181,20 +190,22 @@ def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[j
 
 
 class NormalisedMLP(nn.Module):
-  """`depth` times dense, batch norm, leaky rectifier.
+  """`depth` times dense, batch norm, leaky rectifier; with `skips` what comes in is added where widths agree.
 
   Its `batch_stats` are those of the last batch alone (momentum 0): averaging them is the training step's business.
   """
 
   width: int
   depth: int
+  skips: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     running = not self.is_mutable_collection("batch_stats")
     for _ in range(self.depth):
-      x = nn.Dense(self.width, use_bias=False)(x)  # batch norm brings the bias
-      x = nn.leaky_relu(nn.BatchNorm(use_running_average=running, momentum=0.0)(x))
+      hidden = nn.Dense(self.width, use_bias=False)(x)  # batch norm brings the bias
+      hidden = nn.leaky_relu(nn.BatchNorm(use_running_average=running, momentum=0.0)(hidden))
+      x = x + hidden if self.skips and x.shape == hidden.shape else hidden
     return x
 
 

@@ -14,19 +14,22 @@ from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.likelihoods import Bernoulli, Likelihood
 from latentjax.models.pictures import Picture
+from latentjax.models.residual import ResidualMLP
 from latentjax.models.terms import Terms
 
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "silu": nn.silu}
 
 
 class VAE(nn.Module):
-  """p(z) = N(0, I), p(x|z) a likelihood of pixels, q(z|x) diagonal Gaussian; both networks are MLPs.
+  """p(z) = N(0, I), p(x|z) a likelihood of pixels, q(z|x) diagonal Gaussian; both networks are dense.
 
   Attributes:
     image_shape: (H, W, C).
     hidden_dims: widths of the encoder from image to latent; the decoder mirrors them.
     latent_dim: Z.
-    encoder_activation, decoder_activation: "relu" or "tanh".
+    encoder_activation, decoder_activation: "relu", "tanh" or "silu".
+    network: "dense", or "residual": the width nearest to the image is that of a stream through the whole network, to
+      which one block adds for each of the other widths.
   """
 
   RULES: ClassVar[Mapping[str, Rule]] = {
@@ -34,6 +37,7 @@ class VAE(nn.Module):
     "latent_dim": AT_LEAST_ONE,
     "encoder_activation": one_of(*ACTIVATIONS),
     "decoder_activation": one_of(*ACTIVATIONS),
+    "network": one_of("dense", "residual"),
   }
   SPEED: ClassVar[tuple[str, ...]] = ()
   likelihood: ClassVar[Likelihood] = Bernoulli()
@@ -43,6 +47,7 @@ class VAE(nn.Module):
   latent_dim: int = 64
   encoder_activation: str = "relu"
   decoder_activation: str = "relu"
+  network: str = "dense"
 
   @staticmethod
   def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
@@ -55,9 +60,15 @@ class VAE(nn.Module):
 
   def setup(self):
     height, width, channels = self.image_shape
-    self.encoder = MLP(self.hidden_dims, ACTIVATIONS[self.encoder_activation])
+    encode, decode = ACTIVATIONS[self.encoder_activation], ACTIVATIONS[self.decoder_activation]
+    if self.network == "residual":
+      stream, *widths = self.hidden_dims
+      self.encoder = ResidualMLP(stream, widths, encode)
+      self.decoder = ResidualMLP(stream, widths[::-1], decode)
+    else:
+      self.encoder = MLP(self.hidden_dims, encode)
+      self.decoder = MLP(self.hidden_dims[::-1], decode)
     self.posterior = nn.Dense(2 * self.latent_dim)
-    self.decoder = MLP(self.hidden_dims[::-1], ACTIVATIONS[self.decoder_activation])
     self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 
   def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:

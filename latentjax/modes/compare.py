@@ -62,16 +62,16 @@ def read_runs(workdirs: Sequence[str]) -> list[Run]:
     raise UsageError("--mode=compare needs --workdirs=A,B,C, the workdirs of runs")
   if not all(workdirs):
     raise UsageError(f"--workdirs={','.join(workdirs)} has an empty name between commas")
-  places = [Path(workdir).resolve() for workdir in workdirs]
-  for workdir, place in zip(workdirs, places, strict=True):
-    if places.count(place) > 1:
+  paths = [Path(workdir).resolve() for workdir in workdirs]
+  for workdir, path in zip(workdirs, paths, strict=True):
+    if paths.count(path) > 1:
       raise UsageError(f"--workdirs has {workdir} twice")
-    if not place.is_dir():
+    if not path.is_dir():
       raise UsageError(f"{workdir} is no directory: --workdirs takes the workdirs of runs")
-  shared = Counter(place.name for place in places)
+  shared = Counter(path.name for path in paths)
   return [
-    read_run(Path(workdir), place.name if shared[place.name] == 1 else str(place), models.title)
-    for workdir, place in zip(workdirs, places, strict=True)
+    read_run(Path(workdir), path.name if shared[path.name] == 1 else str(path), models.title)
+    for workdir, path in zip(workdirs, paths, strict=True)
   ]
 
 

@@ -71,8 +71,8 @@ def stacked_bytes(jaxpr) -> int:
 @contextmanager
 def patience() -> Iterator[None]:
   """Says so if tracing and compiling in the block take long."""
-  said = "compiling takes a while: the more steps and layers there are, the longer"
-  timer = threading.Timer(PATIENCE, console.print, [said])
+  message = "compiling takes a while: the more steps and layers there are, the longer"
+  timer = threading.Timer(PATIENCE, console.print, [message])
   timer.daemon = True
   timer.start()
   try:

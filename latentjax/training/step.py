@@ -69,8 +69,7 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
   """
   train = recipe.config.train
   pixels, model_key = draw_pixels(recipe, images, jax.random.fold_in(key, state.step))
-  value_and_gradient = jax.value_and_grad(loss, has_aux=True)
-  (value, (terms, stats)), gradient = value_and_gradient(state.params, recipe, pixels, model_key, state.step)
+  (value, (numbers, stats)), gradient = value_and_gradient(state.params, recipe, pixels, model_key, state.step)
   updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   average = state.average
@@ -80,9 +79,7 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
   finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
   metrics = Metrics(
     loss=value,
-    elbo=terms.elbo.mean(),
-    kl=terms.kl.sum(-1).mean(),
-    reconstruction=-terms.log_px.mean(),
+    **numbers,
     steps=jnp.ones((), jnp.int32),
     diverged_at=jnp.where(finite, NEVER, state.step),
   )
@@ -135,21 +132,37 @@ def add_batch_statistics(
   return jax.lax.fori_loop(first, first + count, body, total)
 
 
-def loss(
-  params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array
-) -> tuple[jax.Array, tuple[Terms, Params]]:
-  """The objective on a batch of pixels [B, H, W, C], and the terms and batch-norm statistics that it saw.
+def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array):
+  """((loss, (means of the true bound, batch-norm statistics)), gradient) of a batch of pixels [B, H, W, C].
 
-  With K > 1 importance samples the terms have a leading axis K; the statistics are those of all samples.
+  From `importance_start` on the loss is the importance-weighted bound, if there is more than one sample to weigh.
   """
   train = recipe.config.train
+  of_one, of_many = (jax.value_and_grad(partial(loss, recipe), has_aux=True) for loss in (elbo_loss, importance_loss))
   if train.importance_samples == 1:
-    terms, stats = apply_to_batch(recipe.model, params, pixels, key)
-    return objectives.negative_elbo(terms, recipe.beta(step), train.free_bits), (terms, stats)
-  keys = jax.random.split(key, train.importance_samples)
+    return of_one(params, pixels, key, step)
+  if train.importance_start == 0:
+    return of_many(params, pixels, key, step)
+  begun = step >= train.importance_start * recipe.steps_per_epoch
+  return jax.lax.cond(begun, of_many, of_one, params, pixels, key, step)
+
+
+def elbo_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
+  """The negative ELBO, with its weight of the KL and free bits; see `value_and_gradient`."""
+  terms, stats = apply_to_batch(recipe.model, params, pixels, key)
+  return objectives.negative_elbo(terms, recipe.beta(step), recipe.config.train.free_bits), (means(terms), stats)
+
+
+def importance_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
+  """The negative importance-weighted bound; the batch-norm statistics are those of all samples."""
+  keys = jax.random.split(key, recipe.config.train.importance_samples)
   terms, stats = jax.vmap(partial(apply_to_batch, recipe.model, params, pixels))(keys)
   stats = jax.tree.map(lambda x: x.mean(0), stats)
-  return objectives.negative_importance_bound(terms, recipe.beta(step)), (terms, stats)
+  return objectives.negative_importance_bound(terms, recipe.beta(step)), (means(terms), stats)
+
+
+def means(terms: Terms) -> dict[str, jax.Array]:
+  return {"elbo": terms.elbo.mean(), "kl": terms.kl.sum(-1).mean(), "reconstruction": -terms.log_px.mean()}
 
 
 def apply_to_batch(model: Model, params: Params, pixels: jax.Array, key: jax.Array) -> tuple[Terms, Params]:

@@ -45,9 +45,9 @@ class Checkpoints:
 
   def __init__(self, directory: Path, read_only: bool = False):
     self.directory = directory.absolute()
-    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
-    self._orbax = ocp.Checkpointer(handler, multiprocessing_options=alone)
+    primary = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=primary)
+    self._orbax = ocp.Checkpointer(handler, multiprocessing_options=primary)
     self._elbos: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
     self._damaged: set[int] = set()
     if not read_only:
@@ -100,7 +100,7 @@ class Checkpoints:
 
   def _save(self, state: Any, elbo: float | list[float] | None, partial: Any) -> None:
     step = int(state.step)
-    place, unfinished = self.directory / str(step), self.directory / f"{step}.unfinished"
+    path, unfinished = self.directory / str(step), self.directory / f"{step}.unfinished"
     try:
       needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self.directory).free
       if needed > free:  # Orbax would find out too, but not in one line
@@ -110,7 +110,7 @@ class Checkpoints:
         self._orbax.save(unfinished / "partial", args=ocp.args.StandardSave(partial), force=True)
       manifest.write(unfinished, elbo)
       self._remove(step)
-      unfinished.replace(place)
+      unfinished.replace(path)
     except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
       shutil.rmtree(unfinished, ignore_errors=True)
       raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
@@ -142,13 +142,13 @@ class Checkpoints:
     return processes.broadcast(restored)
 
   def _read(self, step: int, name: str, like: Any) -> Any:
-    place = self.directory / str(step)
+    path = self.directory / str(step)
     try:
-      misfit = compare(self._orbax.metadata(place / name).item_metadata.tree, like)
+      misfit = compare(self._orbax.metadata(path / name).item_metadata.tree, like)
       if misfit is None:
-        return self._orbax.restore(place / name, args=ocp.args.StandardRestore(like))
+        return self._orbax.restore(path / name, args=ocp.args.StandardRestore(like))
     except Exception as error:  # whatever Orbax meets: files of another version, or ones that vanish
-      why = reason(error) if place.exists() else "a training has just replaced it: try again"
+      why = reason(error) if path.exists() else "a training has just replaced it: try again"
       raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({why})") from None
     raise RunError(
       f"the checkpoint of step {step} in {self.directory} does not fit the config: {misfit}. Restore the config.json"
@@ -178,9 +178,9 @@ class Checkpoints:
 
   def _remove(self, step: int) -> None:
     """Removes a checkpoint, at no moment leaving half of it in its place."""
-    place, removed = self.directory / str(step), self.directory / f"{step}.removed"
-    if place.exists():
-      place.replace(removed)
+    path, removed = self.directory / str(step), self.directory / f"{step}.removed"
+    if path.exists():
+      path.replace(removed)
       shutil.rmtree(removed, ignore_errors=True)
     self._damaged.discard(step)
     self._elbos.pop(step, None)

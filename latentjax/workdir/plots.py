@@ -35,8 +35,8 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
       axis.plot(epochs, [line[split][name] for line in lines], label=split, marker="." if len(epochs) < 3 else None)
     axis.set(title=title, xlabel="epoch", ylabel="nats per image")
     axis.grid(alpha=0.3)
-    settled = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-    limit(axis, settled)
+    later = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
+    limit(axis, later)
   axes[0].legend()
   figure.savefig(path, dpi=120)
   plt.close(figure)
@@ -57,12 +57,12 @@ def save_comparison(
   for part, (title, runs) in zip(parts, groups.items(), strict=True):
     axes = part.subplots(len(TERMS), len(over), squeeze=False, sharex="col", sharey="row")
     for axis, (term, label) in zip(axes, TERMS.items(), strict=True):
-      settled = []
+      later = []
       for index, lines in enumerate(runs.values()):
         plot_run(axis, over, lines, term, COLOURS[index % len(COLOURS)])
-        settled += [line[split][term] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-      if settled:
-        limit(axis[0], settled)
+        later += [line[split][term] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
+      if later:
+        limit(axis[0], later)
       axis[0].set_ylabel(f"{label}, nats per image")
     for panel, name in zip(axes[-1], over, strict=True):
       panel.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
@@ -113,10 +113,10 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
   plt.close(figure)
 
 
-def limit(axis: Any, settled: Sequence[float]) -> None:
+def limit(axis: Any, later: Sequence[float]) -> None:
   """Limits an axis to the values past the first tenth of a run: the first epochs would hide the rest."""
-  margin = 0.05 * (max(settled) - min(settled)) or 1.0
-  axis.set_ylim(min(settled) - margin, max(settled) + margin)
+  margin = 0.05 * (max(later) - min(later)) or 1.0
+  axis.set_ylim(min(later) - margin, max(later) + margin)
 
 
 def plain(name: str) -> str:

@@ -149,7 +149,7 @@ def read_lines(workdir: Path) -> list[Line]:
   """All lines of metrics.jsonl: one per epoch, from the first on.
 
   Raises:
-    RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is told and
+    RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is reported and
       left out.
   """
   path = workdir / "metrics.jsonl"

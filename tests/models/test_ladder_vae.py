@@ -18,9 +18,9 @@ def key():
   return jax.random.key(2)
 
 
-def create(inference="ladder", mlp_depth=1):
+def create(inference="ladder", mlp_depth=1, skips=False):
   """(model, variables) with weights and statistics that no initialiser would give, so that each one shows."""
-  model = LadderVAE(SHAPE, WIDTHS, LATENTS, mlp_depth, inference)
+  model = LadderVAE(SHAPE, WIDTHS, LATENTS, mlp_depth, inference, skips)
   variables = model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))
   leaves, structure = jax.tree.flatten(variables)
   generator = np.random.default_rng(1)
@@ -31,14 +31,14 @@ def create(inference="ladder", mlp_depth=1):
 class Numpy:
   """The equations of the reference in float64. With `stats` None, batch norm uses the batch and keeps what it saw."""
 
-  def __init__(self, variables, mlp_depth=1, training=False):
+  def __init__(self, variables, mlp_depth=1, training=False, skips=False):
     self.params = oracle.float64(variables["params"])
     self.stats = oracle.float64(variables["batch_stats"])
-    self.depth, self.training, self.seen = mlp_depth, training, {}
+    self.depth, self.training, self.skips, self.seen = mlp_depth, training, skips, {}
 
   def mlp(self, name, x):
     for layer in range(self.depth):
-      x = x @ self.params[name][f"Dense_{layer}"]["kernel"]
+      below, x = x, x @ self.params[name][f"Dense_{layer}"]["kernel"]
       norm = self.params[name][f"BatchNorm_{layer}"]
       stats = self.stats[name][f"BatchNorm_{layer}"]
       if self.training:
@@ -46,6 +46,8 @@ class Numpy:
         self.seen.setdefault(name, {})[f"BatchNorm_{layer}"] = stats
       x = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * norm["scale"] + norm["bias"]
       x = np.where(x > 0, x, 0.01 * x)
+      if self.skips and below.shape == x.shape:
+        x = below + x
     return x
 
   def head(self, name, x):
@@ -53,6 +55,11 @@ class Numpy:
     dense = self.params[name]["Dense_0"]
     mean, raw = np.split(x @ dense["kernel"] + dense["bias"], 2, axis=-1)
     return mean, np.log1p(np.exp(raw)) + 1e-6
+
+  def prior(self, i, latents):
+    """Mean and variance of z_i given all layers' latents, of which it may see those above."""
+    above = np.concatenate(latents[i + 1 :], axis=-1) if self.skips else latents[i + 1]
+    return self.head(f"priors_{i}", self.mlp(f"decoders_{i + 1}", above))
 
   def ladder(self, x, noise):
     evidence, d = [], x
@@ -64,13 +71,15 @@ class Numpy:
     zeros = np.zeros_like(mean)
     z = mean + np.sqrt(variance) * noise[2]
     layers[2] = (mean, variance, zeros, zeros + 1, z)
+    latents = [None, None, z]
     for i in (1, 0):
-      prior_mean, prior_variance = self.head(f"priors_{i}", self.mlp(f"decoders_{i + 1}", z))
+      prior_mean, prior_variance = self.prior(i, latents)
       mean, variance = evidence[i]
       merged = 1 / (1 / variance + 1 / prior_variance)
       mean = merged * (mean / variance + prior_mean / prior_variance)
       z = mean + np.sqrt(merged) * noise[i]
       layers[i] = (mean, merged, prior_mean, prior_variance, z)
+      latents[i] = z
     return layers
 
   def bottom_up(self, x, noise):
@@ -80,12 +89,14 @@ class Numpy:
       x = mean + np.sqrt(variance) * noise[i]
       posteriors.append((mean, variance))
       latents.append(x)
-    priors = [self.head(f"priors_{i}", self.mlp(f"decoders_{i + 1}", latents[i + 1])) for i in range(2)]
+    priors = [self.prior(i, latents) for i in range(2)]
     zeros = np.zeros_like(latents[2])
     priors.append((zeros, zeros + 1))
     return [(*q, *p, z) for q, p, z in zip(posteriors, priors, latents, strict=True)]
 
-  def logits(self, z):
+  def logits(self, layers):
+    latents = [layer[-1] for layer in layers]
+    z = np.concatenate(latents, axis=-1) if self.skips else latents[0]
     dense = self.params["pixels"]
     return (self.mlp("decoders_0", z) @ dense["kernel"] + dense["bias"]).reshape(-1, *SHAPE)
 
@@ -95,16 +106,19 @@ def close(a, b):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize(("inference", "mlp_depth"), [("ladder", 1), ("ladder", 2), ("bottom_up", 1)])
-def test_terms_equal_numpy(inference, mlp_depth, training):
-  model, variables = create(inference, mlp_depth)
+@pytest.mark.parametrize(
+  ("inference", "mlp_depth", "skips"),
+  [("ladder", 1, False), ("ladder", 2, True), ("bottom_up", 1, False), ("bottom_up", 1, True)],
+)
+def test_terms_equal_numpy(inference, mlp_depth, skips, training):
+  model, variables = create(inference, mlp_depth, skips)
   terms, updated = jax.jit(model.apply, static_argnames="mutable")(
     variables, IMAGES, key(), mutable=("batch_stats",) if training else ("nothing",)
   )
   noise = [np.asarray(eps, np.float64) for eps in standard_normals(key(), len(IMAGES), LATENTS)]
-  expected = Numpy(variables, mlp_depth, training)
+  expected = Numpy(variables, mlp_depth, training, skips)
   layers = getattr(expected, inference)(IMAGES.reshape(7, -1).astype(np.float64), noise)
-  logits = expected.logits(layers[0][-1])
+  logits = expected.logits(layers)
 
   close(terms.mean, oracle.sigmoid(logits))
   close(terms.log_px, [oracle.bernoulli_log_prob(logits[b], IMAGES[b]) for b in range(7)])
@@ -133,6 +147,18 @@ def test_kl_agrees_with_the_mean_of_sampled_densities(inference):
   analytic = np.asarray(terms.kl.sum(-1), np.float64)
   difference = sampled - analytic
   assert (np.abs(difference.mean(0)) < 5 * difference.std(0) / np.sqrt(4000) + 1e-4).all()
+
+
+def test_with_skips_every_layer_above_reaches_every_prior():
+  """p(z_1 | z_2, z_3) moves with z_3 while z_2 stays."""
+  model, variables = create(skips=True)
+  latents = [jnp.ones((7, size)) for size in LATENTS]
+
+  def prior_mean(top):
+    prior = model.apply(variables, 0, [latents[1], top], method=lambda self, *args: self.prior(*args))
+    return prior.mean.sum()
+
+  assert float(jnp.abs(jax.grad(prior_mean)(latents[2])).max()) > 1e-3
 
 
 def test_every_layer_reaches_the_reconstruction():
@@ -165,16 +191,17 @@ def test_variances_may_fall_below_one():
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("inference", ["ladder", "bottom_up"])
-def test_decode_takes_back_what_encode_gave(inference):
+def test_decode_takes_back_what_encode_gave(inference, skips):
   """Through the means of all layers, standardised by their priors and put back."""
-  model, variables = create(inference)
+  model, variables = create(inference, skips=skips)
   latents = model.apply(variables, IMAGES, method="encode")
   assert [z.shape for z in latents] == [(7, size) for size in LATENTS]
-  expected = Numpy(variables)
+  expected = Numpy(variables, skips=skips)
   zeros = [np.zeros((7, size)) for size in LATENTS]
   layers = getattr(expected, inference)(IMAGES.reshape(7, -1).astype(np.float64), zeros)
-  close(model.apply(variables, latents, method="decode"), oracle.sigmoid(expected.logits(layers[0][-1])))
+  close(model.apply(variables, latents, method="decode"), oracle.sigmoid(expected.logits(layers)))
 
 
 def test_samples_are_decoded_noise():

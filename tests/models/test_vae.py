@@ -13,29 +13,49 @@ IMAGES = (np.random.default_rng(0).random((3, *SHAPE)) < 0.5).astype(np.float32)
 
 
 def create(**fields):
-  """(model, params) with weights of ordinary size."""
+  """(model, params) with weights of ordinary size, biases and scales among them, so that each one shows."""
   model = VAE(SHAPE, hidden_dims=(6, 4), latent_dim=2, **fields)
-  return model, model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))["params"]
+  params = model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))["params"]
+  generator = np.random.default_rng(1)
+  return model, jax.tree.map(lambda leaf: leaf + jnp.array(0.3 * generator.random(leaf.shape), jnp.float32), params)
 
 
 def dense(layer, x):
   return x @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
 
 
-@pytest.mark.parametrize(("encoder", "decoder"), [("relu", "relu"), ("tanh", "relu"), ("relu", "tanh")])
-def test_terms_equal_numpy(encoder, decoder):
-  model, params = create(encoder_activation=encoder, decoder_activation=decoder)
-  terms = jax.jit(model.apply)({"params": params}, IMAGES, jax.random.key(2))
-  activation = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
-  x = IMAGES.reshape(3, -1).astype(np.float64)
+def layer_norm(layer, x):
+  scale, bias = (np.asarray(layer[name], np.float64) for name in ("scale", "bias"))
+  return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * scale + bias
+
+
+ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "silu": lambda x: x * oracle.sigmoid(x)}
+
+
+def dense_network(params, x, activation):
   for name in ("Dense_0", "Dense_1"):
-    x = activation[encoder](dense(params["encoder"][name], x))
+    x = activation(dense(params[name], x))
+  return x
+
+
+def residual_network(params, x, activation):
+  """A stream, to which one block adds."""
+  x = dense(params["Dense_0"], x)
+  block = params["ResidualBlock_0"]
+  hidden = activation(dense(block["Dense_0"], layer_norm(block["LayerNorm_0"], x)))
+  return activation(layer_norm(params["LayerNorm_0"], x + dense(block["Dense_1"], hidden)))
+
+
+@pytest.mark.parametrize("network", ["dense", "residual"])
+@pytest.mark.parametrize(("encoder", "decoder"), [("relu", "relu"), ("tanh", "relu"), ("relu", "silu")])
+def test_terms_equal_numpy(encoder, decoder, network):
+  model, params = create(encoder_activation=encoder, decoder_activation=decoder, network=network)
+  terms = jax.jit(model.apply)({"params": params}, IMAGES, jax.random.key(2))
+  through = {"dense": dense_network, "residual": residual_network}[network]
+  x = through(params["encoder"], IMAGES.reshape(3, -1).astype(np.float64), ACTIVATIONS[encoder])
   mean, log_std = np.split(dense(params["posterior"], x), 2, axis=-1)
   z = mean + np.exp(log_std) * np.asarray(jax.random.normal(jax.random.key(2), (3, 2)), np.float64)
-  y = z
-  for name in ("Dense_0", "Dense_1"):
-    y = activation[decoder](dense(params["decoder"][name], y))
-  logits = dense(params["pixels"], y).reshape(IMAGES.shape)
+  logits = dense(params["pixels"], through(params["decoder"], z, ACTIVATIONS[decoder])).reshape(IMAGES.shape)
 
   def close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -63,6 +83,18 @@ def test_analytic_kl_is_the_mean_of_its_samples():
   difference = np.asarray(terms.log_qz - terms.log_pz)[..., 0]  # [K, B]
   error = difference.std(0) / np.sqrt(len(keys))
   assert (np.abs(difference.mean(0) - terms.kl[0, :, 0]) < 4 * error + 1e-4).all()
+
+
+def test_starts_at_the_given_image():
+  """Where the latents say nothing yet, every sample is the image whose logits the model starts at."""
+  model, params = create()
+  logits = jnp.linspace(-3, 3, 20).reshape(SHAPE)
+  started = model.start_at(params, logits)
+  np.testing.assert_array_equal(started["pixels"]["bias"], logits.ravel())
+  assert started["pixels"]["kernel"] is params["pixels"]["kernel"]
+  started["pixels"]["kernel"] = jnp.zeros_like(params["pixels"]["kernel"])
+  image = model.apply({"params": started}, jax.random.key(0), 1, method="sample")[0]
+  np.testing.assert_allclose(image, oracle.sigmoid(np.asarray(logits)), rtol=1e-5)
 
 
 def test_samples_are_probabilities_of_new_latents():

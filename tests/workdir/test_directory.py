@@ -1,23 +1,23 @@
 """A run that was given no workdir gets one of its own, and leaves none if it came to nothing."""
 
-from latentjax.workdir import place
+from latentjax.workdir import directory
 
 
 def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  workdirs = [place.create("vae-demo") for _ in range(5)]
+  workdirs = [directory.create("vae-demo") for _ in range(5)]
   assert len(set(workdirs)) == 5
   assert all(workdir.name.startswith("vae-demo-") for workdir in workdirs)
 
 
 def test_only_empty_directories_are_discarded(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  empty, used = place.create("vae"), place.create("draw")
+  empty, used = directory.create("vae"), directory.create("draw")
   (used / "config.json").touch()
   for workdir in (empty, used):
-    place.discard_empty(workdir)
+    directory.discard_empty(workdir)
   assert not empty.exists()
   assert used.exists()
   used.joinpath("config.json").unlink()
-  place.discard_empty(used)
+  directory.discard_empty(used)
   assert list(tmp_path.iterdir()) == []
