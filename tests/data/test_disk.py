@@ -91,7 +91,7 @@ def test_the_hash_tells_which_images_without_reading_them():
 @pytest.mark.parametrize(("free", "expected"), [(2 * IMAGES.nbytes, False), (2 * IMAGES.nbytes - 1, True)])
 def test_auto_leaves_the_host_half_of_its_free_memory(free, expected, monkeypatch):
   monkeypatch.setattr(dataset, "free_memory", lambda: free)
-  new, decoded = (SimpleNamespace(name=name, num_train=60, image_shape=IMAGES.shape[1:]) for name in ("new", "tiny"))
+  new, decoded = (SimpleNamespace(key=name, num_train=60, image_shape=IMAGES.shape[1:]) for name in ("new", "tiny"))
   assert dataset.too_large(new) is expected
   assert not dataset.too_large(decoded)
 
