@@ -85,18 +85,6 @@ def test_analytic_kl_is_the_mean_of_its_samples():
   assert (np.abs(difference.mean(0) - terms.kl[0, :, 0]) < 4 * error + 1e-4).all()
 
 
-def test_starts_at_the_given_image():
-  """Where the latents say nothing yet, every sample is the image whose logits the model starts at."""
-  model, params = create()
-  logits = jnp.linspace(-3, 3, 20).reshape(SHAPE)
-  started = model.start_at(params, logits)
-  np.testing.assert_array_equal(started["pixels"]["bias"], logits.ravel())
-  assert started["pixels"]["kernel"] is params["pixels"]["kernel"]
-  started["pixels"]["kernel"] = jnp.zeros_like(params["pixels"]["kernel"])
-  image = model.apply({"params": started}, jax.random.key(0), 1, method="sample")[0]
-  np.testing.assert_allclose(image, oracle.sigmoid(np.asarray(logits)), rtol=1e-5)
-
-
 def test_samples_are_probabilities_of_new_latents():
   model, params = create()
   samples = model.apply({"params": params}, jax.random.key(0), 5, method="sample")
