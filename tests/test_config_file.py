@@ -16,7 +16,7 @@ def test_a_name_is_looked_up_beside_the_project_too(name, tmp_path, monkeypatch)
   monkeypatch.chdir(tmp_path)
   chosen = config_file.load(f"{name}:default")
   assert (chosen.path.resolve(), chosen.variant, chosen.named) == (config_file.CONFIGS / "vae.py", "default", True)
-  assert set(chosen.variants) == {"default", "demo"}
+  assert {"default", "demo"} <= set(chosen.variants)
   chosen = config_file.load(name)
   assert (chosen.variant, chosen.named) == ("demo", False)
   (tmp_path / "vae.py").write_text("from configs import draw\nget_config = draw.base\n")  # a person's own comes first
