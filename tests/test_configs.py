@@ -1,6 +1,7 @@
 """Every config and variant: resolves, is checked, survives JSON, and trains a tiny step."""
 
 import importlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -203,4 +204,23 @@ def test_damaged_config_is_one_line(tmp_path, text):
   path = tmp_path / "config.json"
   path.write_text(text)
   with pytest.raises(RunError, match="is damaged"):
+    configs.read(path)
+
+
+@pytest.mark.parametrize("file", sorted(models.MODELS))
+def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file):
+  """A config.json without a format number lacks them; one with it has lost them."""
+  config = get_config(file, "default" if file != "draw" else "filterbank")
+  tree = config.to_dict()
+  for key in configs.BEFORE_FORMAT[file]:
+    section, name = key.split(".")
+    del tree[section][name]
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(tree))
+  read = configs.read(path)
+  models.check(read.model)
+  flat = configs.flatten(read.to_dict())
+  assert {key: flat[key] for key in configs.BEFORE_FORMAT[file]} == configs.BEFORE_FORMAT[file]
+  path.write_text(json.dumps(tree | {"format": 1}))
+  with pytest.raises(RunError, match="it has no"):
     configs.read(path)
