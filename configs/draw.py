@@ -35,7 +35,7 @@ def filterbank() -> ConfigDict:
   config.model.write_size = 12  # of those that write
   config.model.hidden_dim = 256  # units of both LSTMs
   config.model.latent_dim = 32  # latents of a glimpse
-  config.model.prior = "standard"  # standard: N(0, I) | learned: from the decoder, the posterior relative to it
+  config.model.prior = "learned"  # standard: N(0, I) | learned: from the decoder, the posterior relative to it
   config.model.layer_norm = False  # normalise the LSTMs
   config.model.unroll = 0  # steps per iteration of the compiled loop; 0 chooses by backend
   config.model.weight_gradients = "auto"  # step | after (the loop) | auto: by backend
@@ -44,7 +44,7 @@ def filterbank() -> ConfigDict:
   config.model.variance_bias = 0.0  # initial log variance of both windows, log pixels^2
   config.model.stride_bias = 0.0  # initial log stride of both windows; 0 spans the image
   config.model.write_gain = 1.0  # initial factor on what is written
-  config.train.learning_rate = 2e-3
+  config.train.learning_rate = 4e-3
   return config
 
 
@@ -60,11 +60,13 @@ def paper() -> ConfigDict:
   config = filterbank()
   config.data.name = "binarized_mnist"
   config.data.binarization = "static"
+  config.model.prior = "standard"
   config.model.num_steps = 64
   config.model.latent_dim = 100
   config.model.read_size = 2
   config.model.write_size = 5
   config.train.epochs = 200
+  config.train.learning_rate = 2e-3
   return config
 
 
@@ -72,7 +74,6 @@ def demo() -> ConfigDict:
   """4,000 real digits that need no download: minutes on two CPU cores."""
   config = filterbank()
   config.data.name = "mnist_digits"
-  config.model.prior = "learned"
   config.model.write_gain = 12.0
   config.train.batch_size = 64  # twice the steps of 128 for the same minutes
   config.train.epochs = 24
