@@ -6,7 +6,7 @@ Measured on 2 CPU cores (shared with another training), full MNIST, dynamic bina
 
 On one core, shared with much else:
 
-    residual   160 epochs, 76 minutes (18 of the core's time): test ELBO -89.88, NLL 84.09 (K = 1000)
+    residual   160 epochs, 76 minutes (some 20 of the core's time): test ELBO -89.88, NLL 84.09 (K = 1000)
 
 python main.py --config=configs/vae.py:VARIANT [--mode=sweep]
 """
