@@ -68,10 +68,12 @@ def dense() -> ConfigDict:
   config = paper()
   config.model.hidden_dims = (512, 256, 256, 256, 256)
   config.model.skips = True
-  config.train.epochs = 800
+  config.train.epochs = 600
   config.train.learning_rate = 2e-3
   config.train.schedule = "cosine"
-  config.train.kl_warmup_epochs = 80.0
+  config.train.kl_warmup_epochs = 60.0
+  config.train.importance_samples = 5
+  config.train.importance_start = 480
   config.eval.nll_samples = 1000
   return config
 
