@@ -1,15 +1,8 @@
 """DRAW (Gregor et al. 2015): a canvas refined over T steps, with or without filterbank attention.
 
-Measured on 2 CPU cores (shared with other work):
-
-    demo         24 epochs, 0.7 minutes on 2 faster cores: test ELBO -114.65, NLL 107.05 (K = 100); -112.4 ± 3.5 over 5
-                 seeds
-    base         60 epochs, 84 minutes: test ELBO -87.27, NLL 83.83 (K = 100)
-    filterbank   60 epochs, 22 minutes on 2 faster cores: test ELBO -84.25, NLL 81.80 (K = 100)
-
-Not yet measured: paper.
-
 python main.py --config=configs/draw.py:VARIANT
+
+What the variants reach, and in which time: docs/results.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,15 +1,8 @@
 """The Ladder VAE (Sonderby et al. 2016): a hierarchy in space, shared between inference and generation.
 
-Measured on 2 CPU cores (shared with other work), full MNIST, dynamic binarisation:
-
-    default     200 epochs, 20.7 minutes: test ELBO -88.70, NLL 84.83 (K = 500)
-    bottom_up   200 epochs, 23.4 minutes: test ELBO -90.19, NLL 85.74 (K = 500)
-
-On 2 faster cores (shared at times):
-
-    paper       1,000 of its 2,000 epochs, 58 minutes: test ELBO -85.81, NLL 82.52 (K = 1000)
-
 python main.py --config=configs/ladder_vae.py:VARIANT
+
+What the variants reach, and in which time: docs/results.md.
 """
 
 from ml_collections import ConfigDict

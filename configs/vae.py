@@ -1,14 +1,8 @@
 """The variational autoencoder with one layer of latents.
 
-Measured on 2 CPU cores (shared with another training), full MNIST, dynamic binarisation:
-
-    default    240 epochs, 20.0 minutes: test ELBO -91.78, NLL 86.93 (K = 500)
-
-On one core, shared with much else:
-
-    residual   160 epochs, 76 minutes (some 20 of the core's time): test ELBO -89.88, NLL 84.09 (K = 1000)
-
 python main.py --config=configs/vae.py:VARIANT [--mode=sweep]
+
+What the variants reach, and in which time: docs/results.md.
 """
 
 from collections.abc import Iterator
