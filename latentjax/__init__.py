@@ -19,7 +19,7 @@ def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
     seed_index: which of the seeds trained together, from 0.
 
   Raises:
-    ValueError: there is no model, or a file is damaged or of a later format.
+    ValueError: there is no model, or a file is damaged or of a later format. TypeError: seed_index is no whole number.
   """
   from latentjax.loaded import load as load_model  # imports JAX, which a person may want to configure first
 

@@ -68,6 +68,8 @@ class LoadedModel:
     if [shape[1:] for shape in shapes] != [(size,) for size in self.latent_dims] or len(sizes) != 1:
       expected = ", ".join(f"[B, {size}]" for size in self.latent_dims)
       raise ValueError(f"latents must be {len(self.latent_dims)} arrays {expected}, not {shapes}")
+    if not all(np.isfinite(group).all() for group in groups):
+      raise ValueError("latents must be finite numbers")
     return np.asarray(self._inference.decode(self._variables, groups))
 
   def reconstruct(self, images) -> np.ndarray:
@@ -145,6 +147,8 @@ class LoadedModel:
       flat = " [H, W], [B, H, W] or" if channels == 1 else ""
       raise ValueError(f"images must be{flat} [B, H, W, C] with H, W, C = {height}, {width}, {channels}, not {shape}")
     if images.dtype == np.uint8:
+      if images.max() == 1:
+        raise ValueError("uint8 images go from 0 to 255, and these from 0 to 1: give them as bool or as floats")
       return images
     if images.dtype == bool:
       return images.astype(np.float32)
@@ -158,8 +162,12 @@ class LoadedModel:
 def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
   """As `latentjax.load`."""
   workdir = Path(workdir)
+  if not (workdir / "config.json").is_file():
+    raise ValueError(f"{workdir} is no run: give its workdir, or a folder with its config.json and model.npz")
   try:
     config = record.read_config(workdir)
+    if isinstance(seed_index, bool) or not isinstance(seed_index, int | np.integer):
+      raise TypeError(f"seed_index must be a whole number, not {seed_index!r}")
     if not 0 <= seed_index < config.train.num_seeds:
       raise UsageError(f"{workdir} has {config.train.num_seeds} seeds: seed_index must be from 0 on and below that")
     found = trained.read(config, workdir, seed_index)

@@ -93,6 +93,7 @@ def test_every_shape_and_type_of_images_is_the_same_image(run, images):
     (lambda x: x.astype(float), ValueError, r"must lie in \[0, 1\]; these lie in \[0, 2"),
     (lambda x: x * np.nan, ValueError, r"must lie in \[0, 1\]"),
     (lambda x: x.astype(str), TypeError, "uint8"),
+    (lambda x: x // 128, ValueError, "from 0 to 1: give them as bool or as floats"),
   ],
 )
 def test_images_that_do_not_fit_are_named(run, images, change, error, words):
@@ -108,6 +109,8 @@ def test_latents_that_do_not_fit_are_named(run, images):
   for wrong in ([], latents[:-1], [*latents, latents[0]], [group[:, :1] for group in latents]):
     with pytest.raises(ValueError, match=rf"latents must be {len(latents)} arrays \[B, "):
       model.decode(wrong)
+  with pytest.raises(ValueError, match="latents must be finite"):
+    model.decode([group * np.nan for group in latents])
   with pytest.raises(ValueError, match="num_samples must be at least 1"):
     model.sample(0)
   with pytest.raises(TypeError, match="seed must be a whole number"):
@@ -143,10 +146,13 @@ def test_seeds_are_chosen_by_index(tiny_cache, images, tmp_path):
   assert np.abs(first - second).max() > 0.01
   with pytest.raises(ValueError, match="2 seeds"):
     latentjax.load(tmp_path / "two", seed_index=2)
+  for wrong in (True, 1.0, "a", None):
+    with pytest.raises(TypeError, match="seed_index must be a whole number"):
+      latentjax.load(tmp_path / "two", seed_index=wrong)
 
 
 def test_no_model_is_one_clear_error(tmp_path):
-  with pytest.raises(ValueError, match=r"no config\.json"):
+  with pytest.raises(ValueError, match="is no run: give its workdir"):
     latentjax.load(tmp_path)
 
 

@@ -79,7 +79,10 @@ class Folder:
 
 
 class Arrays:
-  """An .npz with uint8 arrays `train`, and maybe `validation` and `test`, [M, H, W] or [M, H, W, C]: a `Source`."""
+  """An .npz with uint8 arrays `train`, and maybe `validation` and `test`, [M, H, W] or [M, H, W, C]: a `Source`.
+
+  Pixels from 0 to 255, or 0 and 1.
+  """
 
   prepared = True
 
@@ -111,7 +114,8 @@ class Arrays:
         found = {split: arrays[split] for split in SPLITS if split in arrays.files}
         names = arrays.files
     except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
-      raise RunError(f"data.name = {self.name!r} cannot be read ({error})") from None
+      kind = type(error).__name__  # numpy's own words recommend to unpickle
+      raise RunError(f"data.name = {self.name!r} cannot be read as an .npz of arrays of numbers ({kind})") from None
     if "train" not in found:
       raise UsageError(f"data.name = {self.name!r} has no array `train`, only {', '.join(names) or 'nothing'}")
     expected = found["train"].shape[1:]
@@ -124,7 +128,8 @@ class Arrays:
       if not images.size or images.shape[1:] != expected:
         raise UsageError(f"{split} in {self.name} is {list(images.shape)}, and train is {list(found['train'].shape)}")
     found = {split: images if images.ndim == 4 else images[..., None] for split, images in found.items()}
-    return {split: self._resized(images) for split, images in found.items()}
+    factor = 255 if max(images.max() for images in found.values()) == 1 else 1  # binary images are often 0 and 1
+    return {split: self._resized(images * np.uint8(factor)) for split, images in found.items()}
 
   def _resized(self, images: np.ndarray) -> np.ndarray:
     if not self._size:

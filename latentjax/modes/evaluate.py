@@ -31,7 +31,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) -> None:
-  """Writes model.npz, results.json and groups.png, and prints the table.
+  """Prints the table, and writes model.npz, results.json and groups.png; but a quick look replaces no better results.
 
   Args:
     trained: every seed of the run.
@@ -42,37 +42,47 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
     seed: measure(one, experiment.data) | {"step": one.step, "epoch": one.step // experiment.steps_per_epoch}
     for seed, one in enumerate(trained, start=first)
   }
+  lines = record.read_lines(workdir)
   results = seeds.summarise(by_seed) | {
+    "epochs_trained": lines[-1]["epoch"] if lines else None,
+    "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
     "parameters": num_parameters(trained[0].variables["params"]),
     "evaluate_minutes": (time.perf_counter() - began) / 60,
     "device": str(jax.devices()[0].device_kind),
   }
 
   def write() -> None:
+    report(experiment, results)
+    if measured_better(workdir, results):
+      console.print(f"{workdir / 'results.json'} stays: it is of more images or importance samples")
+      return
     steps, variables = [one.step for one in trained], [processes.local(one.variables) for one in trained]
     weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
-    report(experiment, results, workdir)
+    plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
+    record.write_results(workdir, results)
+    for name in ("results.json", "groups.png", weights.NAME):
+      console.print(f"  {workdir / name}")
 
   processes.on_primary(write)
 
 
-def report(experiment: Experiment, results: record.Line, workdir: Path) -> None:
-  """Keeps and prints what was measured."""
-  lines = record.read_lines(workdir)
-  results |= {
-    "epochs_trained": lines[-1]["epoch"] if lines else None,
-    "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
-  }
+def measured_better(workdir: Path, results: record.Line) -> bool:
+  """Whether results.json has the same state already, measured on more images or with more importance samples."""
+  kept = record.read_results(workdir)
+  if kept is None or any(kept.get(name) != results[name] for name in ("step", "epochs_trained")):
+    return False
+  sizes = [tuple(one["test"].get(name) or 0 for name in ("num_examples", "nll_samples")) for one in (kept, results)]
+  return sizes[0] > sizes[1]
+
+
+def report(experiment: Experiment, results: record.Line) -> None:
+  """Prints what was measured."""
   test = results["test"]
-  plots.save_groups(workdir / "groups.png", {experiment.config.model.name: test})
-  record.write_results(workdir, results)
   epoch = "each seed at its best epoch" if "seeds" in results else f"epoch {results['epoch']}"
   console.print(results_table(f"{experiment.config.model.name}, {epoch}", results))
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
   console.print("NLL by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
-  for name in ("results.json", "groups.png", weights.NAME):
-    console.print(f"  {workdir / name}")
 
 
 def measure(trained: Trained, data: Dataset) -> record.Line:

@@ -148,6 +148,12 @@ def test_arrays_are_taken_as_they_are(tmp_path):
   assert dataset.load(str(tmp_path / "mine.npz"), "none", image_size=4).image_shape == (4, 4, 1)
 
 
+def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
+  images = generator.integers(0, 2, (10, 6, 5), np.uint8)
+  np.savez(tmp_path / "mine.npz", train=images, test=images[:3])
+  np.testing.assert_array_equal(dataset.load(str(tmp_path / "mine.npz"), "none").test[..., 0], 255 * images[:3])
+
+
 @pytest.mark.parametrize(
   ("arrays", "words"),
   [
