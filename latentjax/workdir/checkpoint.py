@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class Checkpoints:
       self._remove(step)
       unfinished.replace(path)
     except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
-      shutil.rmtree(unfinished, ignore_errors=True)
+      discard(unfinished)
       raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
     self._elbos[step] = elbo
     for old in set(self._steps()) - {*self._best(), *sorted(self._whole())[-NEWEST:]}:
@@ -184,6 +185,15 @@ class Checkpoints:
       shutil.rmtree(removed, ignore_errors=True)
     self._damaged.discard(step)
     self._elbos.pop(step, None)
+
+
+def discard(directory: Path) -> None:
+  """Removes a directory into which threads of Orbax may still be writing: they outlive the failure that it reports."""
+  for _ in range(50):
+    shutil.rmtree(directory, ignore_errors=True)
+    if not directory.exists():
+      return
+    time.sleep(0.1)
 
 
 def for_orbax(tree: Any) -> Any:
