@@ -127,7 +127,10 @@ def test_active_units_are_those_whose_means_vary(batch_size):
   """Over images 0 .. 4, whose variance is 2: units that follow them at different scales, and one constant one."""
   scales = [np.array([[1.0, 0.08, 0.06]]), np.array([[0.0, -0.5]])]  # 0.08^2 * 2 > 0.01 > 0.06^2 * 2
   images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
-  encode = lambda _, batch: [np.reshape(batch, (-1, 1)) * scale + 7 for scale in scales]  # noqa: E731
+
+  def encode(_, batch):
+    return [np.reshape(batch, (-1, 1)) * scale + 7 for scale in scales]
+
   assert evaluation.active_units(SimpleNamespace(encode=encode, num_devices=1), None, images, batch_size) == [2, 1]
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-import jax
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,8 +47,7 @@ def test_each_seed_is_a_run_of_its_own():
   assert len(set(validation["elbo"])) == 3
   for index in range(3):
     expected, expected_metrics, expected_validation = train(tiny_config(4 + index, 1), *alone)
-    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
-    jax.tree.map(compare, state.of_seed(index), expected)
+    chex.assert_trees_all_close(state.of_seed(index), expected, rtol=1e-4, atol=1e-5)
     for name, values in metrics.mean().items():
       assert values[index] == pytest.approx(expected_metrics.mean()[name], rel=1e-5, abs=1e-5)
     for name, values in validation.items():
