@@ -6,6 +6,7 @@ Shapes: M images in a split, H W C image.
 import dataclasses
 import hashlib
 import math
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -13,9 +14,9 @@ import psutil
 from latentjax import processes
 from latentjax.data import cache, sources
 from latentjax.data.cache import cached
-from latentjax.data.disk import DiskImages, Splits
+from latentjax.data.disk import LABELS, NAMES, DiskImages, DiskLabels, Splits
 from latentjax.data.sources import Source
-from latentjax.errors import UsageError
+from latentjax.errors import RunError, UsageError
 
 HELD_OUT = 10_000  # images of train that become a split which a set lacks
 PROTOCOL_SEED = 0  # of splits and of fixed binarisation: the same for every run, so that their numbers compare
@@ -29,12 +30,16 @@ class Dataset:
     train: grey if binarization is "dynamic": every batch is drawn anew. May be on disk.
     validation, test: binary unless binarization is "none".
     binarization: "dynamic", "static" or "none".
+    labels: whole numbers [M] of the splits whose images have them, negative where one is not known.
+    label_names: of the labels 0, 1 ...; empty where they have none.
   """
 
   train: np.ndarray | DiskImages
   validation: np.ndarray
   test: np.ndarray
   binarization: str
+  labels: dict[str, np.ndarray | DiskLabels] = dataclasses.field(default_factory=dict)
+  label_names: tuple[str, ...] = ()
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -61,7 +66,9 @@ class Dataset:
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
 
 
-def load(name: str, binarization: str, placement: str = "auto", image_size: int = 0) -> Dataset:
+def load(
+  name: str, binarization: str, placement: str = "auto", image_size: int = 0, with_labels: bool = False
+) -> Dataset:
   """A set by name or path, split and binarised: the arguments are the keys of `config.data`.
 
   Validation and test are binarised once, with a fixed seed; "static" does the same to train. The first call decodes the
@@ -72,6 +79,7 @@ def load(name: str, binarization: str, placement: str = "auto", image_size: int 
     binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
     placement: "disk" leaves train there, and keeps nothing; "auto" does so if it is not decoded yet and takes more than
       half of the host's free memory.
+    with_labels: a set that was decoded before labels were kept is decoded again for their sake, if that can be done.
 
   Raises:
     UsageError: no such set, or not a set of equally large images.
@@ -79,11 +87,17 @@ def load(name: str, binarization: str, placement: str = "auto", image_size: int 
   """
   source = sources.choose(name, image_size)
   on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
-  splits = hold_out(source.open() if on_disk else read_splits(source))
+  splits = source.open() if on_disk else read_splits(source)
+  if with_labels and not on_disk and not labelled(splits):
+    splits = add_labels(source, splits)
+  label_names = tuple(splits.get(NAMES, np.array([])).tolist())
+  splits = hold_out(splits)
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:
     splits[split] = binarize_once(splits[split], split)
-  return Dataset(**splits, binarization=binarization)
+  images = {split: splits[split] for split in ("train", "validation", "test")}
+  labels = {split: splits[split + LABELS] for split in images if split + LABELS in splits}
+  return Dataset(**images, binarization=binarization, labels=labels, label_names=label_names)
 
 
 def prepared(name: str, image_size: int = 0) -> bool:
@@ -101,6 +115,25 @@ def read_splits(source: Source) -> Splits:
   return splits
 
 
+def labelled(splits: Splits) -> bool:
+  return any(name.endswith(LABELS) for name in splits)
+
+
+def add_labels(source: Source, splits: Splits) -> Splits:
+  """The same images with their labels, which the cache keeps from then on; without them where it cannot be done."""
+  try:
+    if not (source.prepared and source.labelled):
+      return splits
+    again = source.read()
+  except Exception:  # TFDS raises many kinds; what needs labels says that there are none
+    return splits
+  if any(not np.array_equal(images, again.get(split)) for split, images in splits.items()):
+    return splits  # it has changed since, and who trains on it would not know these images again
+  with suppress(RunError):  # a cache that cannot be written does for reading
+    cache.write(source.key, again)
+  return again
+
+
 def too_large(source: Source) -> bool:
   """Whether the decoded training images would take more than half of the host's free memory."""
   return not cached(source.key).exists() and source.num_train * math.prod(source.image_shape) > free_memory() / 2
@@ -114,23 +147,29 @@ def free_memory() -> int:
 def hold_out(splits: Splits) -> Splits:
   """Completes a set without validation or test: each is the last 10,000 of what a seeded permutation leaves of train.
 
-  From a set of fewer than 50,000 images each takes a fifth instead.
+  From a set of fewer than 50,000 images each takes a fifth instead. Labels go with their images.
   """
   if "train" not in splits:
     raise UsageError(f"the dataset has no train split, only {', '.join(splits)}")
-  train = splits["train"]
-  order = np.random.default_rng(PROTOCOL_SEED).permutation(len(train))
-  count = min(HELD_OUT, max(1, len(train) // 5))
+  num_train = len(splits["train"])
+  order = np.random.default_rng(PROTOCOL_SEED).permutation(num_train)
+  count = min(HELD_OUT, max(1, num_train // 5))
+
+  def of(split):
+    return {kind: splits[split + kind] for kind in ("", LABELS) if split + kind in splits}
+
   completed = {}
   for split in ("validation", "test"):
     if split in splits:
-      completed[split] = splits[split]
+      completed[split] = of(split)
     else:
       order, last = order[:-count], order[-count:]
-      completed[split] = train[last]
-  if len(order) < len(train):
-    train = train.subset(order) if isinstance(train, DiskImages) else train[order]
-  return {"train": train, **completed}
+      completed[split] = {kind: array[last] for kind, array in of("train").items()}
+  completed["train"] = of("train")
+  if len(order) < num_train:  # what is on disk stays there
+    for kind, array in completed["train"].items():
+      completed["train"][kind] = array[order] if isinstance(array, np.ndarray) else array.subset(order)
+  return {split + kind: array for split, arrays in completed.items() for kind, array in arrays.items()}
 
 
 def binarize_once(images: np.ndarray | DiskImages, split: str) -> np.ndarray | DiskImages:

