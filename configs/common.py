@@ -42,6 +42,9 @@ def get_config() -> ConfigDict:
   config.eval.nll_samples = 100  # importance samples K of the test log-likelihood
   config.eval.num_examples = 0  # only so many images of each split, for a quick look; 0 is all
 
+  config.encode = ConfigDict()
+  config.encode.nll_samples = 0  # importance samples K of every image's log-likelihood in latents.npz; 0 leaves it out
+
   config.sample = ConfigDict()
   config.sample.num_images = 64  # in every sheet of pictures
 

@@ -1,7 +1,8 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--config=FILE:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|encode|sweep|benchmark|show] [--config=FILE:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
+       python main.py --mode=encode --workdir=DIR --images=PATH
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 
 The same command with the same --workdir resumes where it stopped. Without --config a workdir has its own.
@@ -28,7 +29,7 @@ from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
-MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
+MODES = ["train", "evaluate", "sample", "encode", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -42,6 +43,9 @@ class Request(flags.FlagValues):
     flags.DEFINE_string("config", None, "A config file with a variant, or another run's config.json.", **define)
     flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.", **define)
     flags.DEFINE_list("workdirs", [], "The runs that --mode=compare puts side by side.", **define)
+    flags.DEFINE_string(
+      "images", None, "One's own images for --mode=encode: a folder, a single one, or an .npz of arrays.", **define
+    )
     flags.DEFINE_string(
       "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
     )
@@ -87,7 +91,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
     rest = request(list(argv), known_only=True)[1:]
   except flags.Error as error:
     raise UsageError(last_line(error)) from None
-  for flag in ("workdir", "config"):
+  for flag in ("workdir", "config", "images"):
     if request[flag].present and not getattr(request, flag):
       raise UsageError(f"--{flag}= is empty: give it a value, or leave it out")
   return request, rest
@@ -98,6 +102,8 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   mode, given = request.mode, directory.given(request.workdir)
   if mode != "compare" and request["workdirs"].present:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
+  if mode != "encode" and request.images:
+    raise UsageError("--images belongs to --mode=encode: those to train on are named by --config.data.name")
   if mode == "compare" and not request.help:
     if request["config"].present or any(map(OVERRIDE.match, rest)):
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
@@ -117,11 +123,13 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   models.check(chosen.config.model)
   if mode == "show":
     return answers.show(chosen.config, given if request.config or overrides else None)
-  if given is None and mode in ("evaluate", "sample"):
+  if given is None and mode in ("evaluate", "sample", "encode"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
   if request.several:
     join_others(request)
+  if mode == "encode":
+    args.append(request.images)
   if mode == "sweep":
     args.append(swept(chosen, overrides))
   backend.require_devices()

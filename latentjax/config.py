@@ -18,6 +18,7 @@ FREE = (
   "train.steps_per_call",
   "data.placement",
   "eval",
+  "encode",
   "sample",
   "benchmark",
 )
@@ -27,7 +28,7 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that an older config.json lacks because they came later, and what stood for them, by model.
-SINCE = {"data.image_size": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
+SINCE = {"data.image_size": 0, "encode.nll_samples": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
 CAME_LATER = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
   "ladder_vae": {**SINCE, "model.skips": False},
@@ -78,6 +79,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
   "eval.num_examples": NOT_NEGATIVE,
+  "encode.nll_samples": NOT_NEGATIVE,
   "sample.num_images": AT_LEAST_ONE,
   "benchmark.phase": one_of("train", "eval", "sample"),
   "benchmark.batch_sizes": COUNTS,
@@ -191,8 +193,10 @@ def renewed(config: ConfigDict) -> ConfigDict:
     fields.activation = fields.encoder_activation
     del fields.encoder_activation, fields.decoder_activation
   known = flatten(config.to_dict())
-  came_later = CAME_LATER.get(fields.name, {}).items()
-  config.update_from_flattened_dict({key: value for key, value in came_later if key not in known})
+  lacking = {key: value for key, value in CAME_LATER.get(fields.name, {}).items() if key not in known}
+  for section in {key.partition(".")[0] for key in lacking} - set(config):
+    config[section] = ConfigDict()
+  config.update_from_flattened_dict(lacking)
   return config
 
 

@@ -59,10 +59,26 @@ def test_a_slip_is_met_by_its_meaning(word, near):
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("flag", ["--workdir=", "--config="])
+@pytest.mark.parametrize("flag", ["--workdir=", "--config=", "--images="])
 def test_an_empty_value_is_not_taken_for_none(flag):
   with pytest.raises(UsageError, match="is empty"):
     command_line.parse(["main.py", flag])
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    (["--images=x"], "--images belongs to --mode=encode"),
+    (["--mode=compare", "--workdirs=a", "--images=x"], "--images belongs to --mode=encode"),
+    (["--mode=encode", "--images=x"], "--mode=encode needs the --workdir of a run"),
+  ],
+)
+def test_images_to_encode_need_a_model(capsys, words, said):
+  assert command_line.main(["main.py", *words]) == 2
+  out, err = capsys.readouterr()
+  assert out == ""
+  assert err.startswith(f"error: {said}")
+  assert len(err.splitlines()) == 1
 
 
 def test_workdirs_where_no_run_can_live_are_refused(tmp_path):

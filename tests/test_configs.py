@@ -214,6 +214,8 @@ def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file)
   for key in configs.CAME_LATER[file]:
     section, name = key.split(".")
     del tree[section][name]
+    if not tree[section]:
+      del tree[section]
   path = tmp_path / "config.json"
   path.write_text(json.dumps(tree))
   read = configs.read(path)

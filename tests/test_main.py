@@ -391,7 +391,7 @@ BAD = {
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
-  "--mode=dance": "train|evaluate|sample|sweep|compare|benchmark|show",
+  "--mode=dance": "train|evaluate|sample|encode|sweep|compare|benchmark|show",
   "--colour=red": "unknown flag --colour",
   "--learning_rate=1e-3": "the nearest is --config.train.learning_rate=1e-3",
   "--work_dir=x": "the nearest is --workdir=x",

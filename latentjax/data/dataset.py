@@ -65,6 +65,15 @@ class Dataset:
     """The first `count` training images; None means all, or as many as are held out where they are on disk."""
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
 
+  def evaluated(self, limit: int | None = None) -> dict[str, np.ndarray]:
+    """The first images of every split, see `first`, as they are evaluated: train, too, binarised once."""
+    train = self.first(limit)
+    return {
+      "train": binarize_once(train, "train") if self.binarization == "dynamic" else train,
+      "validation": self.validation[:limit],
+      "test": self.test[:limit],
+    }
+
 
 def load(
   name: str, binarization: str, placement: str = "auto", image_size: int = 0, with_labels: bool = False

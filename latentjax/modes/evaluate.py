@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from latentjax import best, models, processes
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
-from latentjax.data.dataset import Dataset, binarize_once
+from latentjax.data.dataset import Dataset
 from latentjax.experiment import Experiment
 from latentjax.trained import Trained
 from latentjax.training import evaluation
@@ -88,14 +88,7 @@ def report(experiment: Experiment, results: record.Line) -> None:
 def measure(trained: Trained, data: Dataset) -> record.Line:
   """The bound on every split; on test also the active units and the log-likelihood. Nats per image."""
   config, inference, variables, keys = trained.config.eval, trained.inference, trained.variables, trained.keys
-  limit = config.num_examples or None
-  train = data.first(limit)
-  splits = {
-    "train": binarize_once(train, "train") if data.binarization == "dynamic" else train,
-    "validation": data.validation[:limit],
-    "test": data.test[:limit],
-  }
-  results = {}
+  splits, results = data.evaluated(config.num_examples or None), {}
   for split, images in splits.items():
     numbers = evaluation.bound(inference, variables, images, keys.evaluate, config.batch_size)
     results[split] = {**numbers, "num_examples": len(images)}
