@@ -112,7 +112,7 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert test["nll_curve"][-1] == [3, test["nll"]]
   assert len(test["active_units"]) == 3
 
-  for name in ("samples.png", "reconstructions.png", "loss.png", "interpolations.png", "dream.png"):
+  for name in ("samples.png", "reconstructions.png", "loss.png", "interpolations.png", "traversals.png", "dream.png"):
     assert pixels(trained / name).std() > 0
   for name in ("drawing.gif", "dream.gif"):
     with Image.open(trained / name) as drawing:

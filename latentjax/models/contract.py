@@ -50,6 +50,9 @@ class Model(Protocol):
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_l]: posterior means in units of the prior, each given the means of the groups before it."""
 
+  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
+    """L arrays [B, Z_l] in nats, which add up to the `Terms.kl` that the same key gives."""
+
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""
 

@@ -99,6 +99,11 @@ class VAE(nn.Module):
     """One array [B, Z]: the posterior means."""
     return (self.infer(images).mean,)
 
+  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
+    """One array [B, Z] in nats: the KL of every unit."""
+    del key
+    return (self.infer(images).unit_kl(),)
+
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
     return self.likelihood.mean(self.pixel_parameters(latents[0]))

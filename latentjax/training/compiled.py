@@ -33,6 +33,7 @@ class Inference(NamedTuple):
     evaluate: (variables, images [B, H, W, C], key) -> Terms.
     log_weights: (variables, images [B, H, W, C], keys [K]) -> [K, B].
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l].
+    unit_kl: (variables, images [B, H, W, C], key) -> L arrays [B, Z_l].
     decode: (variables, L arrays [B, Z_l]) -> [B, H, W, C].
     sample: (variables, key, count) -> [count, H, W, C].
     pictures: (variables, key, images [M, H, W, C] or None) -> Pictures by file name.
@@ -42,6 +43,7 @@ class Inference(NamedTuple):
   evaluate: Callable
   log_weights: Callable
   encode: Callable
+  unit_kl: Callable
   decode: Callable
   sample: Callable
   pictures: Callable
@@ -83,6 +85,7 @@ def create_inference(config: ConfigDict, model: Model, mesh: Mesh | None = None)
     evaluate=jit(precise(evaluate)),
     log_weights=jit(precise(partial(inference.log_weights, model, mesh))),
     encode=jit(precise(partial(inference.encode, model, mesh))),
+    unit_kl=jit(precise(partial(inference.unit_kl, model, mesh))),
     decode=jit(precise(partial(inference.decode, model))),
     sample=jit(precise(partial(inference.sample, model)), static_argnums=2),
     pictures=jit(precise(partial(inference.pictures, model))),

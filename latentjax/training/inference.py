@@ -31,6 +31,13 @@ def encode(model: Model, mesh: Mesh | None, variables: Variables, images: jax.Ar
   return model.apply(variables, to_pixels(divide(mesh, images)), method="encode")
 
 
+def unit_kl(
+  model: Model, mesh: Mesh | None, variables: Variables, images: jax.Array, key: jax.Array
+) -> tuple[jax.Array, ...]:
+  """L arrays [B, Z_l] in nats for images as in `evaluate`: see a model's `unit_kl`."""
+  return model.apply(variables, to_pixels(divide(mesh, images)), key, method="unit_kl")
+
+
 def decode(model: Model, variables: Variables, latents: Sequence[jax.Array]) -> jax.Array:
   """[B, H, W, C] pixel means for L arrays [B, Z_l]: see a model's `decode`."""
   return model.apply(variables, latents, method="decode")

@@ -18,6 +18,7 @@ PICTURES = {
   "dream.gif": "A drawing from the prior",
   "dream.png": "A drawing from the prior, step by step",
   "interpolations.png": "From one test image to another through the latents",
+  "traversals.png": "A test image's latents, one unit of large KL a row from -3 to 3 in units of the prior",
   "layers.png": "Samples with the upper layers fixed",
 }
 STYLE = """

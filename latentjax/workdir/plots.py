@@ -150,6 +150,23 @@ def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
   plt.close(figure)
 
 
+def save_traversals(path: Path, images: np.ndarray, rows: Sequence[str], columns: Sequence[float]) -> None:
+  """Rows of images [R, S, H, W, C], each under what its rows are called, and above the values of its columns."""
+  sheet = to_sheet(images.reshape(-1, *images.shape[2:]), len(columns))
+  height, width = (size / count for size, count in zip(sheet.shape, images.shape[:2], strict=False))
+  figure, axis = plt.subplots(
+    figsize=(0.6 * len(columns) + 1.4, 0.6 * len(rows) * height / width + 0.6), layout="constrained"
+  )
+  axis.imshow(sheet, interpolation="none")
+  axis.set_yticks((np.arange(len(rows)) + 0.5) * height, rows, fontsize="x-small")
+  axis.set_xticks((np.arange(len(columns)) + 0.5) * width, [f"{value:g}" for value in columns], fontsize="x-small")
+  axis.set_xlabel("units of the prior", fontsize="x-small")
+  axis.tick_params(length=0)
+  axis.spines[:].set_visible(False)
+  figure.savefig(path, dpi=200)
+  plt.close(figure)
+
+
 def save_drawing(
   path: Path,
   canvases: np.ndarray,

@@ -54,6 +54,9 @@ class Blobs(nn.Module):
   def encode(self, images):
     return (self.mean(images.reshape(len(images), -1)),)
 
+  def unit_kl(self, images, key):
+    return (0.5 * jnp.square(self.encode(images)[0]),)
+
   def decode(self, latents):
     return Bernoulli().mean(self.pixels(latents[0]).reshape(-1, *self.image_shape))
 

@@ -186,6 +186,10 @@ class DRAW(nn.Module):
     """T arrays [B, Z]: the posterior mean of every step in units of its prior, given the means before it."""
     return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
 
+  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
+    """T arrays [B, Z] in nats: the KL of every unit of every step."""
+    return tuple(self.infer(images, self.noise(key, len(images))).posterior.unit_kl())
+
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
     return self.draw_latents(jnp.stack(latents)).canvases[-1]
