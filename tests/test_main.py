@@ -150,6 +150,9 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path
   assert numbers(workdir)["test"]["nll_samples"] == 500
   ok(tiny_cache, "--mode=sample", f"--workdir={workdir}")
   assert (workdir / "samples.png").read_bytes() == (trained / "samples.png").read_bytes()
+  assert "no labels are known" in ok(tiny_cache, "--mode=encode", f"--workdir={workdir}", cwd=tmp_path)
+  with np.load(workdir / "latents.npz") as arrays:
+    assert arrays["test_elbo"].mean() == pytest.approx(numbers(workdir)["test"]["elbo"])
   ok(tiny_cache, "--mode=sample", f"--workdir={workdir}", "--config.seed=1")
   assert (workdir / "samples.png").read_bytes() != (trained / "samples.png").read_bytes()
 
