@@ -1,6 +1,5 @@
 """Exported programs do what the model does where there is nothing but JAX."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -8,19 +7,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+import untrained
 
 import latentjax
-from latentjax import models
 from latentjax.modes import export
-from latentjax.training.state import create_optimizer, create_state
-from latentjax.workdir import record, weights
 
 SHAPE = (9, 8, 1)
-SMALL = {
-  "draw": {"num_steps": 3, "hidden_dim": 6, "latent_dim": 2, "read_size": 2, "write_size": 3},
-  "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)},
-  "vae": {"hidden_dims": (8,), "latent_dim": 2},
-}
 SEEDS = np.array([0, 7, 2**32 - 1], np.uint32)
 CALL = """
 import json, pathlib, sys
@@ -41,20 +33,12 @@ for folder in map(pathlib.Path, sys.argv[1:]):
 
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
-  """A workdir with config.json and model.npz for every model; its weights are those before any training."""
+  """A workdir for every model, not trained, and exported."""
   found = {}
-  for name, fields in SMALL.items():
-    config = importlib.import_module(f"configs.{name}").get_config()
-    config.model.update(fields)
-    config.precision = "bfloat16" if name == "draw" else "float32"  # which a CPU passes over, and others have to know
+  for name in untrained.SMALL:
     found[name] = tmp_path_factory.mktemp("export") / name
-    found[name].mkdir()
-    record.write_config(found[name], config, SHAPE, {"dataset_sha256": ""})
-    optimizer = create_optimizer(config.train, lambda step: 0.0)
-    model = models.create(config.model, SHAPE)
-    variables = jax.jit(lambda key, model=model, opt=optimizer: create_state(model, opt, 0.0, key).variables)
-    weights.write(found[name], SHAPE, [0], [5], [variables(jax.random.key(1))])
-    export.run(config, found[name])
+    precision = "bfloat16" if name == "draw" else "float32"  # which a CPU passes over, and others have to know
+    export.run(untrained.write(found[name], name, SHAPE, precision=precision), found[name])
   return found
 
 
@@ -85,5 +69,5 @@ def test_what_export_json_says(workdirs):
   assert encode["gives"] == decode["takes"] == ["float32[B,3]", "float32[B,2]"]
   assert sample["takes"] == ["uint32[B]"]
   assert about["platforms"] == ["cpu", "cuda", "tpu"]
-  assert (about["seed"], about["step"]) == (0, 5)
+  assert (about["seed"], about["step"]) == (0, untrained.STEP)
   assert about["versions"]["jax"] == jax.__version__
