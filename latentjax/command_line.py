@@ -41,6 +41,7 @@ class Request(flags.FlagValues):
     flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config, or in what it differs.", **define)
     flags.DEFINE_string("config", None, "A config file with a variant, or another run's config.json.", **define)
     flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.", **define)
+    flags.DEFINE_boolean("dry_run", False, "Says what training would take, and writes nothing.", **define)
     flags.DEFINE_list("workdirs", [], "The runs that --mode=compare puts side by side.", **define)
     flags.DEFINE_string(
       "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
@@ -98,6 +99,8 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   mode, given = request.mode, directory.given(request.workdir)
   if mode != "compare" and request["workdirs"].present:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
+  if mode != "train" and request.dry_run:
+    raise UsageError(f"--dry_run is of --mode=train: leave it out with --mode={mode}")
   if mode == "compare" and not request.help:
     if request["config"].present or any(map(OVERRIDE.match, rest)):
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
@@ -127,6 +130,11 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   backend.require_devices()
   if chosen.variant and not chosen.named:
     console.heading = f"{chosen.shown}: {chosen.variant}, on {chosen.config.data.name}"
+  if request.dry_run:
+    from latentjax.modes import dry_run
+
+    dry_run.run(chosen.config, given)
+    return 0
   name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
   return run(request, given, name if mode != "benchmark" else f"benchmark-{name}", args)
 

@@ -42,8 +42,16 @@ class Epoch(NamedTuple):
     return cls(Metrics.zero(num_seeds), 0.0)
 
 
+class Prepared(NamedTuple):
+  """What a training runs: its images on their way, and `steps.train` compiled for them."""
+
+  feed: Feed
+  train: Callable
+
+
 def run_epochs(
   experiment: Experiment,
+  prepared: Prepared,
   state: TrainState,
   begun: Epoch,
   checkpoints: Checkpoints,
@@ -53,6 +61,7 @@ def run_epochs(
   """Trains to the end of the last epoch.
 
   Args:
+    prepared: as `prepare` makes it.
     begun: the epoch in whose middle `state` is.
 
   Raises:
@@ -61,8 +70,7 @@ def run_epochs(
   """
   config, steps, keys = experiment.config, experiment.steps, experiment.keys
   images_per_step = config.train.num_seeds * config.train.batch_size
-  feed = experiment.feed()
-  train = compile_train(experiment, state, feed)
+  feed, train = prepared
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
@@ -116,20 +124,30 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
   return int(state.step - begun.metrics.steps) // experiment.steps_per_epoch
 
 
-def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
-  """`steps.train`, compiled ahead so that no measured speed contains it.
+def prepare(experiment: Experiment, state: TrainState) -> Prepared:
+  """What `run_epochs` needs; it holds the images on the devices for as long as it is kept.
 
   Raises:
     RunError: a step needs more memory than there is.
   """
-  steps, keys = experiment.steps, experiment.keys
+  feed = experiment.feed()
+  return Prepared(feed, compile_train(experiment, state, feed))
+
+
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> jax.stages.Compiled:
+  """`steps.train`, compiled ahead so that no measured speed contains it; raises as `prepare` does."""
   began = time.perf_counter()
-  call = next(feed.calls(steps.order(keys.order, 0), 0))
   with memory.patience():
-    traced = steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
+    traced = trace_train(experiment, state, feed)
     compiled = memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
   return compiled
+
+
+def trace_train(experiment: Experiment, state: TrainState, feed: Feed) -> jax.stages.Traced:
+  steps, keys = experiment.steps, experiment.keys
+  call = next(feed.calls(steps.order(keys.order, 0), 0))
+  return steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:

@@ -43,12 +43,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
         console.print(results_table(config.model.name, results))
         return
+      prepared = loop.prepare(experiment, state) if done < config.train.epochs else None  # what cannot run is no run
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
       processes.on_primary(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
       with MetricsLog(workdir, done) as log:
-        if done < config.train.epochs:
-          state = loop.run_epochs(experiment, state, begun, checkpoints, log, interruption)
+        if prepared is not None:
+          state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
+          del prepared  # and with it the images on the devices
         if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines)
       seeds = list(best.pick(experiment, checkpoints, state))
@@ -78,15 +80,16 @@ def first_state(experiment: Experiment) -> TrainState:
   return experiment.steps.init(experiment.keys.init, processes.broadcast(experiment.data.mean_pixels()))
 
 
-def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:
-  """Says what is about to happen, and on what."""
+def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path | None) -> None:
+  """Says what is about to happen, and on what; without a workdir nothing is written."""
   config, data, devices = experiment.config, experiment.data, jax.devices()
   num_seeds = config.train.num_seeds
   seeds = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
+  where = "nothing" if workdir is None else f"to {workdir}"
   console.print(
     f"{config.model.name}, {num_parameters(state.params) // num_seeds:,} parameters{seeds}, on {config.data.name}"
     f" ({config.data.binarization} binarisation, {len(data.train):,} / {len(data.validation):,} / {len(data.test):,}"
-    f" images)\njax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing to {workdir}"
+    f" images)\njax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing {where}"
   )
   if state.step > 0:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
