@@ -15,6 +15,9 @@ from latentjax.synonyms import nearest
 FREE = (
   "compile_cache",
   "train.epochs",
+  "train.patience",
+  "train.pictures_every",
+  "train.profile_steps",
   "train.steps_per_call",
   "data.placement",
   "eval",
@@ -25,6 +28,9 @@ FREE = (
 # What else config.json says: the format of the workdir's files, the images' (H, W, C), and of every command that
 # trained there the code, libraries and data.
 RECORDED = ("format", "image_shape", "run")
+
+# Keys that came after the format number, without another one, and what stands for them where they are lacking.
+ADDED = {"train.patience": 0, "train.pictures_every": 0, "train.profile_steps": 0}
 
 # Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
 SINCE = {"data.image_size": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
@@ -42,6 +48,7 @@ def one_of(*choices: str) -> Rule:
 
 
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+WHOLE: Rule = ("0 or more", lambda value: value >= 0)
 NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
@@ -75,6 +82,9 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
+  "train.patience": WHOLE,
+  "train.pictures_every": WHOLE,
+  "train.profile_steps": WHOLE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
   "eval.num_examples": NOT_NEGATIVE,
@@ -171,9 +181,9 @@ def read(path: Path) -> ConfigDict:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
-    if "format" not in tree:
-      came_later = BEFORE_FORMAT.get(config.model.name, {}).items()
-      config.update_from_flattened_dict({key: value for key, value in came_later if key not in flatten(tree)})
+    came_later = ADDED | (BEFORE_FORMAT.get(config.model.name, {}) if "format" not in tree else {})
+    lacking = {key: value for key, value in came_later.items() if key not in flatten(tree)}
+    config.update_from_flattened_dict(lacking)
     check(config)
     require_complete(config)
     return config

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax import processes, sketches
 from latentjax.console import console, progress
 from latentjax.data.feed import Feed
 from latentjax.errors import RunError
@@ -21,7 +22,7 @@ from latentjax.training import evaluation, memory
 from latentjax.training.metrics import Metrics
 from latentjax.training.objectives import weighted_bound
 from latentjax.training.state import TrainState
-from latentjax.workdir import record, seeds
+from latentjax.workdir import ending, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.metrics import MetricsLog
 
@@ -58,7 +59,7 @@ def run_epochs(
   log: MetricsLog,
   interruption: Interruption,
 ) -> TrainState:
-  """Trains to the end of the last epoch.
+  """Trains to the end of the last epoch, or until `train.patience` ends it.
 
   Args:
     prepared: as `prepare` makes it.
@@ -116,6 +117,12 @@ def run_epochs(
           f"  {line['images_per_second']:,.0f} images/s"
         )
         begun = Epoch.begin(config.train.num_seeds)
+        if config.train.pictures_every and (epoch + 1) % config.train.pictures_every == 0:
+          log.add_pictures(step, sketches.draw(experiment, state))
+        if config.train.patience and processes.on_primary(lambda: ending.over(config, log.lines)):
+          if epoch + 1 < config.train.epochs:
+            console.print(f"no better validation bound in {config.train.patience} epochs: train.patience ends the run")
+          break
   return state
 
 

@@ -14,14 +14,15 @@ from latentjax.loop import Epoch
 from latentjax.mesh import require_divisible
 from latentjax.modes import evaluate, sample
 from latentjax.training.state import TrainState, num_parameters
-from latentjax.workdir import plots, provenance, record
+from latentjax.workdir import ending, plots, provenance, record
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.lock import Lock
 from latentjax.workdir.metrics import MetricsLog
+from latentjax.workdir.profile import profiled
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Trains to the last epoch, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
+  """Trains to the end, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
 
   Raises:
     UsageError: the workdir holds a different experiment, or a batch cannot be divided among the devices.
@@ -39,17 +40,21 @@ def run(config: ConfigDict, workdir: Path) -> None:
       done = loop.epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
       results = processes.on_primary(lambda: finished(workdir, done))
-      if done >= config.train.epochs and results is not None:
+      over = processes.on_primary(lambda: ended(config, workdir, done))
+      if over and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
         console.print(results_table(config.model.name, results))
         return
-      prepared = loop.prepare(experiment, state) if done < config.train.epochs else None  # what cannot run is no run
+      prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
       processes.on_primary(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
       with MetricsLog(workdir, done) as log:
         if prepared is not None:
-          state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
+          log.add_hparams(config)
+          with profiled(prepared.train, config.train.profile_steps, workdir / "tensorboard") as step:
+            prepared = prepared._replace(train=step)
+            state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
           del prepared  # and with it the images on the devices
         if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines)
@@ -64,6 +69,12 @@ def finished(workdir: Path, epochs: int) -> record.Line | None:
   results = record.read_results(workdir)
   pictured = all((workdir / name).exists() for name in ("loss.png", "samples.png", "reconstructions.png"))
   return results if results is not None and results["epochs_trained"] == epochs and pictured else None
+
+
+def ended(config: ConfigDict, workdir: Path, epochs: int) -> bool:
+  """Whether the training of a workdir is over after that many epochs."""
+  lines = record.read_lines(workdir)[:epochs] if config.train.patience else []
+  return epochs >= config.train.epochs or ending.over(config, lines)
 
 
 def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Epoch]:
