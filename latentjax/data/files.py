@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from latentjax.console import console
 from latentjax.data.cache import cache_dir
 from latentjax.data.disk import Splits
 from latentjax.errors import RunError, UsageError
@@ -50,7 +51,7 @@ class Folder:
     return (*first.shape[:2], 1 if first.ndim == 2 else 3)
 
   def read(self) -> Splits:
-    print(f"decoding the images in {self.name} once into {cache_dir()}", flush=True)
+    console.print(f"decoding the images in {self.name} once into {cache_dir()}")
     decoded = {split: [decode(file, self._size) for file in files] for split, files in self._files.items()}
     first = self._files["train"][0]
     shape = decoded["train"][0].shape[:2]

@@ -31,7 +31,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
-  with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption:
+  with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption, console.noted():
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir), console.kept_in(workdir / "train.log"):

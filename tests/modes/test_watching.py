@@ -142,6 +142,12 @@ def test_tensorboard_has_pictures_and_what_was_tried(whole):
   assert b"benchmark" not in content
 
 
+def test_results_name_what_they_are_of(whole):
+  """tests/modes/test_compare.py has results without these names, as they were before."""
+  names = {"model": "VAE", "likelihood": "bernoulli", "data": "tiny", "binarization": "dynamic"}
+  assert names.items() <= record.read_results(whole).items()
+
+
 def line_of(*seeds: float, **bound) -> dict:
   if len(seeds) == 1:
     return {"validation": {"elbo": seeds[0], **bound}}
