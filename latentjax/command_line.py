@@ -129,7 +129,10 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     args.append(swept(chosen, overrides))
   backend.require_devices()
   if chosen.variant and not chosen.named:
-    console.heading = f"{chosen.shown}: {chosen.variant}, on {chosen.config.data.name}"
+    epochs = f"{chosen.config.train.epochs:,} epochs " if mode == "train" else ""
+    others = ", ".join(name for name in chosen.variants if name != chosen.variant)
+    others = f"; other variants: {others}" if others else ""
+    console.heading = f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
   if request.dry_run:
     from latentjax.modes import dry_run
 
@@ -164,7 +167,7 @@ def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
       raise UsageError(stray(word, config))
     unknown = configs.unknown_key(config, [override[1]])
     if unknown is not None:
-      raise UsageError(unknown)
+      raise UsageError(config_file.of_another_model(override[1], config) or unknown)
     key = override[1]
     if "=" not in word and not isinstance(configs.flatten(config.to_dict()).get(key), bool):
       word = f"{word}={next(words, '')}"
