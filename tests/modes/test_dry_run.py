@@ -5,22 +5,31 @@ import re
 
 import pytest
 
+from latentjax import command_line
 from latentjax.errors import RunError, UsageError
 from latentjax.modes import dry_run, train
 from latentjax.training import memory
+
+CHANGES = {
+  "data.name": "tiny",
+  "model.hidden_dims": "(256,)",
+  "model.latent_dim": 2,
+  "train.batch_size": 16,
+  "train.epochs": 5,
+}
 
 
 @pytest.fixture
 def config():
   config = importlib.import_module("configs.vae").get_config()
-  config.model.update({"hidden_dims": (256,), "latent_dim": 2})
-  config.update_from_flattened_dict({"data.name": "tiny", "train.batch_size": 16, "train.epochs": 5})
+  config.update_from_flattened_dict(CHANGES | {"model.hidden_dims": (256,)})
   return config
 
 
-def test_a_dry_run_says_what_a_step_takes_and_writes_nothing(config, tmp_path, monkeypatch, capsys):
+def test_a_dry_run_says_what_a_step_takes_and_writes_nothing(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  dry_run.run(config, tmp_path / "new")
+  changes = [f"--config.{key}={value}" for key, value in CHANGES.items()]
+  assert command_line.main(["main.py", "--dry_run", "--config=vae", *changes, "--noconfig.compile_cache"]) == 0
   said = capsys.readouterr().out
   assert list(tmp_path.iterdir()) == []
   layers = [784 * 256, 256 * 4, 2 * 256, 256 * 784]  # a multiplication and an addition of each weight, forward
@@ -34,6 +43,11 @@ def test_a_dry_run_says_what_a_step_takes_and_writes_nothing(config, tmp_path, m
   assert state == pytest.approx(4 * 4 * parameters / 2**20, abs=0.06)  # weights, their average, and Adam's two moments
   assert peak >= state
   assert peak >= temporary
+
+
+def test_only_training_has_a_dry_run(capsys):
+  assert command_line.main(["main.py", "--mode=sample", "--dry_run"]) == 2
+  assert capsys.readouterr() == ("", "error: --dry_run is of --mode=train: leave it out with --mode=sample\n")
 
 
 def test_a_dry_run_downloads_nothing(config, monkeypatch):
