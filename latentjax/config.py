@@ -15,6 +15,9 @@ from latentjax.synonyms import nearest
 FREE = (
   "compile_cache",
   "train.epochs",
+  "train.patience",
+  "train.pictures_every",
+  "train.profile_steps",
   "train.steps_per_call",
   "data.placement",
   "eval",
@@ -28,7 +31,15 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that an older config.json lacks because they came later, and what stood for them, by model.
-SINCE = {"data.image_size": 0, "encode.nll_samples": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
+SINCE = {
+  "data.image_size": 0,
+  "encode.nll_samples": 0,
+  "train.importance_start": 0,
+  "train.patience": 0,
+  "train.pictures_every": 0,
+  "train.profile_steps": 0,
+  "train.warmup_epochs": 0.0,
+}
 CAME_LATER = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
   "ladder_vae": {**SINCE, "model.skips": False},
@@ -43,6 +54,7 @@ def one_of(*choices: str) -> Rule:
 
 
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+WHOLE: Rule = ("0 or more", lambda value: value >= 0)
 NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
@@ -76,6 +88,9 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
+  "train.patience": WHOLE,
+  "train.pictures_every": WHOLE,
+  "train.profile_steps": WHOLE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
   "eval.num_examples": NOT_NEGATIVE,

@@ -21,6 +21,8 @@ STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 class Said(Console):
   """Rich's console; while `kept_in` a file, what it prints stands there too, but for the progress bar.
 
+  And what was `noted` before there was a file.
+
   Attributes:
     heading: printed above what is printed first; nothing where nothing is.
   """
@@ -29,6 +31,7 @@ class Said(Console):
     super().__init__(**STYLE)
     self.heading = ""
     self._log: Console | None = None
+    self._noted: list[tuple] | None = None  # what the next file begins with, while that is noted
     if not self.is_terminal:
       self.width = 200  # a file has room for the names of a sweep's runs
 
@@ -39,6 +42,17 @@ class Said(Console):
     super().print(*objects, **options)
     if self._log is not None:
       self._log.print(*objects, **options)
+    elif self._noted is not None:
+      self._noted.append((objects, options))
+
+  @contextmanager
+  def noted(self) -> Iterator[None]:
+    """What is printed in this block stands at the head of the file that the block opens by `kept_in`."""
+    self._noted = []
+    try:
+      yield
+    finally:
+      self._noted = None
 
   @contextmanager
   def kept_in(self, path: Path) -> Iterator[None]:
@@ -58,6 +72,8 @@ class Said(Console):
     with file:
       self._log = Console(file=Unfailing(file), width=200, color_system=None, force_terminal=False, **STYLE)
       self._log.print(f"\n{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
+      for objects, options in self._noted or ():
+        self._log.print(*objects, **options)
       try:
         yield
       except Stopped:

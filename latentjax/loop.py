@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax import processes, sketches
 from latentjax.console import console, progress
 from latentjax.data.feed import Feed
 from latentjax.errors import RunError
@@ -21,7 +22,7 @@ from latentjax.training import evaluation, memory
 from latentjax.training.metrics import Metrics
 from latentjax.training.objectives import weighted_bound
 from latentjax.training.state import TrainState
-from latentjax.workdir import record, seeds
+from latentjax.workdir import ending, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.metrics import MetricsLog
 
@@ -42,17 +43,26 @@ class Epoch(NamedTuple):
     return cls(Metrics.zero(num_seeds), 0.0)
 
 
+class Prepared(NamedTuple):
+  """What a training runs: its images on their way, and `steps.train` compiled for them."""
+
+  feed: Feed
+  train: Callable
+
+
 def run_epochs(
   experiment: Experiment,
+  prepared: Prepared,
   state: TrainState,
   begun: Epoch,
   checkpoints: Checkpoints,
   log: MetricsLog,
   interruption: Interruption,
 ) -> TrainState:
-  """Trains to the end of the last epoch.
+  """Trains to the end of the last epoch, or until `train.patience` ends it.
 
   Args:
+    prepared: as `prepare` makes it.
     begun: the epoch in whose middle `state` is.
 
   Raises:
@@ -61,8 +71,7 @@ def run_epochs(
   """
   config, steps, keys = experiment.config, experiment.steps, experiment.keys
   images_per_step = config.train.num_seeds * config.train.batch_size
-  feed = experiment.feed()
-  train = compile_train(experiment, state, feed)
+  feed, train = prepared
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
@@ -108,6 +117,12 @@ def run_epochs(
           f"  {line['images_per_second']:,.0f} images/s"
         )
         begun = Epoch.begin(config.train.num_seeds)
+        if config.train.pictures_every and (epoch + 1) % config.train.pictures_every == 0:
+          log.add_pictures(step, sketches.draw(experiment, state))
+        if config.train.patience and processes.on_primary(lambda: ending.over(config, log.lines)):
+          if epoch + 1 < config.train.epochs:
+            console.print(f"no better validation bound in {config.train.patience} epochs: train.patience ends the run")
+          break
   return state
 
 
@@ -116,20 +131,30 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
   return int(state.step - begun.metrics.steps) // experiment.steps_per_epoch
 
 
-def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
-  """`steps.train`, compiled ahead so that no measured speed contains it.
+def prepare(experiment: Experiment, state: TrainState) -> Prepared:
+  """What `run_epochs` needs; it holds the images on the devices for as long as it is kept.
 
   Raises:
     RunError: a step needs more memory than there is.
   """
-  steps, keys = experiment.steps, experiment.keys
+  feed = experiment.feed()
+  return Prepared(feed, compile_train(experiment, state, feed))
+
+
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> jax.stages.Compiled:
+  """`steps.train`, compiled ahead so that no measured speed contains it; raises as `prepare` does."""
   began = time.perf_counter()
-  call = next(feed.calls(steps.order(keys.order, 0), 0))
   with memory.patience():
-    traced = steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
+    traced = trace_train(experiment, state, feed)
     compiled = memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
   return compiled
+
+
+def trace_train(experiment: Experiment, state: TrainState, feed: Feed) -> jax.stages.Traced:
+  steps, keys = experiment.steps, experiment.keys
+  call = next(feed.calls(steps.order(keys.order, 0), 0))
+  return steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:

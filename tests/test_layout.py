@@ -55,8 +55,10 @@ MAY_IMPORT = {
     "latentjax.workdir",
     *GROUND,
   ),
+  "latentjax/sketches.py": ("latentjax.experiment", "latentjax.training", "latentjax.workdir", *GROUND),
   "latentjax/loop.py": (
     "latentjax.experiment",
+    "latentjax.sketches",
     "latentjax.training",
     "latentjax.data",
     "latentjax.workdir",

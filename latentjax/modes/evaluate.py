@@ -43,13 +43,17 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
     for seed, one in enumerate(trained, start=first)
   }
   lines = record.read_lines(workdir)
-  results = seeds.summarise(by_seed) | {
-    "epochs_trained": lines[-1]["epoch"] if lines else None,
-    "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
-    "parameters": num_parameters(trained[0].variables["params"]),
-    "evaluate_minutes": (time.perf_counter() - began) / 60,
-    "device": str(jax.devices()[0].device_kind),
-  }
+  results = (
+    named(experiment.config)
+    | seeds.summarise(by_seed)
+    | {
+      "epochs_trained": lines[-1]["epoch"] if lines else None,
+      "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
+      "parameters": num_parameters(trained[0].variables["params"]),
+      "evaluate_minutes": (time.perf_counter() - began) / 60,
+      "device": str(jax.devices()[0].device_kind),
+    }
+  )
 
   def write() -> None:
     report(experiment, results)
@@ -64,6 +68,16 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
       console.print(f"  {workdir / name}")
 
   processes.on_primary(write)
+
+
+def named(config: ConfigDict) -> record.Line:
+  """What the numbers are of."""
+  return {
+    "model": models.title(config.model),
+    "likelihood": config.model.get("likelihood", "bernoulli"),
+    "data": config.data.name,
+    "binarization": config.data.binarization,
+  }
 
 
 def measured_better(workdir: Path, results: record.Line) -> bool:

@@ -16,7 +16,7 @@ from latentjax import models
 from latentjax.console import console, sweep_table
 from latentjax.errors import RunError, UsageError, last_line
 from latentjax.modes import train
-from latentjax.workdir import record
+from latentjax.workdir import ending, record
 from latentjax.workdir.lock import Lock
 
 Overrides = Mapping[str, Any]
@@ -80,8 +80,8 @@ def run_one(config: ConfigDict, workdir: Path, override: Overrides) -> record.Li
   config = overridden(config, override)
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
-    epochs = len(record.read_lines(workdir))
-    results = train.finished(workdir, epochs) if epochs >= config.train.epochs else None
+    lines = record.read_lines(workdir)
+    results = train.finished(workdir, len(lines)) if ending.over(config, lines) else None
     if results is not None:
       console.print("finished before")
       return results

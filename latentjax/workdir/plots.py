@@ -126,17 +126,16 @@ def plain(name: str) -> str:
   return "".join(letters).replace("$", r"\$")
 
 
-def save_grid(path: Path, images: np.ndarray, columns: int) -> None:
+def save_grid(file: Path | BinaryIO, images: np.ndarray, columns: int) -> None:
   """Images [M, H, W, C] row by row on one sheet."""
-  Image.fromarray(to_sheet(images, columns)).save(path)
+  Image.fromarray(to_sheet(images, columns)).save(file, format="PNG")
 
 
-def save_reconstructions(path: Path, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
+def save_reconstructions(file: Path | BinaryIO, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
   """Every row of images [M, H, W, C] with its reconstructions right below."""
-  blank = -len(images) % columns
-  pairs = [np.pad(x, [(0, blank), (0, 0), (0, 0), (0, 0)]) for x in (images, reconstructions)]
-  rows = [x.reshape(-1, columns, *x.shape[1:]) for x in pairs]
-  save_grid(path, np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), columns)
+  pairs, starts = (to_tiles(images), to_tiles(reconstructions)), range(0, len(images), columns)
+  rows = [sheet_row(tiles[start : start + columns], columns) for start in starts for tiles in pairs]
+  Image.fromarray(np.concatenate(rows, axis=0)).save(file, format="PNG")
 
 
 def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
@@ -235,7 +234,7 @@ def zoom(images: np.ndarray) -> int:
 
 
 def sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-  """Tiles side by side with a grey line between, filled up with grey to `columns`."""
+  """Tiles side by side with a grey line between, filled up with white to `columns`."""
   framed = [np.pad(tile, [(1, 1), (1, 1), (0, 0)], constant_values=128) for tile in tiles]
-  framed += [np.full_like(framed[0], 128)] * (columns - len(framed))
+  framed += [np.full_like(framed[0], 255)] * (columns - len(framed))
   return np.concatenate(framed, axis=1)

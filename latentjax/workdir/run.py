@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from latentjax.workdir import record
+from latentjax.workdir import ending, record
 from latentjax.workdir.checks import SPLITS, TERMS
 
 
@@ -41,7 +41,7 @@ class Run:
     if self.results is None:
       if not self.lines:
         return "no epoch yet"
-      return "unfinished" if self.lines[-1]["epoch"] < self.config.train.epochs else "not evaluated"
+      return "not evaluated" if ending.over(self.config, self.lines) else "unfinished"
     evaluated = self.results.get("epochs_trained")
     if self.lines and self.lines[-1]["epoch"] != evaluated:
       return f"unfinished, evaluated at epoch {evaluated}"

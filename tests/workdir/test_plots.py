@@ -36,6 +36,8 @@ def test_reconstructions_lie_below_their_images(tmp_path):
   for row, column in ((0, 0), (0, 1), (2, 0)):
     assert (tile(sheet, row, column, plots.TILE) == 0).all()
     assert (tile(sheet, row + 1, column, plots.TILE) == 255).all()
+  assert sheet.shape == (4 * (plots.TILE + 2), 2 * (plots.TILE + 2), 3)
+  assert (sheet[2 * (plots.TILE + 2) :, plots.TILE + 2 :] == 255).all()  # the place of no image is white
 
 
 def test_blocks_stand_side_by_side(tmp_path):
