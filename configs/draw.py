@@ -11,8 +11,15 @@ from configs import common
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, base, filterbank or paper."""
-  variants = {"demo": demo, "base": base, "filterbank": filterbank, "paper": paper}
+  """A variant by name: demo, base, filterbank, paper, two_digits or two_digits_demo."""
+  variants = {
+    "demo": demo,
+    "base": base,
+    "filterbank": filterbank,
+    "paper": paper,
+    "two_digits": two_digits,
+    "two_digits_demo": two_digits_demo,
+  }
   if variant not in variants:
     raise common.unknown_variant(variant, list(variants))
   return variants[variant]()
@@ -71,6 +78,31 @@ def demo() -> ConfigDict:
   config.train.batch_size = 64  # twice the steps of 128 for the same minutes
   config.train.epochs = 24
   config.train.learning_rate = 1e-2
+  config.train.warmup_epochs = 1.0
+  config.train.adam_b1 = 0.8
+  config.train.clip_norm = 0.5
+  return config
+
+
+def two_digits() -> ConfigDict:
+  """Two digits of full MNIST anywhere on 60 x 60 pixels, in every step others."""
+  config = filterbank()
+  config.data.name = "two_digits"
+  config.model.num_steps = 20
+  config.model.stride_bias = -0.7  # windows of the size of a digit
+  config.model.write_gain = 12.0
+  config.train.learning_rate = 2e-3
+  return config
+
+
+def two_digits_demo() -> ConfigDict:
+  """The same of the demo's digits, which need no download."""
+  config = two_digits()
+  config.data.name = "two_digits/mnist_digits"
+  config.model.num_steps = 12
+  config.train.batch_size = 64
+  config.train.epochs = 40
+  config.train.learning_rate = 4e-3
   config.train.warmup_epochs = 1.0
   config.train.adam_b1 = 0.8
   config.train.clip_norm = 0.5

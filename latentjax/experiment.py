@@ -82,6 +82,8 @@ def create(config: ConfigDict) -> Experiment:
       f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training images"
       f" of {config.data.name}"
     )
+  if data.in_scenes and config.train.batch_size < 2:
+    raise UsageError(f"{config.data.name} pairs the images of a batch: train.batch_size must be at least 2")
   model = models.create(config.model, data.image_shape)
   mesh = create_mesh()
   return Experiment(

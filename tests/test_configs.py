@@ -18,6 +18,8 @@ VARIANTS = [
   ("draw", "base"),
   ("draw", "filterbank"),
   ("draw", "paper"),
+  ("draw", "two_digits"),
+  ("draw", "two_digits_demo"),
   ("ladder_vae", "demo"),
   ("ladder_vae", "default"),
   ("ladder_vae", "bottom_up"),

@@ -8,13 +8,15 @@ import hashlib
 import math
 from contextlib import suppress
 
+import jax
 import numpy as np
 import psutil
 
 from latentjax import processes
-from latentjax.data import cache, sources
+from latentjax.data import cache, scenes, sources
 from latentjax.data.cache import cached
 from latentjax.data.disk import LABELS, NAMES, DiskImages, DiskLabels, Splits
+from latentjax.data.files import SPLITS
 from latentjax.data.sources import Source
 from latentjax.errors import RunError, UsageError
 
@@ -27,9 +29,11 @@ class Dataset:
   """uint8 images [M, H, W, C] of each split, from 0 to 255.
 
   Attributes:
-    train: grey if binarization is "dynamic": every batch is drawn anew. May be on disk.
+    train: grey if binarization is "dynamic": every batch is drawn anew. May be on disk. Of scenes it is what they are
+      made of, and smaller.
     validation, test: binary unless binarization is "none".
     binarization: "dynamic", "static" or "none".
+    in_scenes: whether every training batch is put into scenes.
     labels: whole numbers [M] of the splits whose images have them, negative where one is not known.
     label_names: of the labels 0, 1 ...; empty where they have none.
   """
@@ -38,12 +42,13 @@ class Dataset:
   validation: np.ndarray
   test: np.ndarray
   binarization: str
+  in_scenes: bool = False
   labels: dict[str, np.ndarray | DiskLabels] = dataclasses.field(default_factory=dict)
   label_names: tuple[str, ...] = ()
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self.train.shape[1:]
+    return self.test.shape[1:]
 
   @property
   def sha256(self) -> str:
@@ -59,6 +64,7 @@ class Dataset:
     images = self.train
     if isinstance(images, DiskImages):
       images = images[np.linspace(0, len(images) - 1, min(HELD_OUT, len(images))).astype(int)]
+    images = compose_once(images, "train") if self.in_scenes else images
     return (images.mean(0, dtype=np.float64) / 255).astype(np.float32)
 
   def first(self, count: int | None) -> np.ndarray:
@@ -68,6 +74,7 @@ class Dataset:
   def evaluated(self, limit: int | None = None) -> dict[str, np.ndarray]:
     """The first images of every split, see `first`, as they are evaluated: train, too, binarised once."""
     train = self.first(limit)
+    train = compose_once(train, "train") if self.in_scenes else train
     return {
       "train": binarize_once(train, "train") if self.binarization == "dynamic" else train,
       "validation": self.validation[:limit],
@@ -91,27 +98,39 @@ def load(
     with_labels: a set that was decoded before labels were kept is decoded again for their sake, if that can be done.
 
   Raises:
-    UsageError: no such set, or not a set of equally large images.
+    UsageError: no such set, not a set of equally large images, or one that cannot be put into scenes.
     RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
-  source = sources.choose(name, image_size)
+  in_scenes = scenes.set_of(name) is not None
+  if in_scenes and binarization == "static":
+    raise UsageError(f"data.binarization = static draws all images once, and {name} makes each anew: take dynamic")
+  source = choose_source(name, image_size)
   on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
   splits = source.open() if on_disk else read_splits(source)
   if with_labels and not on_disk and not labelled(splits):
     splits = add_labels(source, splits)
   label_names = tuple(splits.get(NAMES, np.array([])).tolist())
   splits = hold_out(splits)
+  if in_scenes:
+    splits = {split: splits[split] for split in SPLITS}  # a scene has no label
+    scenes.require_room(name, splits)
+    splits |= {split: compose_once(splits[split], split) for split in ("validation", "test")}
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:
     splits[split] = binarize_once(splits[split], split)
-  images = {split: splits[split] for split in ("train", "validation", "test")}
+  images = {split: splits[split] for split in SPLITS}
   labels = {split: splits[split + LABELS] for split in images if split + LABELS in splits}
-  return Dataset(**images, binarization=binarization, labels=labels, label_names=label_names)
+  return Dataset(**images, binarization=binarization, in_scenes=in_scenes, labels=labels, label_names=label_names)
+
+
+def choose_source(name: str, image_size: int) -> Source:
+  """As `sources.choose`; for scenes that of what they are made of."""
+  return sources.choose(scenes.set_of(name) or name, image_size)
 
 
 def prepared(name: str, image_size: int = 0) -> bool:
   """Whether a set can be loaded at once, without a download; raises as `load` does."""
-  source = sources.choose(name, image_size)
+  source = choose_source(name, image_size)
   return cached(source.key).exists() or source.prepared
 
 
@@ -179,6 +198,12 @@ def hold_out(splits: Splits) -> Splits:
     for kind, array in completed["train"].items():
       completed["train"][kind] = array[order] if isinstance(array, np.ndarray) else array.subset(order)
   return {split + kind: array for split, arrays in completed.items() for kind, array in arrays.items()}
+
+
+def compose_once(images: np.ndarray, split: str) -> np.ndarray:
+  """A scene for each of the images [M, H, W, C] of a split, the same at every call."""
+  key = jax.random.fold_in(jax.random.key(PROTOCOL_SEED), SPLITS.index(split))
+  return np.asarray(jax.jit(scenes.compose)(key, images))
 
 
 def binarize_once(images: np.ndarray | DiskImages, split: str) -> np.ndarray | DiskImages:

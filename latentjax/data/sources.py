@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from latentjax.data import files
+from latentjax.data import files, scenes
 from latentjax.data.disk import LABELS, Splits
 from latentjax.data.files import SPLITS
 from latentjax.data.tfds import TFDS
@@ -63,7 +63,7 @@ def choose(name: str, image_size: int = 0) -> Source:
     return own
   if image_size:
     raise UsageError(f"data.image_size is for one's own images: {name} has a size of its own, leave it 0")
-  return Digits() if name == Digits.name else TFDS(name, others=[Digits.name])
+  return Digits() if name == Digits.name else TFDS(name, others=[Digits.name, scenes.NAME])
 
 
 class Digits:

@@ -96,7 +96,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     f" {several}{device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
   for batch_size in config.benchmark.batch_sizes:
-    workload = create_workload(config, model, data.first(None), batch_size, mesh)
+    images = data.first(None) if phase == "train" else data.validation
+    workload = create_workload(config, model, images, batch_size, mesh)
     results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
   console.print(table(results))
   record.write_whole(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")
