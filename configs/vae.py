@@ -29,6 +29,7 @@ def default() -> ConfigDict:
   config.model.encoder_activation = "relu"  # relu | tanh | silu
   config.model.decoder_activation = "relu"  # relu | tanh | silu
   config.model.network = "dense"  # dense | residual: a stream to which blocks add
+  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
   config.train.epochs = 240
   config.train.learning_rate = 2e-3
   config.train.kl_warmup_epochs = 10.0  # without it the KL settles lower: latents fall asleep early

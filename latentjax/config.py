@@ -34,6 +34,9 @@ BEFORE_FORMAT = {
   "vae": {**SINCE, "model.network": "dense"},
 }
 
+# Keys that a config.json of format 1 may lack, too.
+SINCE_FORMAT_1 = {"model.likelihood": "bernoulli"}
+
 Rule = tuple[str, Callable[[Any], bool]]
 
 
@@ -92,6 +95,11 @@ def check(config: ConfigDict) -> None:
       expected, _ = RULES[key]
       if not obeys(value, RULES[key]):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
+  if config.model.get("likelihood") == "discretized_logistic" and config.data.binarization != "none":
+    raise UsageError(
+      "model.likelihood = 'discretized_logistic' is for pixels of 256 values, and data.binarization ="
+      f" {config.data.binarization!r} leaves them two: set it to 'none', or take 'bernoulli'"
+    )
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
@@ -171,9 +179,9 @@ def read(path: Path) -> ConfigDict:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
-    if "format" not in tree:
-      came_later = BEFORE_FORMAT.get(config.model.name, {}).items()
-      config.update_from_flattened_dict({key: value for key, value in came_later if key not in flatten(tree)})
+    if config.model.name in BEFORE_FORMAT:
+      came_later = SINCE_FORMAT_1 | (BEFORE_FORMAT[config.model.name] if "format" not in tree else {})
+      config.update_from_flattened_dict({key: value for key, value in came_later.items() if key not in flatten(tree)})
     check(config)
     require_complete(config)
     return config

@@ -51,14 +51,21 @@ class Dataset:
 
   def mean_pixels(self) -> np.ndarray:
     """[H, W, C] float32 mean of the training images in [0, 1]; of those on disk of 10,000, evenly spaced."""
-    images = self.train
-    if isinstance(images, DiskImages):
-      images = images[np.linspace(0, len(images) - 1, min(HELD_OUT, len(images))).astype(int)]
+    images = spaced(self.train, HELD_OUT) if isinstance(self.train, DiskImages) else self.train
     return (images.mean(0, dtype=np.float64) / 255).astype(np.float32)
+
+  def std_pixels(self) -> np.ndarray:
+    """[C] float32 root mean square of how far pixels in [0, 1] lie from the mean image; of 1,000 images at most."""
+    return (np.sqrt(spaced(self.train, 1000).var(0, dtype=np.float32).mean((0, 1))) / 255).astype(np.float32)
 
   def first(self, count: int | None) -> np.ndarray:
     """The first `count` training images; None means all, or as many as are held out where they are on disk."""
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
+
+
+def spaced(images: np.ndarray | DiskImages, count: int) -> np.ndarray:
+  """So many of the images [M, H, W, C], evenly spaced, or all of fewer."""
+  return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
 
 
 def load(name: str, binarization: str, placement: str = "auto", image_size: int = 0) -> Dataset:
@@ -69,21 +76,33 @@ def load(name: str, binarization: str, placement: str = "auto", image_size: int 
 
   Args:
     name, image_size: as `sources.choose` takes them.
-    binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
+    binarization: "dynamic", "static" or "none" (values stay as they are, from 0 to 255).
     placement: "disk" leaves train there, and keeps nothing; "auto" does so if it is not decoded yet and takes more than
       half of the host's free memory.
 
   Raises:
-    UsageError: no such set, or not a set of equally large images.
+    UsageError: no such set, not a set of equally large images, or one in colour that is to be binarised.
     RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
   source = sources.choose(name, image_size)
+  if not cached(source.key).exists():
+    require_grey(name, source.image_shape, binarization)  # before minutes of decoding
   on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
   splits = hold_out(source.open() if on_disk else read_splits(source))
+  require_grey(name, splits["train"].shape[1:], binarization)
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:
     splits[split] = binarize_once(splits[split], split)
   return Dataset(**splits, binarization=binarization)
+
+
+def require_grey(name: str, image_shape: tuple[int, int, int], binarization: str) -> None:
+  """Raises UsageError if colour is to be binarised: of its three channels nothing but noise would be left."""
+  if binarization != "none" and image_shape[-1] > 1:
+    raise UsageError(
+      f"{name} is in colour, of which data.binarization = {binarization!r} would leave noise: take"
+      " --config.data.binarization=none --config.model.likelihood=discretized_logistic"
+    )
 
 
 def prepared(name: str, image_size: int = 0) -> bool:
