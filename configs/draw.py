@@ -114,4 +114,5 @@ def colour() -> ConfigDict:
   config.model.num_steps = 8
   config.model.read_size = config.model.write_size = 8
   config.model.hidden_dim = 128
+  config.train.epochs = 40
   return config

