@@ -115,4 +115,5 @@ def colour() -> ConfigDict:
   config.model.read_size = config.model.write_size = 8
   config.model.hidden_dim = 128
   config.train.epochs = 40
+  config.train.learning_rate = 3e-3  # as the scale falls, a step of the same size moves a pixel by more scales
   return config

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from latentjax.config import AT_LEAST_ONE, BOOLEAN, COUNTS, Rule, one_of
 from latentjax.models.distributions import Gaussian
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, start_layer
 from latentjax.models.pictures import Blocks, Picture
 from latentjax.models.terms import Terms
 
@@ -90,8 +90,8 @@ class LadderVAE(nn.Module):
     return LIKELIHOODS[self.likelihood]
 
   def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
-    pixels = {"pixels": params["pixels"] | {"bias": self.family.start(mean).ravel()}}
-    return params | pixels | self.family.start_scale(std)
+    pixels = start_layer(self.family, params["pixels"], mean, std)
+    return params | {"pixels": pixels} | self.family.start_scale(std)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1].

@@ -38,6 +38,9 @@ class Likelihood(Protocol):
   def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     """{"log_scale": [C]} to start from, where values have the deviation [C] from that mean; {} where there is none."""
 
+  def start_gain(self, std: jax.Array) -> jax.Array:
+    """[C] factor on an output layer's fresh weights, which else draw images that no such deviation explains."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
@@ -65,6 +68,9 @@ class Bernoulli:
   def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     del std
     return {}
+
+  def start_gain(self, std: jax.Array) -> jax.Array:
+    return jnp.ones_like(std)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +117,18 @@ class DiscretizedLogistic:
     """s of a logistic with that deviation, s pi / sqrt(3); of half a step between values at least."""
     return {"log_scale": jnp.log(jnp.maximum(std, 0.5 / 255) * math.sqrt(3) / math.pi)}
 
+  def start_gain(self, std: jax.Array) -> jax.Array:
+    """With it a number of size 1 moves mu by the deviation."""
+    return jnp.minimum(4 * std, 1)
+
 
 LIKELIHOODS: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "discretized_logistic": DiscretizedLogistic()}
+
+
+def start_layer(family: Likelihood, layer: dict[str, jax.Array], mean: jax.Array, std: jax.Array):
+  """A dense output layer, kernel [I, H W C] and bias, that starts at mean [H, W, C] and deviation [C]."""
+  gain = jnp.broadcast_to(family.start_gain(std), mean.shape).ravel()
+  return {"kernel": layer["kernel"] * gain[None], "bias": family.start(mean).ravel()}
 
 
 def flat(images: jax.Array) -> jax.Array:

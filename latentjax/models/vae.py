@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, start_layer
 from latentjax.models.pictures import Picture
 from latentjax.models.residual import ResidualMLP
 from latentjax.models.terms import Terms
@@ -77,8 +77,8 @@ class VAE(nn.Module):
     return LIKELIHOODS[self.likelihood]
 
   def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
-    pixels = {"pixels": params["pixels"] | {"bias": self.family.start(mean).ravel()}}
-    return params | pixels | self.family.start_scale(std)
+    pixels = start_layer(self.family, params["pixels"], mean, std)
+    return params | {"pixels": pixels} | self.family.start_scale(std)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""

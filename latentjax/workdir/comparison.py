@@ -14,9 +14,10 @@ from latentjax.workdir.figures import Figures, Protocol
 from latentjax.workdir.run import Run
 
 PROTOCOL = (
-  "All figures are nats per image. ELBO is the true bound, with beta 1 and one sample: -(KL + reconstruction), higher"
-  " is better. NLL is estimated from K importance samples and is an upper bound for every K, lower is better; ± is"
-  " its standard error over images. A run is measured at its epoch of best validation ELBO; test decides nothing."
+  "All figures are nats per image. {elbo} is the true bound, with beta 1 and one sample: -({kl} + {reconstruction}),"
+  " higher is better. {nll} is estimated from K importance samples and is an upper bound for every K, lower is better;"
+  " ± is its standard error over images. A run is measured at its epoch of best validation {elbo}; test decides"
+  " nothing."
 )
 BINARIZATION = {
   "dynamic": "Dynamic binarisation: training pixels are drawn anew in every batch, all splits once to be measured.",
@@ -115,6 +116,12 @@ def tables(runs: Sequence[Run]) -> list[Table]:
   return [Table(protocol, [run.row() for run in runs if run.protocol == protocol]) for protocol in protocols]
 
 
+def protocol(compared: Sequence[Table]) -> str:
+  """How the figures of the tables came about, under the names that they have there."""
+  names = [{**table.figures.terms, "nll": table.figures.nll} for table in compared]
+  return PROTOCOL.format(**{key: " or ".join(dict.fromkeys(each[key] for each in names)) for key in names[0]})
+
+
 def to_json(compared: Sequence[Table]) -> str:
   """Full precision; every number of a run is the one that its own files hold."""
   whole = [
@@ -123,11 +130,13 @@ def to_json(compared: Sequence[Table]) -> str:
     | {"runs": table.rows, "original": table.original}
     for table in compared
   ]
-  return json.dumps({"units": "nats per image", "protocol": PROTOCOL, "tables": whole}, indent=2) + "\n"
+  return json.dumps({"units": "nats per image", "protocol": protocol(compared), "tables": whole}, indent=2) + "\n"
 
 
 def to_markdown(compared: Sequence[Table]) -> str:
-  return "\n".join(["# Comparison", "", PROTOCOL, "", *(line for table in compared for line in markdown_table(table))])
+  return "\n".join(
+    ["# Comparison", "", protocol(compared), "", *(line for table in compared for line in markdown_table(table))]
+  )
 
 
 def markdown_table(table: Table) -> list[str]:

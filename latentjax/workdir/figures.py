@@ -48,9 +48,9 @@ CROSS_ENTROPY = Figures(
   "marginal CE",
   bits=False,
   note=(
-    "The pixels are grey values under a Bernoulli: a cross-entropy (CE) stands where a likelihood would, so that no"
-    " figure is one of a density. CE bound, -(KL + cross-entropy), and marginal CE are what ELBO and NLL are of binary"
-    " pixels. model.likelihood = discretized_logistic has likelihoods of such pixels."
+    "The pixels are grey values under a Bernoulli: a cross-entropy (CE) stands where a likelihood would, and no figure"
+    " is one of a density. CE bound is -(KL + cross-entropy); marginal CE is what importance sampling makes of it."
+    " model.likelihood = discretized_logistic has likelihoods of such pixels."
   ),
 )
 LEVELS = Figures(

@@ -70,7 +70,7 @@ def render(
   """
   several = f"{len(runs)} runs" if len(runs) > 1 else "One run"
   where = "; ".join(f"{', '.join(row['name'] for row in table.rows)} on {table.title}" for table in tables)
-  lead = f"{several}: {where}. {comparison.PROTOCOL}"
+  lead = f"{several}: {where}. {comparison.protocol(tables)}"
   if len(tables) > 1:
     lead += (
       " Runs on other data, with another binarisation or likelihood, stand in tables of their own: they do not compare."
