@@ -34,6 +34,7 @@ RECORDED = ("format", "image_shape", "run")
 SINCE = {
   "data.image_size": 0,
   "encode.nll_samples": 0,
+  "model.likelihood": "bernoulli",
   "train.importance_start": 0,
   "train.patience": 0,
   "train.pictures_every": 0,
@@ -109,6 +110,11 @@ def check(config: ConfigDict) -> None:
       expected, _ = RULES[key]
       if not obeys(value, RULES[key]):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
+  if config.model.get("likelihood") == "discretized_logistic" and config.data.binarization != "none":
+    raise UsageError(
+      "model.likelihood = 'discretized_logistic' is for pixels of 256 values, and data.binarization ="
+      f" {config.data.binarization!r} leaves them two: set it to 'none', or take 'bernoulli'"
+    )
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")

@@ -24,6 +24,7 @@ from latentjax.training.objectives import weighted_bound
 from latentjax.training.state import TrainState
 from latentjax.workdir import ending, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.figures import protocol_of
 from latentjax.workdir.metrics import MetricsLog
 
 
@@ -70,6 +71,8 @@ def run_epochs(
     Stopped: after a checkpoint, if a signal came.
   """
   config, steps, keys = experiment.config, experiment.steps, experiment.keys
+  figures, image_shape = protocol_of(config).figures, experiment.data.image_shape
+  bound = figures.terms["elbo"]
   images_per_step = config.train.num_seeds * config.train.batch_size
   feed, train = prepared
   with progress() as bar:
@@ -88,7 +91,8 @@ def run_epochs(
             raise diverged(config, *part.divergence, checkpoints)
           metrics = metrics + part
           last, seconds = time.perf_counter(), time.perf_counter() - last
-          note = f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {call.count * images_per_step / seconds:,.0f} images/s"
+          speed = call.count * images_per_step / seconds
+          note = f"{bound} {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s"
           bar.update(task, advance=call.count, note=note)
         trained = time.perf_counter() - began
         if interruption.asked:
@@ -100,10 +104,11 @@ def run_epochs(
         step, finite = int(state.step), np.isfinite(validation["elbo"])
         if not finite.all():
           raise diverged(config, step, int(np.argmin(finite)), checkpoints)
+        splits = {"train": metrics.mean(), "validation": validation}
         line = {
           "step": step,
           "epoch": epoch + 1,
-          **of_seeds(config, {"train": metrics.mean(), "validation": validation}),
+          **of_seeds(config, {split: figures.in_bits(numbers, image_shape) for split, numbers in splits.items()}),
           "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
           "learning_rate": float(steps.learning_rate(step - 1)),
           "images_per_second": int(metrics.steps) * images_per_step / trained,
@@ -111,9 +116,10 @@ def run_epochs(
         }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
         checkpoints.save(state, validation.get("importance_bound", validation["elbo"]))
+        bits = f"  {line['validation']['bits_per_dim']:.3f} bits/dim" if figures.bits else ""
         console.print(
-          f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
-          f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
+          f"epoch {epoch + 1:>3}/{config.train.epochs}  {bound} {line['train']['elbo']:8.2f} train"
+          f" {line['validation']['elbo']:8.2f} validation{bits}  KL {line['validation']['kl']:6.2f}"
           f"  {line['images_per_second']:,.0f} images/s"
         )
         begun = Epoch.begin(config.train.num_seeds)

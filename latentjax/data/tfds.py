@@ -42,7 +42,7 @@ class TFDS:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self._builder.info.features["image"].shape
+    return self._found.info.features["image"].shape  # which is known before a download
 
   @property
   def labelled(self) -> bool:

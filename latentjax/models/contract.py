@@ -38,10 +38,13 @@ class Model(Protocol):
   def title(fields: Mapping[str, Any]) -> str:
     """The model in words, such as 'DRAW, filterbank attention'."""
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     """Fresh parameters, changed so that the first images are the mean [H, W, C] of the training images.
 
     Without it the first epochs go into learning that mean at the optimiser's pace.
+
+    Args:
+      std: [C] deviation of the training images from that mean, for a likelihood that has a scale.
     """
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:

@@ -16,6 +16,7 @@ from latentjax.modes import evaluate, sample
 from latentjax.training.state import TrainState, num_parameters
 from latentjax.workdir import ending, plots, provenance, record
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.figures import protocol_of
 from latentjax.workdir.lock import Lock
 from latentjax.workdir.metrics import MetricsLog
 from latentjax.workdir.profile import profiled
@@ -31,6 +32,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
+  figures = protocol_of(config).figures
   with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption, console.noted():
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
@@ -43,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       over = processes.on_primary(lambda: ended(config, workdir, done))
       if over and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
-        console.print(results_table(config.model.name, results))
+        console.print(results_table(config.model.name, results, figures))
         return
       prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)
@@ -57,7 +59,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
           del prepared  # and with it the images on the devices
         if log.lines:  # in the first process
-          plots.save_loss(workdir / "loss.png", log.lines)
+          plots.save_loss(workdir / "loss.png", log.lines, figures.terms)
       seeds = list(best.pick(experiment, checkpoints, state))
       processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
@@ -87,21 +89,25 @@ def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainStat
 
 
 def first_state(experiment: Experiment) -> TrainState:
-  """The state before the first step, which starts at the mean of the training images."""
-  return experiment.steps.init(experiment.keys.init, processes.broadcast(experiment.data.mean_pixels()))
+  """The state before the first step, which starts at the mean of the training images and their scale around it."""
+  pixels = experiment.data.mean_pixels(), experiment.data.std_pixels()
+  return experiment.steps.init(experiment.keys.init, processes.broadcast(pixels))
 
 
 def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path | None) -> None:
   """Says what is about to happen, and on what; without a workdir nothing is written."""
   config, data, devices = experiment.config, experiment.data, jax.devices()
+  protocol = protocol_of(config)
   num_seeds = config.train.num_seeds
   seeds = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
   where = "nothing" if workdir is None else f"to {workdir}"
   console.print(
-    f"{config.model.name}, {num_parameters(state.params) // num_seeds:,} parameters{seeds}, on {config.data.name}"
-    f" ({config.data.binarization} binarisation, {len(data.train):,} / {len(data.validation):,} / {len(data.test):,}"
+    f"{config.model.name}, {num_parameters(state.params) // num_seeds:,} parameters{seeds}, on"
+    f" {protocol.title} ({len(data.train):,} / {len(data.validation):,} / {len(data.test):,}"
     f" images)\njax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing {where}"
   )
+  if protocol.figures.note:
+    console.print(protocol.figures.note)
   if state.step > 0:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
     console.print(f"resuming after epoch {loop.epochs_done(experiment, state, begun)}{steps} of {config.train.epochs}")

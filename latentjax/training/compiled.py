@@ -57,7 +57,7 @@ class Steps(NamedTuple):
   images and counts are shared. `add_batch_statistics` knows one seed only.
 
   Attributes:
-    init: (key, mean_pixels=None) -> TrainState, see `create_state`.
+    init: (key, pixels=None) -> TrainState, see `create_state`.
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics) as `train_steps`; the state is donated.
     add_batch_statistics: (total, state, images, order, key, first, count) -> total.
@@ -108,7 +108,7 @@ def create_steps(config: ConfigDict, model: Model, num_images: int, mesh: Mesh |
   axes = (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)
   train = over_seeds(config, partial(step.train_steps, recipe), *axes)
   return Steps(
-    init=lambda key, mean_pixels=None: init(key, mean_pixels),
+    init=lambda key, pixels=None: init(key, pixels),
     order=jit(order),
     train=jit(precise(train), donate_argnums=0),
     add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe))),

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from latentjax.workdir import ending, record
 from latentjax.workdir.checks import SPLITS, TERMS
+from latentjax.workdir.figures import Protocol, protocol_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Run:
   results: record.Line | None
 
   @property
-  def protocol(self) -> tuple[str, str]:
-    """The data's name and binarisation: only runs that share both can be compared."""
-    return self.config.data.name, self.config.data.binarization
+  def protocol(self) -> Protocol:
+    """Data, binarisation and likelihood: only runs that share all three can be compared."""
+    return protocol_of(self.config)
 
   @property
   def status(self) -> str:

@@ -39,7 +39,8 @@ class Blobs(nn.Module):
   def setup(self):
     self.mean, self.pixels = nn.Dense(self.latent_dim), nn.Dense(math.prod(self.image_shape))
 
-  def start_at(self, params, mean):
+  def start_at(self, params, mean, std):
+    del std
     return params | {"pixels": params["pixels"] | {"bias": Bernoulli().start(mean).ravel()}}
 
   def __call__(self, images, key):

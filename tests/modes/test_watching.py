@@ -144,7 +144,7 @@ def test_tensorboard_has_pictures_and_what_was_tried(whole):
 
 def test_results_name_what_they_are_of(whole):
   """tests/modes/test_compare.py has results without these names, as they were before."""
-  names = {"model": "VAE", "likelihood": "bernoulli", "data": "tiny", "binarization": "dynamic"}
+  names = {"model": "VAE", "likelihood": "Bernoulli", "data": "tiny", "binarization": "dynamic"}
   assert names.items() <= record.read_results(whole).items()
 
 

@@ -150,14 +150,14 @@ def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_
   assert seen[:2] == seen[2:]
 
 
-def test_a_model_may_start_at_the_mean_pixels():
+def test_a_model_may_start_at_the_pixels_mean_and_scale():
   class Starting(Probe):
-    def start_at(self, params, mean_pixels):
-      return {"w": params["w"] + mean_pixels.sum()}
+    def start_at(self, params, mean, std):
+      return {"w": params["w"] + mean.sum() + std.sum()}
 
   steps, _ = probing(Starting())
-  state = steps.init(jax.random.key(0), jnp.full(IMAGES.shape[1:], 0.25))
-  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 5.0
+  state = steps.init(jax.random.key(0), (jnp.full(IMAGES.shape[1:], 0.25), jnp.full(1, 2.0)))
+  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 7.0
   assert float(steps.init(jax.random.key(0)).params["w"]) == 0.0
 
 
