@@ -1,6 +1,6 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--config=FILE:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|explore|sweep|benchmark|show] [--config=FILE:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 
@@ -28,7 +28,7 @@ from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
-MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
+MODES = ["train", "evaluate", "sample", "explore", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -117,7 +117,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   models.check(chosen.config.model)
   if mode == "show":
     return answers.show(chosen.config, given if request.config or overrides else None)
-  if given is None and mode in ("evaluate", "sample"):
+  if given is None and mode in ("evaluate", "sample", "explore"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
   if request.several:

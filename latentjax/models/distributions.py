@@ -27,6 +27,10 @@ class Gaussian:
     """[..., Z] (value - mean) / std: the noise that `sample` would turn into value."""
     return (value - self.mean) * jnp.exp(-self.log_std)
 
+  def relative_to(self, prior: "Gaussian") -> "Gaussian":
+    """Self in units of a prior, which is N(0, I) there: the KL between the two stays what it is."""
+    return Gaussian(prior.standardise(self.mean), self.log_std - prior.log_std)
+
   def log_prob(self, value: jax.Array) -> jax.Array:
     """[...] log density in nats of value [..., Z]."""
     return (-0.5 * jnp.square(self.standardise(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -99,7 +99,11 @@ class VAE(nn.Module):
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """One array [B, Z]: the posterior means."""
-    return (self.infer(images).mean,)
+    return tuple(q.mean for q in self.posteriors(images))
+
+  def posteriors(self, images: jax.Array) -> tuple[Gaussian, ...]:
+    """One Gaussian [B, Z]."""
+    return (self.infer(images),)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""

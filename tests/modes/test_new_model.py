@@ -13,6 +13,7 @@ from flax import linen as nn
 from latentjax import models
 from latentjax.config import AT_LEAST_ONE
 from latentjax.errors import UsageError
+from latentjax.models.distributions import Gaussian
 from latentjax.models.likelihoods import Bernoulli
 from latentjax.models.pictures import Grid
 from latentjax.models.terms import Terms
@@ -52,7 +53,11 @@ class Blobs(nn.Module):
     return Terms(Bernoulli().mean(logits), Bernoulli().log_prob(logits, images), kl, log_pz, log_qz)
 
   def encode(self, images):
-    return (self.mean(images.reshape(len(images), -1)),)
+    return tuple(q.mean for q in self.posteriors(images))
+
+  def posteriors(self, images):
+    mean = self.mean(images.reshape(len(images), -1))
+    return (Gaussian(mean, jnp.zeros_like(mean)),)
 
   def decode(self, latents):
     return Bernoulli().mean(self.pixels(latents[0]).reshape(-1, *self.image_shape))

@@ -1,0 +1,81 @@
+"""--mode=explore: a page that runs a workdir's model in the browser."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from latentjax import best, models
+from latentjax.console import console
+from latentjax.data.batches import to_pixels
+from latentjax.errors import UsageError
+from latentjax.explore import page
+from latentjax.explore.generative import Arrays, generative_arrays
+from latentjax.models.distributions import Gaussian
+from latentjax.modes import sample
+from latentjax.trained import Trained
+from latentjax.training.compiled import compile_method
+from latentjax.workdir import record
+
+NAME = "explore.html"
+ENDS = 10  # test images in the page
+MEASURED = 500  # over which the KL of every latent is averaged
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  """Writes explore.html of the model that `workdir` holds; without test images the page has no ways between them.
+
+  Raises:
+    UsageError: there is no model yet, no page for such a model, or the workdir holds a different experiment.
+    RunError: it cannot be read, or the page not be written.
+  """
+  record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
+  if not page.supports(config.model.name):
+    raise UsageError(f"--mode=explore has no page for a model of the name {config.model.name!r}")
+  likelihood = config.model.get("likelihood", "bernoulli")
+  if likelihood not in page.LIKELIHOODS:
+    raise UsageError(f"--mode=explore cannot show model.likelihood = {likelihood!r} yet")
+  trained = best.open_seed(config, workdir).on_one_device()
+  model, fields = trained.model, config.model.to_dict()
+  arrays = generative_arrays(fields["name"], trained.variables)
+  images, kl = sample.test_images(config, model.image_shape), None
+  if images is not None:
+    posteriors = posteriors_of(trained, images[:MEASURED])
+    kl = [np.asarray(kl_per_latent(posterior)).mean(0) for posterior in posteriors]
+    arrays |= ends(images[:ENDS], posteriors)
+  blank = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
+  dims = [group.shape[-1] for group in jax.eval_shape(trained.inference.encode, trained.variables, blank)]
+  content = page.render(models.title(config.model), facts(config, workdir), fields, model.image_shape, dims, arrays, kl)
+  record.write_whole(workdir / NAME, content)
+  console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
+
+
+def posteriors_of(trained: Trained, images: np.ndarray) -> list[Gaussian]:
+  """L Gaussians [M, Z_l] of uint8 images [M, H, W, C], in units of the prior."""
+  posteriors = compile_method(trained.config, trained.model, "posteriors")
+  return jax.device_get(posteriors(trained.variables, to_pixels(images)))
+
+
+def kl_per_latent(posterior: Gaussian) -> jax.Array:
+  """[M, Z] nats of a posterior [M, Z] in units of the prior."""
+  return jax.tree.map(lambda x: x[..., None], posterior).kl_to_standard()
+
+
+def ends(images: np.ndarray, posteriors: list[Gaussian]) -> Arrays:
+  """Test images, and their latents, as `page.render` takes them."""
+  latents = {f"test/latents/{index}": group.mean[: len(images)] for index, group in enumerate(posteriors)}
+  return {"test/images": images / 255, **latents}
+
+
+def facts(config: ConfigDict, workdir: Path) -> list[str]:
+  """Of the run, in words."""
+  results, words = record.read_results(workdir), [f"trained on {config.data.name}"]
+  if results is None:
+    return words
+  test = results["test"]
+  words.append(f"{results['parameters']:,} parameters")
+  words.append(f"test ELBO {test['elbo']:.2f} nats".replace("-", "−"))
+  if test.get("nll") is not None:
+    words.append(f"test NLL {test['nll']:.2f} nats")
+  return words
