@@ -1,7 +1,7 @@
 """The arrays that a model generates with, by the names that the page's JavaScript knows them by.
 
-They are the names of the model's parameters, "/" between their parts. Batch norm, whose statistics have settled, becomes
-part of the dense layer before it.
+They are the names of the model's parameters, "/" between their parts. Batch norm, whose statistics have settled,
+becomes part of the dense layer before it.
 """
 
 from collections.abc import Mapping

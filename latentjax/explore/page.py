@@ -16,8 +16,8 @@ HERE = files(__package__)
 LIKELIHOODS = ("bernoulli", "discretized_logistic")  # whose means likelihoods.js has
 SHARED = ("payload.js", "random.js", "linear.js", "likelihoods.js", "pictures.js", "page.js")
 WORDS = {
-  "draw": {"one": "step", "several": "steps", "redraw_rest": "Redraw all later steps"},
-  "ladder_vae": {"one": "layer", "several": "layers", "redraw_rest": "Redraw all layers below"},
+  "draw": {"one": "step", "several": "steps", "redraw_rest": "Redraw later steps"},
+  "ladder_vae": {"one": "layer", "several": "layers", "redraw_rest": "Redraw layers below"},
   "vae": {"one": "group", "several": "groups", "redraw_rest": ""},
 }
 HINTS = {

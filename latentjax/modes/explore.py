@@ -16,6 +16,7 @@ from latentjax.models.distributions import Gaussian
 from latentjax.modes import sample
 from latentjax.trained import Trained
 from latentjax.training.compiled import compile_method
+from latentjax.training.state import num_parameters
 from latentjax.workdir import record
 
 NAME = "explore.html"
@@ -46,7 +47,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     arrays |= ends(images[:ENDS], posteriors)
   blank = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
   dims = [group.shape[-1] for group in jax.eval_shape(trained.inference.encode, trained.variables, blank)]
-  content = page.render(models.title(config.model), facts(config, workdir), fields, model.image_shape, dims, arrays, kl)
+  content = page.render(
+    models.title(config.model), facts(trained, workdir), fields, model.image_shape, dims, arrays, kl
+  )
   record.write_whole(workdir / NAME, content)
   console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
 
@@ -68,14 +71,14 @@ def ends(images: np.ndarray, posteriors: list[Gaussian]) -> Arrays:
   return {"test/images": images / 255, **latents}
 
 
-def facts(config: ConfigDict, workdir: Path) -> list[str]:
-  """Of the run, in words."""
-  results, words = record.read_results(workdir), [f"trained on {config.data.name}"]
-  if results is None:
-    return words
-  test = results["test"]
-  words.append(f"{results['parameters']:,} parameters")
-  words.append(f"test ELBO {test['elbo']:.2f} nats".replace("-", "−"))
-  if test.get("nll") is not None:
-    words.append(f"test NLL {test['nll']:.2f} nats")
+def facts(trained: Trained, workdir: Path) -> list[str]:
+  """About the run, in words; its numbers where they are of this very state."""
+  words = [f"trained on {trained.config.data.name}", f"{num_parameters(trained.variables['params']):,} parameters"]
+  saved, results = record.read_config(workdir), record.read_results(workdir)
+  if saved.train.num_seeds > 1:
+    words.append(f"seed {saved.seed}, the first of {saved.train.num_seeds}")
+  elif results is not None and results.get("step") == trained.step:
+    test = results["test"]
+    words.append(f"test ELBO {test['elbo']:.2f} nats")
+    words += [f"test NLL {test['nll']:.2f} nats"] if test.get("nll") is not None else []
   return words

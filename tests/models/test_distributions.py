@@ -48,6 +48,13 @@ def test_kl_between_gaussians_is_its_integral():
   np.testing.assert_allclose(kl, expected, rtol=1e-5)
 
 
+def test_units_of_a_prior_leave_the_kl_as_it_is():
+  q, p = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)), Gaussian(jnp.array(MEAN[::-1] + 0.4), jnp.array(LOG_STD[::-1]))
+  relative, noise = q.relative_to(p), jnp.array(MEAN[:, ::-1])
+  np.testing.assert_allclose(relative.kl_to_standard(), q.kl(p), rtol=1e-5)
+  np.testing.assert_allclose(p.sample(relative.sample(noise)), q.sample(noise), rtol=1e-5)
+
+
 def test_merge_is_the_normalised_product_of_densities():
   one, other = Gaussian(jnp.array(0.3), jnp.array(-0.5)), Gaussian(jnp.array(-1.0), jnp.array(0.4))
   z = np.linspace(-8, 8, 20_001)

@@ -17,7 +17,7 @@ from latentjax.models.distributions import Gaussian
 from latentjax.models.likelihoods import Bernoulli
 from latentjax.models.pictures import Grid
 from latentjax.models.terms import Terms
-from latentjax.modes import compare, evaluate, sample, train
+from latentjax.modes import compare, evaluate, explore, sample, train
 
 
 class Blobs(nn.Module):
@@ -89,6 +89,8 @@ def test_it_trains_evaluates_samples_and_compares(config, tmp_path, capsys):
   assert again["test"] == results["test"]
   sample.run(config, workdir)
   assert (workdir / "blobs.png").exists()
+  with pytest.raises(UsageError, match="no page for a model of the name 'blobs'"):
+    explore.run(config, workdir)
   compare.run([str(workdir)], tmp_path / "compared")
   assert "Blobs of 3" in (tmp_path / "compared" / "comparison.md").read_text()
 
