@@ -104,9 +104,9 @@ function createPage(payload) {
     byId("sliders-title").textContent = several ? `Latents of ${words.one} ${names[group]}` : "Latents";
     byId("all").hidden = size <= FIRST;
     byId("all").textContent = showsAll ? `Show ${FIRST}` : `Show all ${size}`;
-    const share = kl && total(shown.map((unit) => kl[group][unit])) / Math.max(total(kl[group]), 1e-6);
+    const nats = (units) => total(units.map((unit) => kl[group][unit])).toFixed(1);
     byId("order").textContent = kl
-      ? `Those of largest KL over test images first; these have ${Math.round(100 * share)} % of ${total(kl[group]).toFixed(1)} nats.`
+      ? `Those of largest KL over test images first: ${nats(shown)} of ${nats(ranked)} nats.`
       : "In the model's order: without test images it is not known which say most.";
     update();
   }

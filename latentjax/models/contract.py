@@ -51,8 +51,8 @@ class Model(Protocol):
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_l]: posterior means in units of the prior, each given the means of the groups before it."""
 
-  def posteriors(self, images: jax.Array) -> tuple[Gaussian, ...]:
-    """L Gaussians [B, Z_l], whose means are those of `encode`, in units of the prior, which is N(0, I) there."""
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """L Gaussians [B, Z_l] in units of the prior, which is N(0, I) there, given the latents that `__call__` draws."""
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""

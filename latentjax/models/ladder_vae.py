@@ -154,11 +154,12 @@ class LadderVAE(nn.Module):
 
     (mean_q - mean_p) / std_p is 0 for a unit that only repeats what the layer above says.
     """
-    return tuple(q.mean for q in self.posteriors(images))
-
-  def posteriors(self, images: jax.Array) -> tuple[Gaussian, ...]:
-    """L Gaussians [B, Z_i] in units of the priors, each given the means of the other layers."""
     layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
+    return tuple(layer.prior.standardise(layer.z) for layer in layers)
+
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """L Gaussians [B, Z_i] in units of the priors, given a sample of the other layers."""
+    layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
     return tuple(layer.posterior.relative_to(layer.prior) for layer in layers)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:

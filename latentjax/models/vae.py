@@ -99,10 +99,11 @@ class VAE(nn.Module):
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """One array [B, Z]: the posterior means."""
-    return tuple(q.mean for q in self.posteriors(images))
+    return (self.infer(images).mean,)
 
-  def posteriors(self, images: jax.Array) -> tuple[Gaussian, ...]:
-    """One Gaussian [B, Z]."""
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """One Gaussian [B, Z]: q(z | x)."""
+    del key
     return (self.infer(images),)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:

@@ -12,7 +12,6 @@ from latentjax.data.batches import to_pixels
 from latentjax.errors import UsageError
 from latentjax.explore import page
 from latentjax.explore.generative import Arrays, generative_arrays
-from latentjax.models.distributions import Gaussian
 from latentjax.modes import sample
 from latentjax.trained import Trained
 from latentjax.training.compiled import compile_method
@@ -42,9 +41,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
   arrays = generative_arrays(fields["name"], trained.variables)
   images, kl = sample.test_images(config, model.image_shape), None
   if images is not None:
-    posteriors = posteriors_of(trained, images[:MEASURED])
-    kl = [np.asarray(kl_per_latent(posterior)).mean(0) for posterior in posteriors]
-    arrays |= ends(images[:ENDS], posteriors)
+    kl = kl_per_latent(trained, images[:MEASURED])
+    arrays |= ends(trained, images[:ENDS])
   blank = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
   dims = [group.shape[-1] for group in jax.eval_shape(trained.inference.encode, trained.variables, blank)]
   content = page.render(
@@ -54,21 +52,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
   console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
 
 
-def posteriors_of(trained: Trained, images: np.ndarray) -> list[Gaussian]:
-  """L Gaussians [M, Z_l] of uint8 images [M, H, W, C], in units of the prior."""
+def kl_per_latent(trained: Trained, images: np.ndarray) -> list[np.ndarray]:
+  """L arrays [Z_l] of nats: the KL of every latent, averaged over uint8 images [M, H, W, C], with one sample each."""
   posteriors = compile_method(trained.config, trained.model, "posteriors")
-  return jax.device_get(posteriors(trained.variables, to_pixels(images)))
+  kl = jax.tree.map(lambda x: x[..., None], posteriors(trained.variables, to_pixels(images), trained.keys.evaluate))
+  return [np.asarray(group.kl_to_standard()).mean(0) for group in kl]
 
 
-def kl_per_latent(posterior: Gaussian) -> jax.Array:
-  """[M, Z] nats of a posterior [M, Z] in units of the prior."""
-  return jax.tree.map(lambda x: x[..., None], posterior).kl_to_standard()
-
-
-def ends(images: np.ndarray, posteriors: list[Gaussian]) -> Arrays:
-  """Test images, and their latents, as `page.render` takes them."""
-  latents = {f"test/latents/{index}": group.mean[: len(images)] for index, group in enumerate(posteriors)}
-  return {"test/images": images / 255, **latents}
+def ends(trained: Trained, images: np.ndarray) -> Arrays:
+  """Test images and their latents, as `page.render` takes them."""
+  latents = jax.device_get(trained.inference.encode(trained.variables, images))
+  return {"test/images": images / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
 
 
 def facts(trained: Trained, workdir: Path) -> list[str]:

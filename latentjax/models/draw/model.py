@@ -184,11 +184,11 @@ class DRAW(nn.Module):
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """T arrays [B, Z]: the posterior mean of every step in units of its prior, given the means before it."""
-    return tuple(q.mean for q in self.posteriors(images))
+    return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
 
-  def posteriors(self, images: jax.Array) -> tuple[Gaussian, ...]:
-    """T Gaussians [B, Z] in units of the prior, each given the means before it."""
-    posterior = self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).posterior
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """T Gaussians [B, Z] in units of the prior, each given a sample of the steps before."""
+    posterior = self.infer(images, self.noise(key, len(images))).posterior
     return tuple(map(Gaussian, posterior.mean, posterior.log_std))
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
