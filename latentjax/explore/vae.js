@@ -7,7 +7,7 @@ const ACTIVATIONS = {
 };
 
 function createModel({ config, arrays }, mean) {
-  const activate = (x) => x.map(ACTIVATIONS[config.decoder_activation]);
+  const activate = (x) => x.map(ACTIVATIONS[config.activation]);
   const layerNorm = (name, x) => {
     const [scale, bias] = [arrays[`${name}/scale`].values, arrays[`${name}/bias`].values];
     return standardise(x, 1e-6).map((value, i) => value * scale[i] + bias[i]);

@@ -14,9 +14,9 @@ from latentjax.modes import explore
 
 VARIANTS = {
   "dense": ("vae", {}),
-  "tanh": ("vae", {"decoder_activation": "tanh", "hidden_dims": (4,)}),
-  "silu": ("vae", {"decoder_activation": "silu", "image_shape": (3, 4, 3)}),
-  "residual": ("vae", {"network": "residual", "decoder_activation": "silu"}),
+  "tanh": ("vae", {"activation": "tanh", "hidden_dims": (4,)}),
+  "silu": ("vae", {"activation": "silu", "image_shape": (3, 4, 3)}),
+  "residual": ("vae", {"network": "residual", "activation": "silu"}),
   "ladder": ("ladder_vae", {}),
   "skips": ("ladder_vae", {"skips": True, "mlp_depth": 2}),
   "bottom up": ("ladder_vae", {"inference": "bottom_up", "mlp_depth": 2, "image_shape": (4, 3, 3)}),
@@ -77,7 +77,7 @@ def test_the_discretized_logistic_has_its_own_mean(tmp_path):
 
 def test_halves_are_read_as_they_are_written(tmp_path):
   """Every kind of float16: the largest, the smallest, and those without a leading bit."""
-  model, fields, variables = pages.create("vae", decoder_activation="relu", hidden_dims=(2,), image_shape=(3, 4, 1))
+  model, fields, variables = pages.create("vae", hidden_dims=(2,), image_shape=(3, 4, 1))
   numbers = [0.0, 65504.0, -65504.0, 6e-8, 6.1e-5, 1e-5, 1.0, -1.0, 0.1, -3.14159, 1023.5, 2.0**-14]
   params = variables["params"]
   params["pixels"] = {"kernel": np.zeros((2, 12), np.float32), "bias": np.array(numbers, np.float32)}
