@@ -1,6 +1,6 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|encode|export|sweep|benchmark|show] [--config=FILE:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|encode|explore|export|sweep|benchmark|show] [--config=FILE:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
        python main.py --mode=encode --workdir=DIR --images=PATH
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
@@ -29,7 +29,7 @@ from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
-MODES = ["train", "evaluate", "sample", "encode", "export", "sweep", "compare", "benchmark", "show"]
+MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -126,7 +126,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   models.check(chosen.config.model)
   if mode == "show":
     return answers.show(chosen.config, given if request.config or overrides else None)
-  if given is None and mode in ("evaluate", "sample", "encode", "export"):
+  if given is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
   if request.several:

@@ -394,7 +394,7 @@ BAD = {
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
-  "--mode=dance": "train|evaluate|sample|encode|sweep|compare|benchmark|show",
+  "--mode=dance": "train|evaluate|sample|encode|explore|export|sweep|compare|benchmark|show",
   "--colour=red": "unknown flag --colour",
   "--learning_rate=1e-3": "the nearest is --config.train.learning_rate=1e-3",
   "--work_dir=x": "the nearest is --workdir=x",
@@ -414,6 +414,8 @@ BAD = {
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--config.data.placement=cloud": "one of auto, device, host, disk",
   "--mode=evaluate": "needs the --workdir",
+  "--mode=explore": "needs the --workdir",
+  "--mode=explore --workdir=EMPTY": "has no config.json",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
@@ -424,7 +426,8 @@ BAD = {
 def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, tmp_path):
   before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
   args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
-  fresh = [] if "--workdir" in line or "evaluate" in line else [f"--workdir={tmp_path / 'new'}"]
+  own = any(word in line for word in ("--workdir", "evaluate", "explore"))
+  fresh = [] if own else [f"--workdir={tmp_path / 'new'}"]
   tiny = (
     []
     if any(name in line for name in ("data.name", "nothing", "nope", "README", "errors.py"))

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 import jax
 
 from latentjax.config import Rule
+from latentjax.models.distributions import Gaussian
 from latentjax.models.pictures import Picture
 from latentjax.models.terms import Terms
 
@@ -53,8 +54,8 @@ class Model(Protocol):
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_l]: posterior means in units of the prior, each given the means of the groups before it."""
 
-  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
-    """L arrays [B, Z_l] in nats, which add up to the `Terms.kl` that the same key gives."""
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """L Gaussians [B, Z_l] in units of the prior, which is N(0, I) there, given the latents that `__call__` draws."""
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""

@@ -27,17 +27,13 @@ class Gaussian:
     """[..., Z] (value - mean) / std: the noise that `sample` would turn into value."""
     return (value - self.mean) * jnp.exp(-self.log_std)
 
-  def unit_log_prob(self, value: jax.Array) -> jax.Array:
-    """[..., Z] log density in nats of every unit of value [..., Z]."""
-    return -0.5 * jnp.square(self.standardise(value)) - self.log_std - 0.5 * math.log(2 * math.pi)
+  def relative_to(self, prior: "Gaussian") -> "Gaussian":
+    """Self in units of a prior, which is N(0, I) there: the KL between the two stays what it is."""
+    return Gaussian(prior.standardise(self.mean), self.log_std - prior.log_std)
 
   def log_prob(self, value: jax.Array) -> jax.Array:
     """[...] log density in nats of value [..., Z]."""
-    return self.unit_log_prob(value).sum(-1)
-
-  def relative_to(self, other: "Gaussian") -> "Gaussian":
-    """What `other.standardise` makes of a value that is distributed like this."""
-    return Gaussian(other.standardise(self.mean), self.log_std - other.log_std)
+    return (-0.5 * jnp.square(self.standardise(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
   def unit_kl(self) -> jax.Array:
     """[..., Z] KL(self || N(0, I)) in nats of every unit, 1/2 (mean^2 + var - log var - 1)."""

@@ -165,14 +165,10 @@ class LadderVAE(nn.Module):
     layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
     return tuple(layer.prior.standardise(layer.z) for layer in layers)
 
-  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
-    """L arrays [B, Z_i] in nats: the KL of every unit, a sample where the layer's is one."""
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """L Gaussians [B, Z_i] in units of the priors, given a sample of the other layers."""
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
-    analytic = [layer.posterior.relative_to(layer.prior).unit_kl() for layer in layers]
-    if self.inference == "ladder":
-      return tuple(analytic)
-    sampled = [layer.posterior.unit_log_prob(layer.z) - layer.prior.unit_log_prob(layer.z) for layer in layers[:-1]]
-    return (*sampled, analytic[-1])
+    return tuple(layer.posterior.relative_to(layer.prior) for layer in layers)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of their priors, as `encode` gives them."""

@@ -107,10 +107,10 @@ class VAE(nn.Module):
     """One array [B, Z]: the posterior means."""
     return (self.infer(images).mean,)
 
-  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
-    """One array [B, Z] in nats: the KL of every unit."""
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """One Gaussian [B, Z]: q(z | x)."""
     del key
-    return (self.infer(images).unit_kl(),)
+    return (self.infer(images),)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""

@@ -57,8 +57,9 @@ def test_units_add_up_to_the_whole():
   ]
   np.testing.assert_allclose(one.unit_kl(), [[unit.kl_to_standard() for unit in row] for row in single], rtol=1e-5)
   value = jnp.array(MEAN + 0.3)
-  expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD))
-  np.testing.assert_allclose(one.unit_log_prob(value), expected, rtol=1e-5)
+  expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD)).sum(-1)
+  np.testing.assert_allclose(one.log_prob(value), expected, rtol=1e-5)
+  np.testing.assert_allclose(one.relative_to(other).kl_to_standard(), one.kl(other), rtol=1e-5)
   relative = one.relative_to(other)
   noise = jnp.array(MEAN - 0.7)
   np.testing.assert_allclose(relative.sample(noise), other.standardise(one.sample(noise)), rtol=1e-5)

@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import struct
 
 from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, Rule, one_of
-from latentjax.models.distributions import standard_normal_log_prob
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.draw import fast
 from latentjax.models.draw.attention import Window
 from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention, Weights
@@ -195,9 +195,10 @@ class DRAW(nn.Module):
     """T arrays [B, Z]: the posterior mean of every step in units of its prior, given the means before it."""
     return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
 
-  def unit_kl(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
-    """T arrays [B, Z] in nats: the KL of every unit of every step."""
-    return tuple(self.infer(images, self.noise(key, len(images))).posterior.unit_kl())
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """T Gaussians [B, Z] in units of the prior, each given a sample of the steps before."""
+    posterior = self.infer(images, self.noise(key, len(images))).posterior
+    return tuple(map(Gaussian, posterior.mean, posterior.log_std))
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
