@@ -1,8 +1,5 @@
 """What the page computes is what the Python model computes, for every model and variant."""
 
-from types import SimpleNamespace
-
-import jax
 import numpy as np
 import pages
 import pytest
@@ -10,7 +7,6 @@ import pytest
 from latentjax.errors import RunError
 from latentjax.explore.generative import generative_arrays
 from latentjax.explore.page import halves
-from latentjax.modes import explore
 
 VARIANTS = {
   "dense": ("vae", {}),
@@ -104,16 +100,3 @@ def test_only_what_generates_is_in_the_page():
       "priors",
       "pixels",
     }
-
-
-@pytest.mark.parametrize("name", ["draw", "ladder_vae", "vae"])
-def test_the_kl_of_the_latents_adds_up_to_that_of_their_groups(name):
-  """As training and evaluation have it, for the same key."""
-  model, _, variables = pages.create(name)
-  images = np.random.default_rng(3).random((4, *model.image_shape), np.float32)
-  terms = model.apply(variables, images, jax.random.key(2))
-  trained = SimpleNamespace(config=SimpleNamespace(precision="float32"), model=model, variables=variables)
-  trained.keys = SimpleNamespace(evaluate=jax.random.key(2))
-  kl = explore.kl_per_latent(trained, images)
-  assert [group.shape for group in kl] == [(size,) for size in pages.latent_dims(model)]
-  np.testing.assert_allclose([group.sum() for group in kl], terms.kl.mean(0), rtol=1e-4)

@@ -106,7 +106,7 @@ def test_patience_ends_a_run_which_resumed_ends_there_too(whole, tmp_path, monke
 
   capsys.readouterr()
   train.run(config, halves)
-  sweep.run_one(config, halves, {})
+  sweep.run_one(config, halves)
   said = capsys.readouterr().out
   assert "nothing left to train" in said
   assert said.endswith("finished before\n")
