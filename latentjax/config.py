@@ -26,6 +26,9 @@ FREE = (
 # trained there the code, libraries and data.
 RECORDED = ("format", "image_shape", "run")
 
+# Keys that came after the format number, without another one, and what stands for them where they are lacking.
+ADDED = {"benchmark.num_seeds": (0,)}
+
 # Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
 SINCE = {"data.image_size": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
 BEFORE_FORMAT = {
@@ -81,6 +84,10 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "sample.num_images": AT_LEAST_ONE,
   "benchmark.phase": one_of("train", "eval", "sample"),
   "benchmark.batch_sizes": COUNTS,
+  "benchmark.num_seeds": (
+    "one or more whole numbers, each 0 or more, such as '(1, 8, 32)'",
+    lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 0 for count in value),
+  ),
   "benchmark.measurements": ("at least 20", lambda value: value >= 20),
 }
 
@@ -99,8 +106,11 @@ def check(config: ConfigDict) -> None:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
   if config.data.placement in ("host", "disk") and train.num_seeds > 1:
     raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
-  if config.seed + train.num_seeds > 2**32:
-    raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
+  after_last = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
+  if after_last > 2**32:
+    raise UsageError(f"seed and the number of seeds must together be at most 4294967296, not {after_last}")
+  if config.benchmark.phase == "sample" and max(config.benchmark.num_seeds) > 1:
+    raise UsageError("benchmark.num_seeds is for phases train and eval: samples are those of one seed")
 
 
 def obeys(value: Any, rule: Rule) -> bool:
@@ -171,9 +181,9 @@ def read(path: Path) -> ConfigDict:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
-    if "format" not in tree:
-      came_later = BEFORE_FORMAT.get(config.model.name, {}).items()
-      config.update_from_flattened_dict({key: value for key, value in came_later if key not in flatten(tree)})
+    came_later = ADDED | (BEFORE_FORMAT.get(config.model.name, {}) if "format" not in tree else {})
+    lacking = {key: value for key, value in came_later.items() if key not in flatten(tree)}
+    config.update_from_flattened_dict(lacking)
     check(config)
     require_complete(config)
     return config

@@ -224,3 +224,11 @@ def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file)
   path.write_text(json.dumps(tree | {"format": 1}))
   with pytest.raises(RunError, match="it has no"):
     configs.read(path)
+
+
+def test_a_key_that_came_after_the_format_stands_for_what_was_done_before(tmp_path):
+  tree = get_config("vae", "demo").to_dict()
+  del tree["benchmark"]["num_seeds"]
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(tree | {"format": 1}))
+  assert configs.read(path).benchmark.num_seeds == (0,)
