@@ -1,5 +1,6 @@
 """A measurement's process: started, given so many seconds, and ended with all that it started."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -46,7 +47,7 @@ def run(measurement: Measurement, seconds: float, directory: Path) -> Outcome:
 
 
 def end_with_parent() -> None:
-  """Lets Linux end this process with the one that started it, also if that is killed: it would disturb the next call."""
+  """Lets Linux end this process when the one that started it is killed: it would disturb the next call."""
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
@@ -61,10 +62,8 @@ def wait(process: subprocess.Popen, seconds: float) -> int | None:
 
 def end(process: subprocess.Popen) -> None:
   """Kills what is left of the process and of those that it started."""
-  try:
+  with contextlib.suppress(ProcessLookupError):
     os.killpg(process.pid, signal.SIGKILL)
-  except ProcessLookupError:
-    pass
   process.wait()
 
 

@@ -88,8 +88,8 @@ def steps(lines: list[Line], _: list[Line]) -> list[str]:
     lines,
   )
   note = (
-    "Device busy is the time in which a kernel ran in a trace, where XLA launches them one by one, of the time of a step"
-    " that is not traced. The matrix rate is that of a large product on this device at the same precision."
+    "Device busy is the time in which a kernel ran in a trace, where XLA launches them one by one, of the time of a"
+    " step without one. The matrix rate is that of a large product on this device at the same precision."
   )
   return [*table, "", note, *(text for line in lines for text in kernels(line))]
 
@@ -148,6 +148,9 @@ def options(lines: list[Line], others: list[Line]) -> list[str]:
 
 
 def seeds(lines: list[Line], others: list[Line]) -> list[str]:
+  def share(line):
+    return line["result"]["step_time_ms_per_seed"] / plain(line, others)["step_time_ms"]
+
   together, beside = ([line for line in lines if ("way" in line) == with_peer] for with_peer in (False, True))
   first = {line["config"]: line for line in together}
   alone = [line for line in others if line["part"] == "steps" and is_plain(line, first.get(line["config"]))]
@@ -157,9 +160,7 @@ def seeds(lines: list[Line], others: list[Line]) -> list[str]:
       "seeds": lambda line: line["num_seeds"],
       "ms per step": lambda line: f"{line['result']['step_time_ms']:.3f}",
       "ms per step and seed": lambda line: f"{line['result']['step_time_ms_per_seed']:.4f}",
-      "of one alone": lambda line: (
-        f"{line['result']['step_time_ms_per_seed'] / plain(line, others)['step_time_ms']:.1%}"
-      ),
+      "of one alone": lambda line: f"{share(line):.1%}",
       "images/s of all": lambda line: f"{line['result']['images_per_second']:,.0f}",
       "MiB per seed": lambda line: f"{line['result']['peak_memory_bytes_per_seed'] / 2**20:,.1f}",
     },

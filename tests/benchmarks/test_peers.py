@@ -189,7 +189,7 @@ def test_seeds_together_are_each_seed_by_itself(file):
 def test_a_step_of_several_seeds_moves_every_one():
   config = get_config("ladder_vae", "default", latent_dims=(3, 2))
   config.train.num_seeds = 2
-  training = torch_steps.Training(config, np.zeros((3 * BATCH, *SHAPE), np.uint8), BATCH, "eager")
+  training = torch_steps.Training(config, np.full((3 * BATCH, *SHAPE), 128, np.uint8), BATCH, "eager")
   before = [parameter.detach().clone() for parameter in training.params]
   training.call(2)
   for old, new in zip(before, training.params, strict=True):
