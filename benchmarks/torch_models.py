@@ -51,11 +51,11 @@ class VAE(nn.Module):
   def __init__(self, image_shape, fields):
     super().__init__()
     pixels, latents, widths = _pixels(image_shape), fields["latent_dim"], list(fields["hidden_dims"])
-    activations = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+    activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}[fields["activation"]]
     self.latents = latents
-    self.encoder = mlp([pixels, *widths], activations[fields["encoder_activation"]])
+    self.encoder = mlp([pixels, *widths], activation)
     self.posterior = nn.Linear(widths[-1], 2 * latents)
-    self.decoder = mlp([latents, *widths[::-1]], activations[fields["decoder_activation"]])
+    self.decoder = mlp([latents, *widths[::-1]], activation)
     self.pixels = nn.Linear(widths[0], pixels)
 
   def noise_shapes(self, batch: int) -> list[tuple[int, ...]]:

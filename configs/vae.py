@@ -26,8 +26,7 @@ def default() -> ConfigDict:
   config.model.name = "vae"  # the model
   config.model.hidden_dims = (512, 256)
   config.model.latent_dim = 64  # latents of an image
-  config.model.encoder_activation = "relu"  # relu | tanh | silu
-  config.model.decoder_activation = "relu"  # relu | tanh | silu
+  config.model.activation = "relu"  # relu | tanh | silu
   config.model.network = "dense"  # dense | residual: a stream to which blocks add
   config.train.epochs = 240
   config.train.learning_rate = 2e-3
@@ -42,7 +41,7 @@ def residual() -> ConfigDict:
   config.model.network = "residual"
   config.model.hidden_dims = (300, 300, 300)  # the stream's width, then those of the blocks
   config.model.latent_dim = 40
-  config.model.encoder_activation = config.model.decoder_activation = "silu"
+  config.model.activation = "silu"
   config.train.epochs = 160
   config.train.importance_samples = 5
   config.train.importance_start = 120

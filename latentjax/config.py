@@ -26,12 +26,14 @@ FREE = (
 # trained there the code, libraries and data.
 RECORDED = ("format", "image_shape", "run")
 
-# Keys that came after the format number, without another one, and what stands for them where they are lacking.
-ADDED = {"benchmark.num_seeds": (0,)}
-
-# Keys that a config.json without a format number lacks because they came later, and what stood for them, by model.
-SINCE = {"data.image_size": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
-BEFORE_FORMAT = {
+# Keys that an older config.json lacks because they came later, and what stood for them, by model.
+SINCE = {
+  "data.image_size": 0,
+  "train.importance_start": 0,
+  "train.warmup_epochs": 0.0,
+  "benchmark.num_seeds": (0,),
+}
+CAME_LATER = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
   "ladder_vae": {**SINCE, "model.skips": False},
   "vae": {**SINCE, "model.network": "dense"},
@@ -180,15 +182,30 @@ def read(path: Path) -> ConfigDict:
 
   try:
     tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
-    config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
-    came_later = ADDED | (BEFORE_FORMAT.get(config.model.name, {}) if "format" not in tree else {})
-    lacking = {key: value for key, value in came_later.items() if key not in flatten(tree)}
-    config.update_from_flattened_dict(lacking)
+    config = renewed(ConfigDict({name: value for name, value in tree.items() if name not in RECORDED}))
     check(config)
     require_complete(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
     raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
+
+
+def renewed(config: ConfigDict) -> ConfigDict:
+  """An older version's config as this version writes it, with the values that stood for keys it lacks.
+
+  Raises:
+    UsageError: no value of today's keys means what it says.
+  """
+  fields = config.model
+  if "encoder_activation" in fields:  # the VAE had one activation for each network
+    if fields.encoder_activation != fields.decoder_activation:
+      raise UsageError("model.encoder_activation and model.decoder_activation differ, and there is one for both now")
+    fields.activation = fields.encoder_activation
+    del fields.encoder_activation, fields.decoder_activation
+  known = flatten(config.to_dict())
+  came_later = CAME_LATER.get(fields.name, {}).items()
+  config.update_from_flattened_dict({key: value for key, value in came_later if key not in known})
+  return config
 
 
 def require_complete(config: ConfigDict) -> None:

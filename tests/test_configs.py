@@ -209,10 +209,9 @@ def test_damaged_config_is_one_line(tmp_path, text):
 
 @pytest.mark.parametrize("file", sorted(models.MODELS))
 def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file):
-  """A config.json without a format number lacks them; one with it has lost them."""
   config = get_config(file, "default" if file != "draw" else "filterbank")
   tree = config.to_dict()
-  for key in configs.BEFORE_FORMAT[file]:
+  for key in configs.CAME_LATER[file]:
     section, name = key.split(".")
     del tree[section][name]
   path = tmp_path / "config.json"
@@ -220,15 +219,29 @@ def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file)
   read = configs.read(path)
   models.check(read.model)
   flat = configs.flatten(read.to_dict())
-  assert {key: flat[key] for key in configs.BEFORE_FORMAT[file]} == configs.BEFORE_FORMAT[file]
-  path.write_text(json.dumps(tree | {"format": 1}))
-  with pytest.raises(RunError, match="it has no"):
+  assert {key: flat[key] for key in configs.CAME_LATER[file]} == configs.CAME_LATER[file]
+
+
+def test_a_key_that_was_always_there_must_be(tmp_path):
+  tree = get_config("vae", "default").to_dict()
+  del tree["train"]["learning_rate"]
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(tree))
+  with pytest.raises(RunError, match=r"it has no train\.learning_rate"):
     configs.read(path)
 
 
-def test_a_key_that_came_after_the_format_stands_for_what_was_done_before(tmp_path):
-  tree = get_config("vae", "demo").to_dict()
-  del tree["benchmark"]["num_seeds"]
+def test_one_activation_stands_for_the_two_that_the_vae_had(tmp_path):
+  tree = get_config("vae", "default").to_dict()
+  del tree["model"]["activation"]
   path = tmp_path / "config.json"
-  path.write_text(json.dumps(tree | {"format": 1}))
-  assert configs.read(path).benchmark.num_seeds == (0,)
+  for decoder, activation in (("tanh", "tanh"), ("relu", None)):
+    tree["model"] |= {"encoder_activation": "tanh", "decoder_activation": decoder}
+    path.write_text(json.dumps(tree))
+    if activation:
+      read = configs.read(path)
+      models.check(read.model)
+      assert read.model.activation == activation
+    else:
+      with pytest.raises(RunError, match=r"encoder_activation and .*decoder_activation differ"):
+        configs.read(path)

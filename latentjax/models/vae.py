@@ -27,7 +27,7 @@ class VAE(nn.Module):
     image_shape: (H, W, C).
     hidden_dims: widths of the encoder from image to latent; the decoder mirrors them.
     latent_dim: Z.
-    encoder_activation, decoder_activation: "relu", "tanh" or "silu".
+    activation: "relu", "tanh" or "silu", of both networks.
     network: "dense", or "residual": the width nearest to the image is that of a stream through the whole network, to
       which one block adds for each of the other widths.
   """
@@ -35,8 +35,7 @@ class VAE(nn.Module):
   RULES: ClassVar[Mapping[str, Rule]] = {
     "hidden_dims": COUNTS,
     "latent_dim": AT_LEAST_ONE,
-    "encoder_activation": one_of(*ACTIVATIONS),
-    "decoder_activation": one_of(*ACTIVATIONS),
+    "activation": one_of(*ACTIVATIONS),
     "network": one_of("dense", "residual"),
   }
   SPEED: ClassVar[tuple[str, ...]] = ()
@@ -45,8 +44,7 @@ class VAE(nn.Module):
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256)
   latent_dim: int = 64
-  encoder_activation: str = "relu"
-  decoder_activation: str = "relu"
+  activation: str = "relu"
   network: str = "dense"
 
   @staticmethod
@@ -60,14 +58,14 @@ class VAE(nn.Module):
 
   def setup(self):
     height, width, channels = self.image_shape
-    encode, decode = ACTIVATIONS[self.encoder_activation], ACTIVATIONS[self.decoder_activation]
+    activation = ACTIVATIONS[self.activation]
     if self.network == "residual":
       stream, *widths = self.hidden_dims
-      self.encoder = ResidualMLP(stream, widths, encode)
-      self.decoder = ResidualMLP(stream, widths[::-1], decode)
+      self.encoder = ResidualMLP(stream, widths, activation)
+      self.decoder = ResidualMLP(stream, widths[::-1], activation)
     else:
-      self.encoder = MLP(self.hidden_dims, encode)
-      self.decoder = MLP(self.hidden_dims[::-1], decode)
+      self.encoder = MLP(self.hidden_dims, activation)
+      self.decoder = MLP(self.hidden_dims[::-1], activation)
     self.posterior = nn.Dense(2 * self.latent_dim)
     self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
 

@@ -63,10 +63,8 @@ def stacked_bytes(jaxpr) -> int:
   for equation in jaxpr.eqns:
     if equation.primitive.name == "scan":
       body = equation.params["jaxpr"]
-      each_step = getattr(
-        body, "jaxpr", body
-      ).outvars  # carries have the same shape there, what is stacked lacks an axis
-      stacked = [out for out, once in zip(equation.outvars, each_step, strict=True) if out.aval.ndim > once.aval.ndim]
+      of_a_step = getattr(body, "jaxpr", body).outvars  # as it is in a carry; of what is stacked without its axis
+      stacked = [out for out, once in zip(equation.outvars, of_a_step, strict=True) if out.aval.ndim > once.aval.ndim]
       most = max(most, sum(out.aval.size * out.aval.dtype.itemsize for out in stacked))
     most = max([most, *map(stacked_bytes, inner_jaxprs(equation.params))])
   return most

@@ -89,7 +89,7 @@ def copy_draw(peer, params) -> None:
 @pytest.mark.parametrize(
   ("file", "variant", "changes", "copy", "shape"),
   [
-    ("vae", "default", {"decoder_activation": "tanh"}, copy_vae, SHAPE),
+    ("vae", "default", {"activation": "tanh"}, copy_vae, SHAPE),
     ("ladder_vae", "default", {"hidden_dims": (8, 6, 5), "latent_dims": (4, 3, 2)}, copy_ladder, SHAPE),
     ("draw", "base", {}, copy_draw, SHAPE),
     ("draw", "filterbank", {}, copy_draw, (6, 7, 3)),
