@@ -170,8 +170,8 @@ def seeds(lines: list[Line], others: list[Line]) -> list[str]:
 
 
 def plain(line: Line, others: list[Line]) -> Line:
-  """The result of the same config and batch size with one seed and without options."""
-  return next(other["result"] for other in others if other["part"] == "steps" and is_plain(other, line))
+  """The result of the same config and batch size with one seed and without options, if there is one."""
+  return next((other["result"] for other in others if other["part"] == "steps" and is_plain(other, line)), {})
 
 
 def is_plain(step: Line, line: Line | None) -> bool:
