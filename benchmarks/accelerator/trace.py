@@ -32,7 +32,7 @@ def kernels(profile: "jax.profiler.ProfileData") -> Iterable[Kernel]:
   for line in planes[device].lines:
     if line.name.startswith(("Stream", "tf_XLA")) or line.name == "XLA Ops":
       for event in line.events:
-        if event.duration_ns > 0 and not event.name.startswith("ThreadpoolListener"):
+        if event.duration_ns > 0 and not event.name.startswith(("ThreadpoolListener", "ThunkExecutor")):
           yield event.name, event.start_ns, event.start_ns + event.duration_ns
 
 
