@@ -22,7 +22,8 @@ from benchmarks.arguments import positive
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  style = argparse.RawDescriptionHelpFormatter
+  parser = argparse.ArgumentParser("python -m benchmarks.accelerator", description=__doc__, formatter_class=style)
   parser.add_argument("--minutes", type=positive, default=9, help="after which all has ended")
   parser.add_argument("--out", type=Path, required=True, metavar="DIR")
   parser.add_argument("--data", type=Path, metavar="DIR", help="with decoded sets; by default the user's cache")
@@ -57,7 +58,9 @@ def main() -> None:
     return process.run(measurement, seconds, work)
 
   done = work_off(queue, log, run, lambda: until - time.monotonic() - process.GRACE)
-  print(f"{'nothing is left' if done else 'the time is over: the same command goes on'}; {options.out / 'report.md'}")
+  print(
+    f"{'nothing is left that can be measured here' if done else 'the time is over: the same command goes on'}; {options.out / 'report.md'}"
+  )
 
 
 def find(parser: argparse.ArgumentParser, log: Log, work: Path, rehearse: bool) -> Place:
