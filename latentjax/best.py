@@ -35,7 +35,7 @@ def pick(experiment: Experiment, checkpoints: Checkpoints, like: TrainState) -> 
   Args:
     like: a state of the experiment.
   """
-  by_seed = experiment.by_seed()
+  by_seed = experiment.by_seed
   for index, (one, step) in enumerate(zip(by_seed, checkpoints.best, strict=True)):
     state = checkpoints.restore(step, like)
     state = recompute_batch_statistics(one, state if len(by_seed) == 1 else state.of_seed(index))

@@ -1,7 +1,8 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|sweep|benchmark|show] [--config=FILE:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|encode|explore|export|sweep|benchmark|show] [--config=FILE:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
+       python main.py --mode=encode --workdir=DIR --images=PATH
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
 
 The same command with the same --workdir resumes where it stopped. Without --config a workdir has its own.
@@ -28,7 +29,7 @@ from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
-MODES = ["train", "evaluate", "sample", "sweep", "compare", "benchmark", "show"]
+MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -41,7 +42,11 @@ class Request(flags.FlagValues):
     flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config, or in what it differs.", **define)
     flags.DEFINE_string("config", None, "A config file with a variant, or another run's config.json.", **define)
     flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.", **define)
+    flags.DEFINE_boolean("dry_run", False, "Says what training would take, and writes nothing.", **define)
     flags.DEFINE_list("workdirs", [], "The runs that --mode=compare puts side by side.", **define)
+    flags.DEFINE_string(
+      "images", None, "One's own images for --mode=encode: a folder, a single one, or an .npz of arrays.", **define
+    )
     flags.DEFINE_string(
       "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
     )
@@ -87,7 +92,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
     rest = request(list(argv), known_only=True)[1:]
   except flags.Error as error:
     raise UsageError(last_line(error)) from None
-  for flag in ("workdir", "config"):
+  for flag in ("workdir", "config", "images"):
     if request[flag].present and not getattr(request, flag):
       raise UsageError(f"--{flag}= is empty: give it a value, or leave it out")
   return request, rest
@@ -98,6 +103,10 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   mode, given = request.mode, directory.given(request.workdir)
   if mode != "compare" and request["workdirs"].present:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
+  if mode != "encode" and request.images:
+    raise UsageError("--images belongs to --mode=encode: those to train on are named by --config.data.name")
+  if mode != "train" and request.dry_run:
+    raise UsageError(f"--dry_run is of --mode=train: leave it out with --mode={mode}")
   if mode == "compare" and not request.help:
     if request["config"].present or any(map(OVERRIDE.match, rest)):
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
@@ -117,16 +126,26 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   models.check(chosen.config.model)
   if mode == "show":
     return answers.show(chosen.config, given if request.config or overrides else None)
-  if given is None and mode in ("evaluate", "sample"):
+  if given is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
   if request.several:
     join_others(request)
+  if mode == "encode":
+    args.append(request.images)
   if mode == "sweep":
     args.append(swept(chosen, overrides))
   backend.require_devices()
   if chosen.variant and not chosen.named:
-    console.heading = f"{chosen.shown}: {chosen.variant}, on {chosen.config.data.name}"
+    epochs = f"{chosen.config.train.epochs:,} epochs " if mode == "train" else ""
+    others = ", ".join(name for name in chosen.variants if name != chosen.variant)
+    others = f"; other variants: {others}" if others else ""
+    console.heading = f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
+  if request.dry_run:
+    from latentjax.modes import dry_run
+
+    dry_run.run(chosen.config, given)
+    return 0
   name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
   return run(request, given, name if mode != "benchmark" else f"benchmark-{name}", args)
 
@@ -156,7 +175,7 @@ def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
       raise UsageError(stray(word, config))
     unknown = configs.unknown_key(config, [override[1]])
     if unknown is not None:
-      raise UsageError(unknown)
+      raise UsageError(config_file.of_another_model(override[1], config) or unknown)
     key = override[1]
     if "=" not in word and not isinstance(configs.flatten(config.to_dict()).get(key), bool):
       word = f"{word}={next(words, '')}"

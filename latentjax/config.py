@@ -15,9 +15,13 @@ from latentjax.synonyms import nearest
 FREE = (
   "compile_cache",
   "train.epochs",
+  "train.patience",
+  "train.pictures_every",
+  "train.profile_steps",
   "train.steps_per_call",
   "data.placement",
   "eval",
+  "encode",
   "sample",
   "benchmark",
 )
@@ -29,7 +33,12 @@ RECORDED = ("format", "image_shape", "run")
 # Keys that an older config.json lacks because they came later, and what stood for them, by model.
 SINCE = {
   "data.image_size": 0,
+  "encode.nll_samples": 0,
+  "model.likelihood": "bernoulli",
   "train.importance_start": 0,
+  "train.patience": 0,
+  "train.pictures_every": 0,
+  "train.profile_steps": 0,
   "train.warmup_epochs": 0.0,
   "benchmark.num_seeds": (0,),
 }
@@ -47,6 +56,7 @@ def one_of(*choices: str) -> Rule:
 
 
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+WHOLE: Rule = ("0 or more", lambda value: value >= 0)
 NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
@@ -80,9 +90,13 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
+  "train.patience": WHOLE,
+  "train.pictures_every": WHOLE,
+  "train.profile_steps": WHOLE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
   "eval.num_examples": NOT_NEGATIVE,
+  "encode.nll_samples": NOT_NEGATIVE,
   "sample.num_images": AT_LEAST_ONE,
   "benchmark.phase": one_of("train", "eval", "sample"),
   "benchmark.batch_sizes": COUNTS,
@@ -101,6 +115,11 @@ def check(config: ConfigDict) -> None:
       expected, _ = RULES[key]
       if not obeys(value, RULES[key]):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
+  if config.model.get("likelihood") == "discretized_logistic" and config.data.binarization != "none":
+    raise UsageError(
+      "model.likelihood = 'discretized_logistic' is for pixels of 256 values, and data.binarization ="
+      f" {config.data.binarization!r} leaves them two: set it to 'none', or take 'bernoulli'"
+    )
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
@@ -203,8 +222,10 @@ def renewed(config: ConfigDict) -> ConfigDict:
     fields.activation = fields.encoder_activation
     del fields.encoder_activation, fields.decoder_activation
   known = flatten(config.to_dict())
-  came_later = CAME_LATER.get(fields.name, {}).items()
-  config.update_from_flattened_dict({key: value for key, value in came_later if key not in known})
+  lacking = {key: value for key, value in CAME_LATER.get(fields.name, {}).items() if key not in known}
+  for section in {key.partition(".")[0] for key in lacking} - set(config):
+    config[section] = ConfigDict()
+  config.update_from_flattened_dict(lacking)
   return config
 
 

@@ -1,6 +1,7 @@
 """What a config describes, made: its data, its model, its compiled functions and its random streams."""
 
 import dataclasses
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -52,6 +53,7 @@ class Experiment:
     placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
     return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
 
+  @cached_property
   def by_seed(self) -> list["Experiment"]:
     """The single runs that this one amounts to, one of each seed; they share what they compile."""
     if self.config.train.num_seeds == 1:
@@ -80,6 +82,8 @@ def create(config: ConfigDict) -> Experiment:
       f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training images"
       f" of {config.data.name}"
     )
+  if data.in_scenes and config.train.batch_size < 2:
+    raise UsageError(f"{config.data.name} pairs the images of a batch: train.batch_size must be at least 2")
   model = models.create(config.model, data.image_shape)
   mesh = create_mesh()
   return Experiment(

@@ -53,11 +53,7 @@ class LoadedModel:
 
   def encode(self, images) -> tuple[np.ndarray, ...]:
     """L arrays [B, Z_l]: posterior means in units of the prior, (mean_q - mean_p) / std_p."""
-    groups = [
-      [np.asarray(group)[:count] for group in self._inference.encode(self._variables, batch)]
-      for _, batch, count in evaluation.batches(self._checked(images), BATCH, 1)
-    ]
-    return tuple(np.concatenate(group) for group in zip(*groups, strict=True))
+    return tuple(evaluation.encode(self._inference, self._variables, self._checked(images), BATCH))
 
   def decode(self, latents: Sequence) -> np.ndarray:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""

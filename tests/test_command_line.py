@@ -42,6 +42,11 @@ def test_booleans_need_no_value():
     ("--config.iwae=1", "'train.importance_samples'"),
     ("--config.trian.epochs=1", "'train.epochs'"),
     ("--config.traln.learnin_rate=1", "'train.learning_rate'"),
+    ("--config.model.num_steps=3", "model.num_steps is a key of draw, and this config is of vae"),
+    ("--config.read_size=3", "model.read_size is a key of draw, and"),
+    ("--config.model.mlp_depth=3", "model.mlp_depth is a key of ladder_vae, and"),
+    ("--config.model.batch_size=3", "'train.batch_size'"),
+    ("--config.train.num_steps=3", "unknown config key 'train.num_steps'"),
     ("--learning_rate=1e-3", "--config.train.learning_rate=1e-3;"),
     ("--lr", "--config.train.learning_rate;"),
     ("--epochs=3", "--config.train.epochs=3;"),
@@ -59,10 +64,26 @@ def test_a_slip_is_met_by_its_meaning(word, near):
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("flag", ["--workdir=", "--config="])
+@pytest.mark.parametrize("flag", ["--workdir=", "--config=", "--images="])
 def test_an_empty_value_is_not_taken_for_none(flag):
   with pytest.raises(UsageError, match="is empty"):
     command_line.parse(["main.py", flag])
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    (["--images=x"], "--images belongs to --mode=encode"),
+    (["--mode=compare", "--workdirs=a", "--images=x"], "--images belongs to --mode=encode"),
+    (["--mode=encode", "--images=x"], "--mode=encode needs the --workdir of a run"),
+  ],
+)
+def test_images_to_encode_need_a_model(capsys, words, said):
+  assert command_line.main(["main.py", *words]) == 2
+  out, err = capsys.readouterr()
+  assert out == ""
+  assert err.startswith(f"error: {said}")
+  assert len(err.splitlines()) == 1
 
 
 def test_workdirs_where_no_run_can_live_are_refused(tmp_path):

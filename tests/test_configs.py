@@ -18,6 +18,11 @@ VARIANTS = [
   ("draw", "base"),
   ("draw", "filterbank"),
   ("draw", "paper"),
+  ("draw", "two_digits"),
+  ("draw", "two_digits_demo"),
+  ("draw", "colour"),
+  ("draw", "svhn"),
+  ("draw", "cifar"),
   ("ladder_vae", "demo"),
   ("ladder_vae", "default"),
   ("ladder_vae", "bottom_up"),
@@ -31,6 +36,7 @@ VARIANTS = [
 TRAINED = [
   ("draw", "demo"),
   ("draw", "base"),
+  ("draw", "colour"),
   ("ladder_vae", "demo"),
   ("ladder_vae", "bottom_up"),
   ("ladder_vae", "paper"),
@@ -114,7 +120,7 @@ def test_paper_settings():
 
 
 def test_unknown_variant_lists_the_choices():
-  with pytest.raises(ValueError, match="demo, base, filterbank, paper"):
+  with pytest.raises(ValueError, match="demo, base, filterbank, paper, colour, svhn, cifar"):
     get_config("draw", "nope")
 
 
@@ -150,6 +156,8 @@ def test_impossible_values_are_refused(key, value):
     {"train.decay_start": 5, "train.decay_end": 4},
     {"train.importance_samples": 2, "train.free_bits": 0.5},
     {"seed": 2**32 - 1, "train.num_seeds": 2},
+    {"model.likelihood": "discretized_logistic"},
+    {"model.likelihood": "discretized_logistic", "data.binarization": "static"},
   ],
 )
 def test_values_that_contradict_each_other_are_refused(values):
@@ -157,6 +165,15 @@ def test_values_that_contradict_each_other_are_refused(values):
   config.update_from_flattened_dict(values)
   with pytest.raises(UsageError):
     configs.check(config)
+
+
+def test_a_likelihood_that_is_none_is_refused():
+  config = get_config("vae", "demo")
+  config.model.likelihood = "gaussian"
+  with pytest.raises(
+    UsageError, match=r"model\.likelihood must be one of bernoulli, discretized_logistic, not 'gaussian'"
+  ):
+    models.check(config.model)
 
 
 def test_hidden_dims_must_be_widths():
@@ -214,6 +231,8 @@ def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file)
   for key in configs.CAME_LATER[file]:
     section, name = key.split(".")
     del tree[section][name]
+    if not tree[section]:
+      del tree[section]
   path = tmp_path / "config.json"
   path.write_text(json.dumps(tree))
   read = configs.read(path)

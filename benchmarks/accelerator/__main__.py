@@ -58,9 +58,8 @@ def main() -> None:
     return process.run(measurement, seconds, work)
 
   done = work_off(queue, log, run, lambda: until - time.monotonic() - process.GRACE)
-  print(
-    f"{'nothing is left that can be measured here' if done else 'the time is over: the same command goes on'}; {options.out / 'report.md'}"
-  )
+  said = "nothing is left that can be measured here" if done else "the time is over: the same command goes on"
+  print(f"{said}; {options.out / 'report.md'}")
 
 
 def find(parser: argparse.ArgumentParser, log: Log, work: Path, rehearse: bool) -> Place:

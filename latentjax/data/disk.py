@@ -56,4 +56,24 @@ class DiskImages:
     return self.name.encode() + self._rows.tobytes()
 
 
-Splits = dict[str, np.ndarray | DiskImages]  # uint8 images [M, H, W, C] of each split
+class DiskLabels:
+  """Labels [M] of a TFDS split, read where they are asked for, as `DiskImages`; rows as there."""
+
+  def __init__(self, source: Sequence[dict], rows: np.ndarray | None = None):
+    self._source, self._rows = source, np.arange(len(source)) if rows is None else rows
+
+  def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+    """int64 labels of a slice or of an array of numbers."""
+    return np.array([example["label"] for example in self._source.__getitems__(self._rows[index].tolist())], np.int64)
+
+  def subset(self, rows: np.ndarray) -> "DiskLabels":
+    """The labels of these numbers, in their order; nothing is read."""
+    return DiskLabels(self._source, self._rows[rows])
+
+
+LABELS = "_labels"  # after a split's name
+NAMES = "label_names"
+
+# Of each split uint8 images [M, H, W, C]. Where labels are known int64 `train_labels` [M] and so on, negative where
+# an image has none; where they have names, `label_names` of 0, 1 ...
+Splits = dict[str, np.ndarray | DiskImages | DiskLabels]

@@ -1,4 +1,4 @@
-"""A person's own images: a folder of PNG and JPEG files, or an .npz of arrays.
+"""A person's own images: a folder of PNG and JPEG files, or an .npz of arrays; a single image only to be encoded.
 
 Shapes: M images in a split, H W C image.
 """
@@ -9,31 +9,35 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from latentjax.console import console
 from latentjax.data.cache import cache_dir
-from latentjax.data.disk import Splits
+from latentjax.data.decoding import decode, fit, with_channels
+from latentjax.data.disk import LABELS, NAMES, Splits
 from latentjax.errors import RunError, UsageError
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LARGEST = 2**16 - 1  # of a pixel of 16 bits
 
 
 class Folder:
   """PNG and JPEG files of a folder and all below it: a `Source`.
 
   With subfolders `train`, `validation` and `test` these are the splits; else all files are `train`, in the order of
-  their paths, and the other two are held out of it. Hidden files and other kinds of files are passed over.
+  their paths, and the other two are held out of it. Hidden files and other kinds of files are passed over. Where all
+  images of a split lie in subfolders of it, these are their labels.
 
   Args:
     size: 0, or the S of S x S to which images are cropped at the centre and resized.
+    to_encode: these are no training images: any split will do, those of a folder without subfolders named after splits
+      are `images`, and it may be a single image in place of a folder.
   """
 
   prepared = True
 
-  def __init__(self, name: str, size: int = 0):
-    self.name, self._size, self._root = name, size, Path(name).expanduser()
+  def __init__(self, name: str, size: int = 0, to_encode: bool = False):
+    self.name, self._size, self._root, self._to_encode = name, size, Path(name).expanduser(), to_encode
 
   @cached_property
   def key(self) -> str:
@@ -49,11 +53,23 @@ class Folder:
     first = decode(self._files["train"][0], self._size)
     return (*first.shape[:2], 1 if first.ndim == 2 else 3)
 
+  @property
+  def labelled(self) -> bool:
+    return bool(self._labels)
+
+  @property
+  def names(self) -> dict[str, list[str]]:
+    """The path of every image of every split, from the folder on."""
+    return {
+      split: [str(file.relative_to(self._root)) if file != self._root else file.name for file in files]
+      for split, files in self._files.items()
+    }
+
   def read(self) -> Splits:
-    print(f"decoding the images in {self.name} once into {cache_dir()}", flush=True)
+    if not self._to_encode:
+      console.print(f"decoding the images in {self.name} once into {cache_dir()}")
     decoded = {split: [decode(file, self._size) for file in files] for split, files in self._files.items()}
-    first = self._files["train"][0]
-    shape = decoded["train"][0].shape[:2]
+    first, shape = next((files[0], decoded[split][0].shape[:2]) for split, files in self._files.items())
     for split, files in self._files.items():
       for file, image in zip(files, decoded[split], strict=True):
         if image.shape[:2] != shape:
@@ -62,32 +78,57 @@ class Folder:
             " be of one size, or --config.data.image_size=64 crops and resizes them"
           )
     coloured = any(image.ndim == 3 for images in decoded.values() for image in images)
-    return {split: np.stack([with_channels(image, coloured) for image in images]) for split, images in decoded.items()}
+    stacked = {split: [with_channels(image, coloured) for image in images] for split, images in decoded.items()}
+    return {split: np.stack(images) for split, images in stacked.items()} | self._labels
 
   def open(self) -> Splits:
     raise UsageError(f"data.placement = disk is for TFDS sets, not for the images in {self.name}")
 
   @cached_property
-  def _files(self) -> dict[str, list[Path]]:
-    """The files of every split."""
+  def _folders(self) -> dict[str, Path]:
+    """Where every split is."""
     parts = {split: self._root / split for split in SPLITS if (self._root / split).is_dir()}
-    found = {split: images_below(folder) for split, folder in (parts or {"train": self._root}).items()}
-    if not found.get("train"):
-      where = self._root / "train" if parts else self._root
-      raise UsageError(f"data.name = {self.name!r}: there are no PNG or JPEG files in {where}")
+    return parts or {"images" if self._to_encode else "train": self._root}
+
+  @cached_property
+  def _files(self) -> dict[str, list[Path]]:
+    """The files of every split that has some."""
+    found = {split: images_below(folder) for split, folder in self._folders.items()}
+    if not (any(found.values()) if self._to_encode else found.get("train")):
+      where = self._root if self._to_encode else self._folders.get("train", self._root / "train")
+      raise UsageError(f"{asked(self.name, self._to_encode)}: there are no PNG or JPEG files in {where}")
     return {split: files for split, files in found.items() if files}
+
+  @cached_property
+  def _labels(self) -> Splits:
+    """Of every split whose images all lie in subfolders, which one of these each lies in, by its place among them."""
+    paths = {
+      split: [file.relative_to(self._folders[split]).parts for file in self._files[split]] for split in self._files
+    }
+    labels = {
+      split: [path[0] for path in of_split]
+      for split, of_split in paths.items()
+      if all(len(path) > 1 for path in of_split)
+    }
+    names = sorted({name for of_split in labels.values() for name in of_split})
+    numbers = {split + LABELS: np.array([names.index(name) for name in of_split]) for split, of_split in labels.items()}
+    return numbers | ({NAMES: np.array(names)} if names else {})
 
 
 class Arrays:
   """An .npz with uint8 arrays `train`, and maybe `validation` and `test`, [M, H, W] or [M, H, W, C]: a `Source`.
 
-  Pixels from 0 to 255, or 0 and 1.
+  Pixels from 0 to 255, or 0 and 1. Of each whole numbers [M], `train_labels` and so on, may be there, too.
+
+  Args:
+    size: as of `Folder`.
+    to_encode: these are no training images: any of the arrays will do, or one called `images`.
   """
 
   prepared = True
 
-  def __init__(self, name: str, size: int = 0):
-    self.name, self._size, self._path = name, size, Path(name).expanduser()
+  def __init__(self, name: str, size: int = 0, to_encode: bool = False):
+    self.name, self._size, self._path, self._to_encode = name, size, Path(name).expanduser(), to_encode
 
   @cached_property
   def key(self) -> str:
@@ -101,6 +142,15 @@ class Arrays:
   def image_shape(self) -> tuple[int, int, int]:
     return self._arrays["train"].shape[1:]
 
+  @property
+  def labelled(self) -> bool:
+    return any(name.endswith(LABELS) for name in self._arrays)
+
+  @property
+  def names(self) -> dict[str, list[str]]:
+    """Arrays have no paths."""
+    return {}
+
   def read(self) -> Splits:
     return self._arrays
 
@@ -109,16 +159,19 @@ class Arrays:
 
   @cached_property
   def _arrays(self) -> Splits:
+    said, splits = asked(self.name, self._to_encode), ("images", *SPLITS) if self._to_encode else SPLITS
     try:
       with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        found = {split: arrays[split] for split in SPLITS if split in arrays.files}
+        found = {split: arrays[split] for split in splits if split in arrays.files}
+        labels = {split: arrays[split + LABELS] for split in splits if split + LABELS in arrays.files}
         names = arrays.files
     except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
       kind = type(error).__name__  # numpy's own words recommend to unpickle
-      raise RunError(f"data.name = {self.name!r} cannot be read as an .npz of arrays of numbers ({kind})") from None
-    if "train" not in found:
-      raise UsageError(f"data.name = {self.name!r} has no array `train`, only {', '.join(names) or 'nothing'}")
-    expected = found["train"].shape[1:]
+      raise RunError(f"{said} cannot be read as an .npz of arrays of numbers ({kind})") from None
+    if not (found if self._to_encode else "train" in found):
+      wanted = "`images`, `train`, `validation` or `test`" if self._to_encode else "`train`"
+      raise UsageError(f"{said} has no array {wanted}, only {', '.join(names) or 'nothing'}")
+    first, expected = next((split, images.shape[1:]) for split, images in found.items())
     for split, images in found.items():
       if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
         raise UsageError(
@@ -126,10 +179,19 @@ class Arrays:
           f" {list(images.shape)}"
         )
       if not images.size or images.shape[1:] != expected:
-        raise UsageError(f"{split} in {self.name} is {list(images.shape)}, and train is {list(found['train'].shape)}")
+        raise UsageError(f"{split} in {self.name} is {list(images.shape)}, and {first} is {list(found[first].shape)}")
+    for split, numbers in labels.items():
+      if split not in found:
+        raise UsageError(f"{split}{LABELS} in {self.name} are of no images: there is no array `{split}`")
+      if not np.issubdtype(numbers.dtype, np.integer) or numbers.shape != found[split].shape[:1]:
+        raise UsageError(
+          f"{split}{LABELS} in {self.name} must be whole numbers [{len(found[split])}], one for each image of {split},"
+          f" not {numbers.dtype} {list(numbers.shape)}"
+        )
     found = {split: images if images.ndim == 4 else images[..., None] for split, images in found.items()}
     factor = 255 if max(images.max() for images in found.values()) == 1 else 1  # binary images are often 0 and 1
-    return {split: self._resized(images * np.uint8(factor)) for split, images in found.items()}
+    resized = {split: self._resized(images * np.uint8(factor)) for split, images in found.items()}
+    return resized | {split + LABELS: numbers.astype(np.int64) for split, numbers in labels.items()}
 
   def _resized(self, images: np.ndarray) -> np.ndarray:
     if not self._size:
@@ -138,6 +200,11 @@ class Arrays:
     return np.stack(
       [with_channels(np.asarray(fit(picture, self._size)), images.shape[-1] == 3) for picture in pictures]
     )
+
+
+def asked(name: str, to_encode: bool) -> str:
+  """How a person named these images."""
+  return f"--images={name}" if to_encode else f"data.name = {name!r}"
 
 
 def keyed(name: str, size: int, contents: Iterable[tuple[str, bytes]]) -> str:
@@ -150,7 +217,9 @@ def keyed(name: str, size: int, contents: Iterable[tuple[str, bytes]]) -> str:
 
 
 def images_below(folder: Path) -> list[Path]:
-  """All PNG and JPEG files, sorted by their path; what is hidden is passed over."""
+  """All PNG and JPEG files, sorted by their path, or the file that it is; what is hidden is passed over."""
+  if folder.is_file():
+    return [folder]
   files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
   return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
@@ -160,52 +229,6 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
   except OSError as error:
     raise RunError(f"cannot read {path} ({error.strerror})") from None
-
-
-def decode(path: Path, size: int) -> np.ndarray:
-  """[H, W] of a grey image, [H, W, 3] of a coloured one, uint8.
-
-  Turned as its EXIF data say; what is transparent lies on white; 16 bits become 8.
-
-  Raises:
-    UsageError: it is animated.
-    RunError: it is empty or broken.
-  """
-  try:
-    with Image.open(path) as picture:
-      if getattr(picture, "n_frames", 1) > 1:
-        raise UsageError(f"{path} is animated: give each of its pictures as a file of its own")
-      picture = ImageOps.exif_transpose(picture)
-      picture = fit(to_8_bits(picture), size) if size else to_8_bits(picture)
-      return np.asarray(picture)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow tells of a broken file
-    raise RunError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
-
-
-def to_8_bits(picture: Image.Image) -> Image.Image:
-  """The picture in mode L or RGB."""
-  if picture.mode.startswith(("I", "F")):
-    numbers = np.asarray(picture).astype(np.float64) * 255 / LARGEST
-    return Image.fromarray(np.rint(np.clip(numbers, 0, 255)).astype(np.uint8))
-  if picture.has_transparency_data:
-    picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-  return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-
-
-def fit(picture: Image.Image, size: int) -> Image.Image:
-  """Cropped to the square at the centre, and resized to `size`."""
-  width, height = picture.size
-  side = min(width, height)
-  left, top = (width - side) // 2, (height - side) // 2
-  return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
-
-
-def with_channels(image: np.ndarray, coloured: bool) -> np.ndarray:
-  """[H, W, 3] if the set is coloured, else [H, W, 1]."""
-  if image.ndim == 2:
-    image = image[..., None]
-  return np.repeat(image, 3, axis=-1) if coloured and image.shape[-1] == 1 else image
 
 
 def choose(name: str, size: int) -> Folder | Arrays | None:
@@ -222,3 +245,18 @@ def choose(name: str, size: int) -> Folder | Arrays | None:
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
     raise UsageError(f"data.name = {name!r}: there is no such folder of images, and no such .npz file")
   return None
+
+
+def to_encode(name: str, size: int) -> Folder | Arrays:
+  """The images of a folder, of a single file, or of an .npz.
+
+  Args:
+    size: as of `Folder`.
+
+  Raises:
+    UsageError: nothing is there.
+  """
+  path = Path(name).expanduser()
+  if not path.exists():
+    raise UsageError(f"--images={name}: there is no such folder, image or .npz file")
+  return (Arrays if path.suffix == ".npz" and path.is_file() else Folder)(name, size, to_encode=True)

@@ -12,8 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
+from latentjax.console import console
 from latentjax.data.cache import cache_dir
-from latentjax.data.disk import DiskImages, Splits
+from latentjax.data.disk import LABELS, NAMES, DiskImages, DiskLabels, Splits
 from latentjax.errors import RunError, UsageError
 
 INSTALL = "pip install -r requirements-tfds.txt, or 'latentjax[tfds]'"
@@ -41,13 +42,18 @@ class TFDS:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self._builder.info.features["image"].shape
+    return self._found.info.features["image"].shape  # which is known before a download
+
+  @property
+  def labelled(self) -> bool:
+    """Whether it has one whole number for every image."""
+    label = dict(self._found.info.features.items()).get("label")
+    return getattr(label, "shape", None) == () and np.issubdtype(label.np_dtype, np.integer)
 
   def read(self) -> Splits:
     """See `Source`."""
-    print(f"decoding {self.name} once into {cache_dir()}", flush=True)
-    splits = self._builder.info.splits
-    return {split: self._decode(split) for split in ("train", "validation", "test") if split in splits}
+    console.print(f"decoding {self.name} once into {cache_dir()}")
+    return self._decoded("train", "validation", "test")
 
   def open(self) -> Splits:
     """See `Source`; the set must be prepared as array records."""
@@ -56,22 +62,39 @@ class TFDS:
         f"data.placement = disk reads array records, and {self.name} is prepared as"
         f' {self._builder.info.file_format.value}: prepare it again with file_format="array_record"'
       )
-    info = self._builder.info
-    splits = {split: self._decode(split) for split in ("validation", "test") if split in info.splits}
+    info, splits = self._builder.info, self._decoded("validation", "test")
     if "train" in info.splits:
-      splits["train"] = DiskImages(self._builder.as_data_source(split="train"), self.image_shape, info.full_name)
+      reader = self._builder.as_data_source(split="train")
+      splits["train"] = DiskImages(reader, self.image_shape, info.full_name)
+      if self.labelled:
+        splits["train" + LABELS] = DiskLabels(reader)
     return splits
 
-  def _decode(self, split: str) -> np.ndarray:
-    """All images of a split; sets of pixels 0 and 1 are scaled to 0 and 255."""
+  def _decoded(self, *wanted: str) -> Splits:
+    """Those of these splits that there are."""
+    splits = {}
+    for split in wanted:
+      if split in self._builder.info.splits:
+        splits[split], labels = self._decode(split)
+        if labels is not None:
+          splits[split + LABELS] = labels
+    names = getattr(self._builder.info.features["label"], "names", None) if self.labelled else None
+    return splits | ({NAMES: np.array(names)} if names else {})
+
+  def _decode(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """All images of a split, and their labels if it has them; sets of pixels 0 and 1 are scaled to 0 and 255."""
     if self._of_array_records:
       examples = self._builder.as_data_source(split=split)
     else:
       examples = self._tfds.as_numpy(self._builder.as_dataset(split=split))
-    images = np.empty((self._builder.info.splits[split].num_examples, *self.image_shape), np.uint8)
+    count = self._builder.info.splits[split].num_examples
+    images = np.empty((count, *self.image_shape), np.uint8)
+    labels = np.empty(count, np.int64) if self.labelled else None
     for index, example in enumerate(examples):
       images[index] = example["image"]
-    return images * 255 if images.max() == 1 else images
+      if labels is not None:
+        labels[index] = example["label"]
+    return images * 255 if images.max() == 1 else images, labels
 
   @property
   def _of_array_records(self) -> bool:
@@ -122,11 +145,10 @@ def prepare(builder) -> None:
       f"{builder.name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow (training does not):"
       f" {INSTALL}, or set TFDS_DATA_DIR to a directory where it is prepared"
     )
-  print(
+  console.print(
     f"{builder.name} is not prepared in {builder.data_dir}: TFDS now downloads and prepares it"
     f" ({builder.info.download_size} of downloads).\n"
-    "To use a directory that already has it, stop and set TFDS_DATA_DIR.",
-    flush=True,
+    "To use a directory that already has it, stop and set TFDS_DATA_DIR."
   )
   try:
     builder.download_and_prepare(file_format="array_record")

@@ -98,11 +98,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
     f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on"
     f" {several}{device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
+  images = data.first(None) if phase == "train" else data.validation
   for num_seeds in seed_counts(config):
     config = config.copy_and_resolve_references()
     config.train.num_seeds = num_seeds
     for batch_size in config.benchmark.batch_sizes:
-      workload = create_workload(config, model, data.first(None), batch_size, mesh)
+      workload = create_workload(config, model, images, batch_size, mesh)
       results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
   console.print(table(results))
   record.write_whole(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")

@@ -33,6 +33,7 @@ class Inference(NamedTuple):
     evaluate: (variables, images [B, H, W, C], key) -> Terms.
     log_weights: (variables, images [B, H, W, C], keys [K]) -> [K, B].
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l].
+    unit_kl: (variables, images [B, H, W, C], key) -> L arrays [B, Z_l].
     decode: (variables, L arrays [B, Z_l]) -> [B, H, W, C].
     sample: (variables, key, count) -> [count, H, W, C].
     pictures: (variables, key, images [M, H, W, C] or None) -> Pictures by file name.
@@ -42,6 +43,7 @@ class Inference(NamedTuple):
   evaluate: Callable
   log_weights: Callable
   encode: Callable
+  unit_kl: Callable
   decode: Callable
   sample: Callable
   pictures: Callable
@@ -55,7 +57,7 @@ class Steps(NamedTuple):
   images and counts are shared. `add_batch_statistics` knows one seed only.
 
   Attributes:
-    init: (key, mean_pixels=None) -> TrainState, see `create_state`.
+    init: (key, pixels=None) -> TrainState, see `create_state`.
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics) as `train_steps`; the state is donated.
     add_batch_statistics: (total, state, images, order, key, first, count) -> total.
@@ -83,6 +85,7 @@ def create_inference(config: ConfigDict, model: Model, mesh: Mesh | None = None)
     evaluate=jit(precise(evaluate)),
     log_weights=jit(precise(partial(inference.log_weights, model, mesh))),
     encode=jit(precise(partial(inference.encode, model, mesh))),
+    unit_kl=jit(precise(partial(inference.unit_kl, model, mesh))),
     decode=jit(precise(partial(inference.decode, model))),
     sample=jit(precise(partial(inference.sample, model)), static_argnums=2),
     pictures=jit(precise(partial(inference.pictures, model))),
@@ -105,7 +108,7 @@ def create_steps(config: ConfigDict, model: Model, num_images: int, mesh: Mesh |
   axes = (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)
   train = over_seeds(config, partial(step.train_steps, recipe), *axes)
   return Steps(
-    init=lambda key, mean_pixels=None: init(key, mean_pixels),
+    init=lambda key, pixels=None: init(key, pixels),
     order=jit(order),
     train=jit(precise(train), donate_argnums=0),
     add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe))),

@@ -114,11 +114,17 @@ def active_units(inference: Inference, variables: Variables, images: np.ndarray,
   Args:
     images, batch_size: as in `bound`.
   """
+  means = encode(inference, variables, images, batch_size)
+  return [int((group.var(0, dtype=np.float64) > ACTIVE).sum()) for group in means]
+
+
+def encode(inference: Inference, variables: Variables, images: np.ndarray, batch_size: int) -> list[np.ndarray]:
+  """L arrays [M, Z_l]: posterior means in units of the prior; arguments as of `bound`."""
   means = [
     [np.asarray(group)[:count] for group in inference.encode(variables, batch)]
     for _, batch, count in batches(images, batch_size, inference.num_devices)
   ]
-  return [int((np.concatenate(group).var(0, dtype=np.float64) > ACTIVE).sum()) for group in zip(*means, strict=True)]
+  return [np.concatenate(group) for group in zip(*means, strict=True)]
 
 
 def batches(images: np.ndarray, batch_size: int, num_devices: int) -> Iterator[tuple[int, jax.Array, int]]:

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from latentjax.data import scenes
 from latentjax.data.batches import binarize, gather, to_pixels
 from latentjax.mesh import divide
 from latentjax.models import Model, Terms
@@ -172,7 +173,13 @@ def apply_to_batch(model: Model, params: Params, pixels: jax.Array, key: jax.Arr
 
 
 def draw_pixels(recipe: Recipe, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Pixels [B, H, W, C] in [0, 1] of a training batch, binarised anew if that is dynamic; and a key for the model."""
+  """Pixels [B, H, W, C] in [0, 1] of a training batch, and a key for the model.
+
+  Both scenes and binarisation, if that is dynamic, are made anew.
+  """
+  if scenes.set_of(recipe.config.data.name) is not None:
+    key, scene_key = jax.random.split(key)
+    images = scenes.compose(scene_key, images)
   images = divide(recipe.mesh, images)
   binarize_key, model_key = jax.random.split(key)
   dynamic = recipe.config.data.binarization == "dynamic"

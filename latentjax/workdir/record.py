@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ml_collections import ConfigDict
 
@@ -169,8 +169,11 @@ def read_lines(workdir: Path) -> list[Line]:
   return lines
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
   """Writes a file whole or not at all.
+
+  Args:
+    content: or what writes it, for what is too large to have twice in memory.
 
   Raises:
     RunError: the disk refuses.
@@ -178,7 +181,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
   unfinished = path.with_name(path.name + ".tmp")
   try:
     with unfinished.open("wb") as file:
-      file.write(content.encode() if isinstance(content, str) else content)
+      if callable(content):
+        content(file)
+      else:
+        file.write(content.encode() if isinstance(content, str) else content)
       file.flush()
       os.fsync(file.fileno())
     unfinished.replace(path)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentjax.data.dataset import binarize_once, hold_out, load
-from latentjax.errors import RunError
+from latentjax.data import dataset
+from latentjax.data.dataset import Dataset, binarize_once, hold_out, load
+from latentjax.errors import RunError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +70,27 @@ def test_which_splits_are_binarised(binarization, fixed):
     assert set(np.unique(images)).issubset({0, 255}) == (split in fixed)
 
 
+def test_std_pixels_are_distances_from_the_mean_image():
+  generator = np.random.default_rng(0)
+  images = generator.integers(0, 256, (50, 4, 3, 2), np.uint8)
+  images[..., 1] //= 4
+  data = Dataset(images, images, images, "none")
+  squares = np.square(images / 255 - images.mean(0) / 255)
+  np.testing.assert_allclose(data.std_pixels(), np.sqrt(squares.mean((0, 1, 2))), rtol=1e-4)
+  assert data.std_pixels().dtype == np.float32
+
+
+@pytest.mark.parametrize("binarization", ["dynamic", "static"])
+def test_colour_is_not_binarised(tiny_cache, binarization):
+  """Neither what is decoded already, nor, before any reading, what is not."""
+  np.savez(tiny_cache / "rgb.npz", train=np.zeros((20, 4, 4, 3), np.uint8))
+  for name in ("rgb", "colour_digits"):
+    with pytest.raises(UsageError, match=f"^{name} is in colour.*binarization=none --config.model.likelihood=discret"):
+      load(name, binarization)
+  assert not (tiny_cache / "colour_digits.npz").exists()
+  assert load("rgb", "none").image_shape == (4, 4, 3)
+
+
 def test_mean_pixels_are_those_of_all_training_images():
   data = load("tiny", "dynamic")
   np.testing.assert_allclose(data.mean_pixels(), data.train.astype(np.float64).mean(0) / 255, rtol=1e-6)
@@ -107,3 +129,82 @@ def test_digits_come_with_a_package(tmp_path, monkeypatch):
   whole = [images.reshape(len(images), -1) for images in (data.train, data.validation, data.test)]
   assert len(np.unique(np.concatenate(whole), axis=0)) == 5000  # no image is in two splits
   assert (tmp_path / "mnist_digits.npz").exists()
+
+
+@pytest.mark.parametrize("given", [("train",), ("train", "test"), ("train", "validation", "test")])
+def test_labels_go_where_their_images_go(given):
+  splits = {}
+  for start, split in zip((0, 300, 600), given, strict=False):
+    splits |= {split: numbered(100, start), f"{split}_labels": np.arange(start, start + 100)}
+  completed = hold_out(splits)
+  assert len(completed) == 6
+  for split in ("train", "validation", "test"):
+    assert completed[f"{split}_labels"].tolist() == spelled(completed[split])
+
+
+class Renewed:
+  """A source of three images, whose labels a cache of before there were any lacks."""
+
+  key = name = "renewed"
+  prepared = labelled = True
+  num_train, image_shape, reads = 3, (1, 2, 1), 0
+
+  def read(self):
+    self.reads += 1
+    labels = {f"{split}_labels": np.array([2, 0, -1]) for split in ("train", "validation", "test")}
+    return {split: numbered(3) for split in ("train", "validation", "test")} | labels
+
+
+@pytest.fixture
+def renewed(tmp_path, monkeypatch):
+  """That source, with a cache that lacks its labels."""
+  source = Renewed()
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  monkeypatch.setattr(dataset.sources, "choose", lambda name, size: source)
+  np.savez(tmp_path / "renewed.npz", train=numbered(3), validation=numbered(3), test=numbered(3))
+  return source
+
+
+def test_a_cache_of_before_labels_is_renewed_where_they_are_asked_for(renewed):
+  assert load("renewed", "none").labels == {}
+  assert renewed.reads == 0
+  for _ in range(2):
+    assert load("renewed", "none", with_labels=True).labels["test"].tolist() == [2, 0, -1]
+  assert load("renewed", "none").labels["train"].tolist() == [2, 0, -1]
+  assert renewed.reads == 1
+
+
+def test_a_cache_that_cannot_be_written_still_gets_labels(renewed, monkeypatch):
+  def refuse(*_, **__):
+    raise PermissionError("read only")
+
+  monkeypatch.setattr(np, "savez_compressed", refuse)
+  for _ in range(2):
+    assert load("renewed", "none", with_labels=True).labels["test"].tolist() == [2, 0, -1]
+  assert renewed.reads == 2
+
+
+@pytest.mark.parametrize("why", ["not prepared", "no labels", "other images", "broken"])
+def test_where_labels_cannot_be_had_the_images_stay_as_they_are(renewed, monkeypatch, why):
+  def broken():
+    raise ValueError("broken")
+
+  again = renewed.read()
+  if why == "not prepared":
+    monkeypatch.setattr(Renewed, "prepared", False)
+  elif why == "no labels":
+    monkeypatch.setattr(Renewed, "labelled", False)
+  else:
+    monkeypatch.setattr(renewed, "read", broken if why == "broken" else lambda: again | {"test": numbered(3, 5)})
+  data = load("renewed", "none", with_labels=True)
+  assert data.labels == {}
+  assert spelled(data.test) == [0, 1, 2]
+
+
+def test_the_digits_are_what_their_labels_say(tmp_path, monkeypatch):
+  """The mean image of a class is nearer to a digit of that class than to one of another, mostly."""
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  data = load("mnist_digits", "none")
+  means = np.stack([data.train[data.labels["train"] == digit].mean(0).ravel() for digit in range(10)])
+  distances = np.square(data.test.reshape(len(data.test), 1, -1) - means).sum(-1)
+  assert (distances.argmin(1) == data.labels["test"]).mean() > 0.7

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latentjax.data import dataset
-from latentjax.data.disk import DiskImages
+from latentjax.data.disk import DiskImages, DiskLabels
 from latentjax.data.feed import HostFeed, create_feed
 from latentjax.errors import UsageError
 
@@ -24,7 +24,7 @@ class Reader:
 
   def __getitems__(self, rows: list[int]) -> list[dict]:
     self.read += len(rows)
-    return [{"image": self.images[row], "label": 0} for row in rows]
+    return [{"image": self.images[row], "label": row} for row in rows]
 
 
 def on_disk(images: np.ndarray) -> DiskImages:
@@ -58,6 +58,14 @@ def test_the_same_images_are_held_out():
   assert isinstance(found["train"], DiskImages)
   for split, images in expected.items():
     np.testing.assert_array_equal(found[split][:], images)
+
+
+def test_labels_on_disk_are_held_out_with_their_images():
+  reader = Reader(IMAGES)
+  held = dataset.hold_out({"train": on_disk(IMAGES), "train_labels": DiskLabels(reader)})
+  assert reader.read == 24  # two fifths
+  for split in ("train", "validation", "test"):
+    np.testing.assert_array_equal(held[split][:], IMAGES[held[f"{split}_labels"][:]])
 
 
 def test_mean_pixels_of_a_large_set_are_those_of_a_part_of_it(monkeypatch):

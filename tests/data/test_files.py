@@ -8,6 +8,7 @@ from latentjax.data import dataset, files, sources
 from latentjax.errors import RunError, UsageError
 
 generator = np.random.default_rng(0)
+GREY = np.zeros((3, 4, 4), np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,28 @@ def test_the_cache_goes_by_content(folder, cache):
   assert dataset.load(str(moved), "none").sha256 == before.sha256
   Image.new("L", (5, 6), 255).save(moved / "even" / "00.png")
   assert dataset.load(str(moved), "none").sha256 != before.sha256
+
+
+def test_subfolders_are_labels(folder):
+  data = dataset.load(str(folder), "none")
+  assert data.label_names == ("even", "odd")
+  for split in ("train", "validation", "test"):
+    for image, label in zip(getattr(data, split), data.labels[split], strict=True):
+      of_label = (folder / data.label_names[label]).iterdir()
+      assert image.tobytes() in {np.asarray(Image.open(path)).tobytes() for path in of_label}
+  assert dataset.load(str(folder), "none").labels.keys() == data.labels.keys()  # from the cache
+  Image.new("L", (5, 6)).save(folder / "beside.png")
+  assert dataset.load(str(folder), "none").labels == {}
+
+
+def test_subfolders_of_splits_are_labels_of_those_that_have_them(tmp_path):
+  for path in ("train/dog/1.png", "train/ant/2.png", "train/dog/old/3.png", "test/cat/4.png", "validation/5.png"):
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4), int(path[-5])).save(tmp_path / path)
+  data = dataset.load(str(tmp_path), "none")
+  assert data.label_names == ("ant", "cat", "dog")
+  assert {split: labels.tolist() for split, labels in data.labels.items()} == {"train": [0, 2, 2], "test": [1]}
+  assert data.train[:, 0, 0, 0].tolist() == [2, 1, 3]
 
 
 def save(path, kind):
@@ -145,6 +168,9 @@ def test_arrays_are_taken_as_they_are(tmp_path):
   data = dataset.load(str(tmp_path / "mine.npz"), "none")
   np.testing.assert_array_equal(data.test[..., 0], images[:3])
   assert len(data.train) + len(data.validation) == 10
+  for split in ("train", "validation"):
+    np.testing.assert_array_equal(getattr(data, split)[..., 0], images[data.labels[split]])
+  assert "test" not in data.labels
   assert dataset.load(str(tmp_path / "mine.npz"), "none", image_size=4).image_shape == (4, 4, 1)
 
 
@@ -161,6 +187,10 @@ def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
     ({"train": np.zeros((3, 4, 4))}, r"must be uint8 \[M, H, W\].*not float64 \[3, 4, 4\]"),
     ({"train": np.zeros((3, 4, 4, 2), np.uint8)}, r"not uint8 \[3, 4, 4, 2\]"),
     ({"train": np.zeros((3, 4, 4), np.uint8), "test": np.zeros((3, 5, 4), np.uint8)}, r"test in .* is \[3, 5, 4\]"),
+    ({"train": GREY, "train_labels": np.zeros(2, int)}, r"train_labels in .* whole numbers \[3\].* not int64 \[2\]"),
+    ({"train": GREY, "train_labels": np.zeros(3)}, r"train_labels in .* not float64 \[3\]"),
+    ({"train": GREY, "train_labels": np.zeros((3, 1), int)}, r"train_labels in .* not int64 \[3, 1\]"),
+    ({"train": GREY, "test_labels": np.zeros(3, int)}, "test_labels in .* no array `test`"),
   ],
 )
 def test_arrays_that_are_no_images_are_named(tmp_path, arrays, words):

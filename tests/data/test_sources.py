@@ -16,9 +16,11 @@ class Builder:
 
   def __init__(self, prepared: bool = True):
     images = np.random.default_rng(0).integers(0, 2, (7, 2, 2, 1), np.uint8)
-    self.examples, self.is_prepared = [{"image": image} for image in images], lambda: prepared
+    self.examples = [{"image": image, "label": index % 2} for index, image in enumerate(images)]
+    self.is_prepared = lambda: prepared
     splits = {"train": SimpleNamespace(num_examples=7), "extra": None}
     features = {"image": SimpleNamespace(shape=(2, 2, 1), np_dtype=np.uint8)}
+    features["label"] = SimpleNamespace(shape=(), np_dtype=np.int64, names=["even", "odd"])
     self.name, self.data_dir = "new", "here"
     self.info = SimpleNamespace(
       splits=splits, features=features, file_format="array_record", full_name="new/1", download_size="9 GB"
@@ -50,9 +52,22 @@ def test_a_set_says_what_it_is_and_is_read(found, capsys):
   assert isinstance(source, TFDS)
   assert (source.prepared, source.num_train, source.image_shape) == (True, 7, (2, 2, 1))
   splits = source.read()
-  assert splits.keys() == {"train"}
+  assert splits.keys() == {"train", "train_labels", "label_names"}
+  assert splits["train_labels"].tolist() == [0, 1, 0, 1, 0, 1, 0]
+  assert splits["label_names"].tolist() == ["even", "odd"]
   np.testing.assert_array_equal(splits["train"], [255 * example["image"] for example in Builder().examples])
   assert "decoding new once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  "label", [None, SimpleNamespace(shape=(None,), np_dtype=np.int64), SimpleNamespace(shape=(), np_dtype=np.float32)]
+)
+def test_a_set_without_one_whole_number_for_every_image_has_no_labels(found, label):
+  builder = Builder()
+  builder.info.features |= {"label": label}
+  found(builder)
+  assert not sources.choose("new").labelled
+  assert sources.choose("new").read().keys() == {"train"}
 
 
 def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys, monkeypatch):

@@ -125,14 +125,39 @@ def test_a_step_is_a_function_like_any_other(importance_samples):
   assert total.mean() == pytest.approx(expected.mean(), rel=1e-5)
 
 
-def test_a_model_may_start_at_the_mean_pixels():
+def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_batches():
+  """Each image is in two scenes of its batch, which their sum shows; where it lies, the rows of its pixels."""
+
+  class Placed(Probe):
+    image_shape = (60, 60, 1)
+
+    def terms(self, w, images, key):
+      rows = (images.sum((2, 3)) * np.arange(60.0)[None]).sum(-1, keepdims=True)
+      return super().terms(w, images, key).replace(log_px=-images.sum((1, 2, 3)) - 0 * w, kl=rows)
+
+  images = IMAGES // 3  # nothing is clipped
+  changes = {"data__name": "two_digits/mnist_digits", "data__binarization": "none", "train__batch_size": 22}
+  steps, first = probing(Placed(), images, **changes)
+  order, seen = steps.order(ORDER, 0), []
+  for resident in (True, False):
+    state = jax.tree.map(jnp.copy, first)  # as it is donated
+    for index in range(2):
+      arguments = (images, order) if resident else (images[None, order], jnp.int32(0))
+      state, metrics = steps.train(state, *arguments, NOISE, jnp.int32(1))
+      assert metrics.mean()["reconstruction"] == pytest.approx(2 * images.sum() / 255 / 22, rel=1e-5), index
+      seen.append(metrics.mean()["kl"])
+  assert abs(seen[0] - seen[1]) > 1
+  assert seen[:2] == seen[2:]
+
+
+def test_a_model_may_start_at_the_pixels_mean_and_scale():
   class Starting(Probe):
-    def start_at(self, params, mean_pixels):
-      return {"w": params["w"] + mean_pixels.sum()}
+    def start_at(self, params, mean, std):
+      return {"w": params["w"] + mean.sum() + std.sum()}
 
   steps, _ = probing(Starting())
-  state = steps.init(jax.random.key(0), jnp.full(IMAGES.shape[1:], 0.25))
-  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 5.0
+  state = steps.init(jax.random.key(0), (jnp.full(IMAGES.shape[1:], 0.25), jnp.full(1, 2.0)))
+  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 7.0
   assert float(steps.init(jax.random.key(0)).params["w"]) == 0.0
 
 

@@ -1,0 +1,229 @@
+"""Attention alone: which digit is it, among pieces of others? (Gregor et al. 2015, arXiv:1502.04623, table 2)
+
+    python -m examples.cluttered_digits --workdir=runs/cluttered --config.data.name=mnist
+
+A digit lies anywhere on a canvas of 100 x 100 pixels among eight 8 x 8 pieces of other digits. An LSTM looks eight
+times through a 12 x 12 window, each time where its last state says, and then names the digit. Every canvas is made on
+the device, in the step that learns from it. Stopped at any time, the same command resumes at its last report;
+--config.train.steps=0 tests the best so far by validation.
+
+Shapes: M images, B batch, S canvas size, N window size, T glimpses.
+"""
+
+import math
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from ml_collections import ConfigDict, config_flags
+
+from latentjax.data import dataset
+from latentjax.data.scenes import add
+from latentjax.errors import RunError, UsageError
+from latentjax.models.draw import attention
+from latentjax.models.draw.layouts import read_by_product, window_filterbanks_by_product
+from latentjax.models.linear import init_linear, linear
+from latentjax.models.lstm import LSTMState, init_lstm, lstm
+
+HELD_OUT_SEED = 0  # of the canvases for validation and test: the same for every run, so that their numbers compare
+
+
+def get_config() -> ConfigDict:
+  config = ConfigDict()
+  config.seed = 0  # initialisation and training canvases
+  config.data = ConfigDict()
+  config.data.name = "mnist"  # or mnist_digits, which need no download; any other set with labels from 0 to 9
+  config.data.canvas_size = 100  # S
+  config.data.num_pieces = 8  # of other digits
+  config.data.piece_size = 8
+  config.model = ConfigDict()
+  config.model.num_glimpses = 8  # T
+  config.model.window_size = 12  # N
+  config.model.hidden_dim = 256
+  config.model.variance_bias = 2.0  # initial log variance; the initial window spans the canvas
+  config.train = ConfigDict()
+  config.train.batch_size = 64
+  config.train.steps = 20_000
+  config.train.learning_rate = 1.5e-3  # falls to 0 along a cosine
+  config.train.clip_norm = 1.0
+  config.train.ema_decay = 0.999  # moving average of weights for evaluation
+  config.train.report_steps = 500  # between validations, each of which keeps all that is needed to resume
+  return config
+
+
+def make_canvas(data: ConfigDict, key: jax.Array, images: jax.Array, target: jax.Array) -> jax.Array:
+  """[S, S, 1] in [0, 1]: an image and pieces of others, each anywhere, summed and clipped.
+
+  Args:
+    images: [M, H, W, 1] uint8. target: number of the image among them.
+  """
+  keys, size = jax.random.split(key, 4), data.piece_size
+  canvas = jnp.zeros((data.canvas_size, data.canvas_size, 1), jnp.uint16)
+  places = data.canvas_size - images.shape[1] + 1
+  canvas = add(canvas, images[target], jax.random.randint(keys[0], (2,), 0, places))
+  others = jax.random.randint(keys[1], (data.num_pieces,), 0, len(images))
+  crops = jax.random.randint(keys[2], (data.num_pieces, 2), 0, images.shape[1] - size + 1)
+  corners = jax.random.randint(keys[3], (data.num_pieces, 2), 0, data.canvas_size - size + 1)
+  for other, crop, corner in zip(others, crops, corners, strict=True):
+    canvas = add(canvas, jax.lax.dynamic_slice(images, (other, *crop, 0), (1, size, size, 1))[0], corner)
+  return jnp.minimum(canvas, 255).astype(jnp.float32) / 255
+
+
+def make_canvases(data: ConfigDict, key: jax.Array, images: jax.Array, targets: jax.Array) -> jax.Array:
+  """[B, S, S, 1] of B targets."""
+  return jax.vmap(partial(make_canvas, data), (0, None, 0))(jax.random.split(key, len(targets)), images, targets)
+
+
+def init(model: ConfigDict, key: jax.Array) -> dict:
+  lstm_key, window_key, class_key = jax.random.split(key, 3)
+  normal, units = jax.nn.initializers.lecun_normal(), model.hidden_dim
+  window_bias = jnp.array([0.0, 0.0, model.variance_bias, 0.0, 0.0])
+  return {
+    "lstm": init_lstm(lstm_key, normal, model.window_size**2, units, layer_norm=False),
+    "window": init_linear(window_key, jax.nn.initializers.normal(0.01), units, 5) | {"bias": window_bias},
+    "classes": init_linear(class_key, normal, units, 10),
+    "initial": LSTMState(jnp.zeros(units), jnp.zeros(units)),
+  }
+
+
+def look(model: ConfigDict, weights: dict, canvases: jax.Array) -> tuple[jax.Array, attention.Window]:
+  """Logits [T, B, 10] after every glimpse, and its windows with fields [T, B]."""
+
+  def glimpse(canvas, parameters):
+    size = model.window_size, *canvas.shape[:2]
+    window = attention.window(parameters, *size)
+    return read_by_product(canvas, window_filterbanks_by_product(window, window.intensity, *size)).reshape(-1), window
+
+  def step(state, _):
+    seen, windows = jax.vmap(glimpse)(canvases, linear(weights["window"], state.hidden))
+    state = lstm(weights["lstm"], state, [seen])
+    return state, (linear(weights["classes"], state.hidden), windows)
+
+  state = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(canvases), *x.shape)), weights["initial"])
+  return jax.lax.scan(step, state, length=model.num_glimpses)[1]
+
+
+def loss(weights: dict, model: ConfigDict, canvases: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Cross-entropy in nats, the mean over all glimpses, so that the first ones learn as well; the last one's errors."""
+  logits, _ = look(model, weights, canvases)
+  labels = jnp.broadcast_to(labels, logits.shape[:-1])
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), error_rates(logits, labels)[-1]
+
+
+def error_rates(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """[T] of logits [T, B, 10]."""
+  return (logits.argmax(-1) != labels).mean(-1)
+
+
+def create_optimizer(train: ConfigDict) -> optax.GradientTransformation:
+  rate = optax.cosine_decay_schedule(train.learning_rate, max(train.steps, 1))
+  return optax.chain(optax.clip_by_global_norm(train.clip_norm), optax.adam(rate))
+
+
+def first_state(config: ConfigDict) -> dict:
+  """All that a report keeps; `average` and `best` are weights to evaluate with."""
+  weights = init(config.model, jax.random.split(jax.random.key(config.seed))[0])
+  optimizer, best = create_optimizer(config.train).init(weights), {"error": jnp.ones(()), "weights": weights}
+  return {"step": jnp.int32(0), "weights": weights, "average": weights, "optimizer": optimizer, "best": best}
+
+
+def train_steps(config: ConfigDict, state: dict, images: jax.Array, labels: jax.Array, count: jax.Array):
+  """The state after `count` more steps, and their mean [loss, error rate]."""
+  train, optimizer = config.train, create_optimizer(config.train)
+  key = jax.random.split(jax.random.key(config.seed))[1]
+
+  def body(_, carry):
+    state, total = carry
+    target_key, canvas_key = jax.random.split(jax.random.fold_in(key, state["step"]))
+    targets = jax.random.randint(target_key, (train.batch_size,), 0, len(images))
+    batch = make_canvases(config.data, canvas_key, images, targets), labels[targets]
+    value, gradient = jax.value_and_grad(loss, has_aux=True)(state["weights"], config.model, *batch)
+    updates, opt_state = optimizer.update(gradient, state["optimizer"])
+    weights = optax.apply_updates(state["weights"], updates)
+    decay = jnp.minimum(train.ema_decay, (1 + state["step"]) / (10 + state["step"]))
+    average = optax.incremental_update(weights, state["average"], 1 - decay)
+    new = {"step": state["step"] + 1, "weights": weights, "average": average, "optimizer": opt_state}
+    return state | new, total + jnp.stack(value)
+
+  state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(2)))
+  return state, total / count
+
+
+def held_out(config: ConfigDict, images: jax.Array, targets: jax.Array) -> jax.Array:
+  """The canvases [B, S, S, 1] of these targets, always the same."""
+  return make_canvases(config.data, jax.random.fold_in(jax.random.key(HELD_OUT_SEED), targets[0]), images, targets)
+
+
+def evaluate(config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array) -> jax.Array:
+  """[T] error rates after every glimpse, of one canvas for each image."""
+
+  def rates(targets):
+    return error_rates(look(config.model, weights, held_out(config, images, targets))[0], labels[targets])
+
+  return jax.lax.map(rates, jnp.arange(len(images)).reshape(-1, math.gcd(len(images), 500))).mean(0)
+
+
+def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array, rows: int = 6):
+  """Where it looks: a canvas in every row, with the window and what it says after each glimpse."""
+  canvases = held_out(config, images, jnp.arange(rows))
+  logits, windows = jax.device_get(look(config.model, weights, canvases))
+  columns = config.model.num_glimpses
+  figure = Figure(figsize=(1.4 * columns, 1.55 * rows), layout="constrained")
+  for (row, step), axis in np.ndenumerate(figure.subplots(rows, columns, squeeze=False)):
+    axis.imshow(canvases[row], cmap="gray", vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[], xlim=axis.get_xlim(), ylim=axis.get_ylim())
+    center = np.array([windows.center_x[step, row], windows.center_y[step, row]])
+    side = (config.model.window_size - 1) * windows.stride[step, row]
+    axis.add_patch(Rectangle(center - side / 2, side, side, fill=False, color="#d55e00", linewidth=1.5))
+    said = logits[step, row].argmax()
+    axis.set_title(said, fontsize="small", pad=2, color="#009e73" if said == labels[row] else "#d55e00")
+  figure.savefig(path, dpi=110)
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  data = dataset.load(config.data.name, "none", "host", with_labels=True)
+  if "train" not in data.labels:
+    raise UsageError(f"data.name = {config.data.name} has no labels: take mnist or mnist_digits")
+  train, validation, test = ((jnp.asarray(getattr(data, name)), jnp.asarray(of)) for name, of in data.labels.items())
+  path, state = workdir / "state.npz", first_state(config)
+  if path.exists():
+    with np.load(path, allow_pickle=False) as arrays:
+      state = jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(arrays[name]) for name in arrays.files])
+  workdir.mkdir(parents=True, exist_ok=True)
+  advance, rates = jax.jit(partial(train_steps, config)), jax.jit(partial(evaluate, config))
+  began = time.monotonic()
+  while (left := config.train.steps - int(state["step"])) > 0:
+    state, (value, error) = advance(state, *train, min(left, config.train.report_steps))
+    on_validation = rates(state["average"], *validation)[-1]
+    if on_validation <= state["best"]["error"]:
+      state["best"] = {"error": on_validation, "weights": state["average"]}
+    np.savez(unfinished := workdir / "unfinished.npz", *jax.tree.leaves(state))
+    unfinished.replace(path)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{minutes:.1f} minutes, step {state['step']}: loss {value:.3f}, error {error:.2%}", end="")
+    print(f", on validation {on_validation:.2%}", flush=True)
+  print("test error after each glimpse:", *(f"{rate:.2%}" for rate in rates(state["best"]["weights"], *test)))
+  save_picture(workdir / "glimpses.png", config, state["best"]["weights"], *test)
+
+
+def main(argv: list[str]) -> None:
+  if argv[1:]:
+    sys.exit(f"error: {argv[1]!r} is no flag")
+  try:
+    run(CONFIG.value, Path(WORKDIR.value))
+  except (UsageError, RunError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  CONFIG = config_flags.DEFINE_config_dict("config", get_config())
+  WORKDIR = flags.DEFINE_string("workdir", "runs/cluttered", "Where the state and the picture go.")
+  app.run(main)

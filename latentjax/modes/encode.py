@@ -1,0 +1,180 @@
+"""--mode=encode: what a workdir's model knows about images: of its data set, or of a person's own."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from latentjax import best, models
+from latentjax.console import console, progress
+from latentjax.data import dataset, files
+from latentjax.data.disk import LABELS, NAMES
+from latentjax.errors import UsageError
+from latentjax.trained import Trained
+from latentjax.training import evaluation, probe
+from latentjax.workdir import plots, record
+
+
+class Images(NamedTuple):
+  """What is to be encoded.
+
+  Attributes:
+    name: of the set, or of a person's own images.
+    splits: uint8 [M, H, W, C], as the model is to see them.
+    labels, files: of the splits that have them, as `Dataset.labels` and `Folder.names`.
+  """
+
+  name: str
+  splits: Mapping[str, np.ndarray]
+  labels: Mapping[str, np.ndarray]
+  label_names: tuple[str, ...]
+  files: Mapping[str, list[str]]
+
+
+def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
+  """Writes latents.npz and encode.json into `workdir`; of a person's own images into encoded/NAME below it.
+
+  Args:
+    own: a folder of images, a single one, or an .npz; None encodes the data set of the run.
+
+  Raises:
+    UsageError: there is no model yet, the workdir holds a different experiment, or the images do not fit the model.
+    RunError: something cannot be read or written.
+  """
+  ignored = ("seed", *models.speed_keys(config.model), *(["data.image_size"] if own else []))
+  record.require_same(workdir, config, ignored)
+  saved, size = record.read_config(workdir), config.data.image_size
+  config.data.image_size = saved.data.image_size  # of the images that it was trained on, where opening needs them
+  trained = best.open_seed(config, workdir).on_one_device()
+  if saved.train.num_seeds > 1:
+    console.print(f"latents are of seed {saved.seed}, the first of {saved.train.num_seeds}")
+  if own is None:
+    write(trained, of_set(config, trained.model.image_shape), workdir)
+    return
+  images = of_files(config, own, size, trained.model.image_shape)
+  out = workdir / "encoded" / Path(own).expanduser().resolve().name
+  out.mkdir(parents=True, exist_ok=True)
+  latents = write(trained, images, out)
+  shown, num_images = np.concatenate(list(images.splits.values())), config.sample.num_images
+  groups = [np.concatenate(groups)[:num_images] for groups in zip(*latents.values(), strict=True)]
+  decoded = np.asarray(trained.inference.decode(trained.variables, groups))
+  columns = int(np.ceil(np.sqrt(len(decoded))))
+  plots.save_reconstructions(out / "reconstructions.png", shown[:num_images] / 255, decoded, columns)
+  console.print(f"  {out / 'reconstructions.png'}")
+
+
+def of_set(config: ConfigDict, image_shape: tuple[int, int, int]) -> Images:
+  """Every split of the data set as it is evaluated."""
+  data = dataset.load(**config.data.to_dict(), with_labels=True)
+  if data.image_shape != image_shape:
+    raise UsageError(f"{config.data.name} now has images {data.image_shape}, and this model's are {image_shape}")
+  splits = data.evaluated(config.eval.num_examples or None)
+  labels = {split: labels[: len(splits[split])] for split, labels in data.labels.items()}
+  return Images(config.data.name, splits, labels, data.label_names, {})
+
+
+def of_files(config: ConfigDict, own: str, size: int, image_shape: tuple[int, int, int]) -> Images:
+  """A person's own images, binarised as those that the model was trained on."""
+  source = files.to_encode(own, size)
+  found = source.read()
+  splits = {
+    name: fitted(found[name], image_shape, own) for name in found if name != NAMES and not name.endswith(LABELS)
+  }
+  if config.data.binarization != "none":
+    splits = {name: dataset.binarize_once(images, name) for name, images in splits.items()}
+  labels = {name: found[name + LABELS] for name in splits if name + LABELS in found}
+  return Images(own, splits, labels, tuple(found.get(NAMES, ())), source.names)
+
+
+def fitted(images: np.ndarray, image_shape: tuple[int, int, int], own: str) -> np.ndarray:
+  """Images with the model's number of channels, where that loses nothing.
+
+  Raises:
+    UsageError: they do not fit the model.
+  """
+  channels = image_shape[-1]
+  if channels == 1 and (images == images[..., :1]).all():
+    images = images[..., :1]
+  if channels == 3 and images.shape[-1] == 1:
+    images = np.repeat(images, 3, axis=-1)
+  if images.shape[1:] == image_shape:
+    return images
+  shown, expected = (
+    f"{height} x {width} pixels, {'grey' if channels == 1 else 'coloured'}"
+    for height, width, channels in (images.shape[1:], image_shape)
+  )
+  hint = "save them as such"
+  if images.shape[1:3] != image_shape[:2] and image_shape[0] == image_shape[1]:
+    hint = f"--config.data.image_size={image_shape[0]} crops and resizes them"
+  raise UsageError(f"--images={own}: they are {shown}, and this model's are {expected}: {hint}")
+
+
+def write(trained: Trained, images: Images, out: Path) -> dict[str, list[np.ndarray]]:
+  """Writes latents.npz and encode.json and says what they amount to; returns the latents by split."""
+  latents, arrays, numbers = {}, {}, {}
+  for split, of_split in images.splits.items():
+    latents[split], scores = encode(trained, of_split, split)
+    arrays |= {f"{split}_latents_{number}": group for number, group in enumerate(latents[split], start=1)}
+    arrays |= {f"{split}_{name}": values for name, values in scores.items()}
+    numbers[split] = {name: float(values.mean(dtype=np.float64)) for name, values in scores.items()}
+    numbers[split]["num_examples"] = len(of_split)
+    said = ", ".join(f"{name.replace('_', '-')} {numbers[split][name]:.2f}" for name in scores)
+    console.print(
+      f"{split}: {len(of_split):,} image{'s'[: len(of_split) > 1]}, {said.replace('elbo', 'ELBO')} nats per image"
+    )
+  arrays |= {f"{split}{LABELS}": labels for split, labels in images.labels.items()}
+  arrays |= {f"{split}_files": np.array(names) for split, names in images.files.items()}
+  arrays |= {NAMES: np.array(images.label_names)} if images.label_names else {}
+  probed = probe.measure({split: np.concatenate(groups, axis=1) for split, groups in latents.items()}, images.labels)
+  if probed is not None:
+    console.print(
+      f"linear probe of the latents: {probed['accuracy']:.2%} of test are told apart"
+      f" ({probed['num_classes']} classes; ridge {probed['ridge']:g}, chosen on validation)"
+    )
+  elif len(images.splits) > 1:
+    reason = (
+      "it takes labels of train, validation and test, and two classes" if images.labels else "no labels are known"
+    )
+    console.print(f"no linear probe of {images.name}: {reason}")
+  config = trained.config
+  kept = {
+    "data": images.name,
+    "seed": config.seed,
+    "step": trained.step,
+    "binarization": config.data.binarization,
+    "nll_samples": config.encode.nll_samples,
+    "splits": numbers,
+    "linear_probe": probed,
+  }
+  record.write_whole(out / "latents.npz", lambda file: np.savez(file, **arrays))
+  record.write_whole(out / "encode.json", json.dumps(kept, indent=2) + "\n")
+  for name in ("latents.npz", "encode.json"):
+    console.print(f"  {out / name}")
+  return latents
+
+
+def encode(trained: Trained, images: np.ndarray, split: str) -> tuple[list[np.ndarray], dict[str, Any]]:
+  """L arrays [M, Z_l], posterior means in units of the prior, and in nats [M] the ELBO and maybe the log-likelihood.
+
+  With the noise of --mode=evaluate, so that means over a split are what it measured.
+  """
+  config, inference, variables, keys = trained.config, trained.inference, trained.variables, trained.keys
+  batch_size, num_samples = config.eval.batch_size, config.encode.nll_samples
+  log_px, kl = evaluation.terms_of_images(inference, variables, images, keys.evaluate, batch_size)
+  scores = {"elbo": log_px - kl.sum(-1)}
+  if num_samples:
+    with progress() as bar:
+      task = bar.add_task(f"{split}, K = {num_samples}", total=len(images) * num_samples, note="samples")
+      scores["log_likelihood"] = evaluation.log_likelihoods(
+        inference,
+        variables,
+        images,
+        keys.likelihood,
+        batch_size,
+        [num_samples],
+        report=lambda count: bar.update(task, advance=count),
+      )[0]
+  return evaluation.encode(inference, variables, images, batch_size), scores
