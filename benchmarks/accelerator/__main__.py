@@ -68,7 +68,8 @@ def find(parser: argparse.ArgumentParser, log: Log, work: Path, rehearse: bool) 
   if not log.is_final("machine"):
     outcome = process.run(measurement, measurement.limit, work)
     if outcome.problem or outcome.result is None:
-      raise SystemExit(f"error: JAX does not start here: {outcome.problem or 'it takes too long'}")
+      problem = outcome.problem or "it takes too long"
+      raise SystemExit(f"error: JAX does not start here: {problem}; {work / 'machine.log'} has all that it said")
     if outcome.result["platform"] == "cpu" and not rehearse:
       parser.error("JAX finds no accelerator here, only a CPU: --rehearse goes through everything with tiny models")
     log.add(measurement, "measured", "", outcome.seconds, outcome.result)
