@@ -26,10 +26,13 @@ draw_base = draw.py:base
 draw_filterbank = draw.py:filterbank
 draw_paper = draw.py:paper
 ladder_vae_paper = ladder_vae.py:paper
+# Seeds trained together in every row: one where the processor works alone, and error bars on an accelerator.
+SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
 results: .venv/tfds  ## the results table: trains what is not finished, hours on two CPU cores
-	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --workdir=runs/results/$(row) &&) true
+	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --config.train.num_seeds=$(SEEDS) \
+	  --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \
 	  --workdir=runs/results/comparison
 	@echo "The table is runs/results/comparison/comparison.md; report.html beside it shows the rest."

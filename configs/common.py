@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
   config.benchmark = ConfigDict()
   config.benchmark.phase = "train"  # train | eval | sample
   config.benchmark.batch_sizes = (128,)  # one measurement for each
+  config.benchmark.num_seeds = (0,)  # seeds together, such as 1,8,32: one measurement each; 0 is train.num_seeds
   config.benchmark.measurements = 30  # of which the median counts
   return config
 

@@ -40,6 +40,7 @@ SINCE = {
   "train.pictures_every": 0,
   "train.profile_steps": 0,
   "train.warmup_epochs": 0.0,
+  "benchmark.num_seeds": (0,),
 }
 CAME_LATER = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
@@ -99,6 +100,10 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "sample.num_images": AT_LEAST_ONE,
   "benchmark.phase": one_of("train", "eval", "sample"),
   "benchmark.batch_sizes": COUNTS,
+  "benchmark.num_seeds": (
+    "one or more whole numbers, each 0 or more, such as '(1, 8, 32)'",
+    lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 0 for count in value),
+  ),
   "benchmark.measurements": ("at least 20", lambda value: value >= 20),
 }
 
@@ -122,8 +127,11 @@ def check(config: ConfigDict) -> None:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
   if config.data.placement in ("host", "disk") and train.num_seeds > 1:
     raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
-  if config.seed + train.num_seeds > 2**32:
-    raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
+  after_last = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
+  if after_last > 2**32:
+    raise UsageError(f"seed and the number of seeds must together be at most 4294967296, not {after_last}")
+  if config.benchmark.phase == "sample" and max(config.benchmark.num_seeds) > 1:
+    raise UsageError("benchmark.num_seeds is for phases train and eval: samples are those of one seed")
 
 
 def obeys(value: Any, rule: Rule) -> bool:

@@ -410,6 +410,8 @@ BAD = {
   "--mode=sweep --config=configs/draw.py": "has no sweep()",
   "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
+  "--mode=benchmark --config.benchmark.num_seeds=1,-8": "num_seeds must be one or more whole numbers",
+  "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=sample": "samples are those of one seed",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--config.data.placement=cloud": "one of auto, device, host, disk",
