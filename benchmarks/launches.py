@@ -101,10 +101,9 @@ def compile_for_h100(config, model, batch_size: int) -> str:
     jax.ShapeDtypeStruct((count, *SHAPE), jnp.uint8),
     jax.eval_shape(steps.order, keys.order, 0),
     keys.train,
-    jax.ShapeDtypeStruct((), jnp.int32),
   )
   placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), arguments)
-  return steps.train.trace(*placed).lower().compile().as_text()
+  return steps.train.trace(*placed, 8).lower().compile().as_text()
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
   config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
   config.train.importance_start = 0  # epoch from which that is trained; before it, the ELBO
   config.train.num_seeds = 1  # K > 1 trains seed, seed + 1, ... seed + K - 1 side by side in one program
-  config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
+  config.train.steps_per_call = 50  # at most so many optimiser steps per dispatch; the progress bar moves as often
 
   config.eval = ConfigDict()
   config.eval.batch_size = 500  # images at a time in validation and evaluation

@@ -5,10 +5,10 @@ Values in nats per image.
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -73,7 +73,7 @@ def run_epochs(
         for call in feed.calls(steps.order(keys.order, epoch), first=int(metrics.steps)):
           if interruption.asked:
             break
-          state, part = train(state, call.images, call.order, keys.train, jnp.int32(call.count))
+          state, part = train(state, call.images, call.order, keys.train, call.count)
           part = jax.device_get(part)
           if part.divergence is not None:
             raise diverged(config, *part.divergence, checkpoints)
@@ -119,17 +119,32 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
 def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
   """`steps.train`, compiled ahead so that no measured speed contains it.
 
+  Another number of steps than the calls of a whole epoch have is compiled when it comes: after a stop in mid-epoch of a
+  run whose calls were of other lengths.
+
   Raises:
     RunError: a step needs more memory than there is.
   """
   steps, keys = experiment.steps, experiment.keys
   began = time.perf_counter()
   call = next(feed.calls(steps.order(keys.order, 0), 0))
+  described = jax.tree.map(describe, (state, call.images, call.order, keys.train))
+
+  @cache
+  def compiled(count: int) -> jax.stages.Compiled:
+    traced = steps.train.trace(*described, count)
+    return memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
+
   with memory.patience():
-    traced = steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
-    compiled = memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
+    for count in feed.counts:
+      compiled(count)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
-  return compiled
+  return lambda *arguments: compiled(arguments[-1])(*arguments[:-1])
+
+
+def describe(x: jax.Array | np.integer) -> jax.ShapeDtypeStruct:
+  """What a compiler needs to know of an argument, which itself may be gone by then."""
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:

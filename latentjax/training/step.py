@@ -87,11 +87,12 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
 
 
 def train_steps(
-  recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: jax.Array
+  recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: int
 ) -> tuple[TrainState, Metrics]:
   """`count` optimiser steps, and the sums of their metrics.
 
-  The step's number decides batch and randomness, so the same state always continues in the same way.
+  The step's number decides batch and randomness, so the same state always continues in the same way. How many steps
+  there are is known to the compiler: before each step of a loop of unknown length a GPU would ask the host.
 
   Args:
     images, order: as `gather` takes them.
@@ -114,7 +115,7 @@ def add_batch_statistics(
   order: jax.Array,
   key: jax.Array,
   first: jax.Array,
-  count: jax.Array,
+  count: int,
 ) -> Params:
   """`total` with the batch-norm statistics of the evaluated weights on `count` training batches added.
 
@@ -123,13 +124,14 @@ def add_batch_statistics(
     first: number of the first batch in its epoch.
   """
 
-  def body(index, total):
+  def body(done, total):
+    index = first + done
     batch = gather(images, order, index, recipe.config.train.batch_size)
     pixels, model_key = draw_pixels(recipe, batch, jax.random.fold_in(key, index))
     _, stats = apply_to_batch(recipe.model, state.variables["params"], pixels, model_key)
     return jax.tree.map(jnp.add, total, stats)
 
-  return jax.lax.fori_loop(first, first + count, body, total)
+  return jax.lax.fori_loop(0, count, body, total)
 
 
 def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array):

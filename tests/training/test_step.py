@@ -95,7 +95,7 @@ def vae_steps(**changes):
 
 
 def advance(steps, state, count, epoch=0, images=IMAGES):
-  return steps.train(state, images, steps.order(ORDER, epoch), NOISE, jnp.int32(count))
+  return steps.train(state, images, steps.order(ORDER, epoch), NOISE, count)
 
 
 def test_resuming_is_bitwise_the_same_as_never_stopping():
@@ -107,6 +107,16 @@ def test_resuming_is_bitwise_the_same_as_never_stopping():
   resumed, _ = advance(fresh, jax.device_put(kept), 4)
   assert int(resumed.step) == 7
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+def test_the_compiler_knows_how_many_steps_a_call_has():
+  """Before each step of a loop of unknown length a GPU asks its host whether there is another one."""
+  steps, state = probing(Normed())
+  arguments, order = (state, IMAGES, steps.order(ORDER, 0)), steps.order(ORDER, 1)
+  train = steps.train.lower(*arguments, NOISE, 3)
+  statistics = steps.add_batch_statistics.lower(state.stats, state, IMAGES, order, jax.random.key(3), jnp.int32(1), 3)
+  for lowered in (train, statistics):
+    assert '"known_trip_count":{"n":"3"}' in lowered.compile().as_text()
 
 
 @pytest.mark.parametrize("importance_samples", [1, 3])
@@ -361,7 +371,7 @@ def test_precision_reaches_every_product(precision, written):
   """Of the forward and of the backward pass, whatever the process's own default is."""
   steps = vae_steps(precision=precision)
   state = jax.eval_shape(steps.init, jax.random.key(0))
-  text = steps.train.lower(state, IMAGES, steps.order(ORDER, 0), NOISE, jnp.int32(1)).as_text()
+  text = steps.train.lower(state, IMAGES, steps.order(ORDER, 0), NOISE, 1).as_text()
   products = [line for line in text.splitlines() if "dot_general" in line]
   assert len(products) == 3 * 4 - 1  # each product has two gradients, but nobody asks for the image's
   assert all(written in line for line in products), products
