@@ -17,8 +17,8 @@ from latentjax.data.batches import binarize, gather, to_pixels
 from latentjax.mesh import divide
 from latentjax.models import Model, Terms
 from latentjax.training import objectives
-from latentjax.training.metrics import NEVER, Metrics
-from latentjax.training.state import Params, TrainState, create_optimizer, learning_rate_schedule, update_average
+from latentjax.training.metrics import NEVER, SUMMED, Metrics
+from latentjax.training.state import Params, TrainState, create_optimizer, learning_rate_schedule, norm, update_average
 
 STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
 
@@ -76,7 +76,7 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
   if average is not None:
     average = update_average(average, params, state.step, train.ema_decay)
   stats = update_average(state.stats, stats, state.step, train.ema_decay or STATISTICS_DECAY)
-  finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+  finite = jnp.isfinite(value) & jnp.isfinite(norm(gradient))
   metrics = Metrics(
     loss=value,
     **numbers,
@@ -99,12 +99,14 @@ def train_steps(
   """
 
   def body(_, carry):
-    state, total = carry
+    state, sums, diverged_at = carry
     batch = gather(images, order, state.step % recipe.steps_per_epoch, recipe.config.train.batch_size)
     state, metrics = train_step(recipe, state, batch, key)
-    return state, total + metrics
+    sums += jnp.stack([getattr(metrics, name) for name in SUMMED])  # one array, or each sum would be a launch
+    return state, sums, jnp.minimum(diverged_at, metrics.diverged_at)
 
-  return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
+  state, sums, diverged_at = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(len(SUMMED)), NEVER))
+  return state, Metrics(**dict(zip(SUMMED, sums, strict=True)), steps=jnp.int32(count), diverged_at=diverged_at)
 
 
 def add_batch_statistics(

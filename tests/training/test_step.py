@@ -9,6 +9,7 @@ import pytest
 
 from latentjax import models
 from latentjax.models import Terms
+from latentjax.training import state as state_module
 from latentjax.training import step
 from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.metrics import NEVER, Metrics
@@ -334,6 +335,24 @@ def test_learning_rate_warms_up_step_by_step():
   rate = learning_rate_schedule(train, steps_per_epoch=10)
   actual = [rate(step) / train.learning_rate for step in (0, 1, 4, 5, 90)]
   np.testing.assert_allclose(actual, [0.2, 0.4, 1, 1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [state_module.norm, state_module.norm_of_joined])
+def test_the_norm_is_that_of_all_numbers_of_a_seed(norm):
+  """Of every kind that a backend may take, also of several seeds; one number that is none makes it none."""
+  arrays = [np.random.default_rng(0).normal(0, 3, (2, *shape)).astype(np.float32) for shape in ((3, 4), (5,), ())]
+  gradient = {str(index): jnp.array(array) for index, array in enumerate(arrays)}
+  expected = np.linalg.norm(np.concatenate([array.reshape(2, -1) for array in arrays], axis=1), axis=1)
+  np.testing.assert_allclose(jax.vmap(norm)(gradient), expected, rtol=1e-6)
+  np.testing.assert_allclose(jax.jit(norm)(gradient), np.linalg.norm(expected), rtol=1e-6)
+  for bad in (np.nan, np.inf):
+    assert not np.isfinite(norm(gradient | {"1": gradient["1"].at[0, 0].set(bad)}))
+
+
+@pytest.mark.parametrize(("platform", "joined"), [("cpu", 0), ("cuda", 1), ("tpu", 1)])
+def test_where_launches_cost_most_the_gradient_is_joined_for_its_norm(platform, joined):
+  traced = jax.jit(state_module.norm).trace({"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)})
+  assert traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.concatenate") == joined
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
