@@ -53,7 +53,13 @@ def test_graphs_and_kernels_of_a_step_are_those_of_the_loops_body():
 
 @pytest.mark.parametrize(
   ("config", "num_steps", "most"),
-  [("vae:default", None, 70), ("ladder_vae:default", None, 170), ("draw:base", 10, 290), ("draw:filterbank", 10, 560)],
+  [
+    ("vae:default", None, 70),
+    ("ladder_vae:default", None, 156),
+    ("draw:base", 10, 282),
+    ("draw:paper", 10, 556),
+    ("draw:paper", 64, 3000),
+  ],
 )
 def test_a_step_keeps_within_its_launches_and_is_one_graph(tmp_path, config, num_steps, most):
   changes = ["--set", f"model.num_steps={num_steps}"] if num_steps else []
