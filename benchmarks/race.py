@@ -78,6 +78,8 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
         raise SystemExit(f"error: {contestant} did not start, for the reason above") from None
     most = configured(name, options).train.steps_per_call
     steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
+    for contestant, pipe in pipes.items():
+      turn(pipe, steps[contestant])  # latentjax compiles so many steps
     turns = {contestant: [] for contestant in pipes}
     for _ in range(options.rounds):
       for contestant, pipe in pipes.items():

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
   config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
   config.train.importance_start = 0  # epoch from which that is trained; before it, the ELBO
   config.train.num_seeds = 1  # K > 1 trains seed, seed + 1, ... seed + K - 1 side by side in one program
-  config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
+  config.train.steps_per_call = 50  # at most so many optimiser steps per dispatch; the progress bar moves as often
   config.train.patience = 0  # epochs without a better validation bound that end the run; 0 is off
   config.train.pictures_every = 10  # epochs between samples and reconstructions in TensorBoard; 0 is off
   config.train.profile_steps = 0  # first steps of which TensorBoard gets a profile, in whole calls; 0 is off

@@ -50,9 +50,7 @@ def recompute_batch_statistics(experiment: Experiment, state: TrainState) -> Tra
   order = steps.order(keys.order, int(state.step) // experiment.steps_per_epoch)
   first, total = 0, jax.tree.map(jnp.zeros_like, state.stats)
   for count, images, order_of_call in experiment.feed().calls(order, first):
-    total = steps.add_batch_statistics(
-      total, state, images, order_of_call, keys.statistics, jnp.int32(first), jnp.int32(count)
-    )
+    total = steps.add_batch_statistics(total, state, images, order_of_call, keys.statistics, jnp.int32(first), count)
     first += count
   return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
 

@@ -5,10 +5,10 @@ Values in nats per image.
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -85,7 +85,7 @@ def run_epochs(
         for call in feed.calls(steps.order(keys.order, epoch), first=int(metrics.steps)):
           if interruption.asked:
             break
-          state, part = train(state, call.images, call.order, keys.train, jnp.int32(call.count))
+          state, part = train(state, call.images, call.order, keys.train, call.count)
           part = jax.device_get(part)
           if part.divergence is not None:
             raise diverged(config, *part.divergence, checkpoints)
@@ -140,6 +140,9 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
 def prepare(experiment: Experiment, state: TrainState) -> Prepared:
   """What `run_epochs` needs; it holds the images on the devices for as long as it is kept.
 
+  Another number of steps than the calls of a whole epoch have is compiled when it comes: after a stop in mid-epoch of a
+  run whose calls were of other lengths.
+
   Raises:
     RunError: a step needs more memory than there is.
   """
@@ -147,20 +150,35 @@ def prepare(experiment: Experiment, state: TrainState) -> Prepared:
   return Prepared(feed, compile_train(experiment, state, feed))
 
 
-def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> jax.stages.Compiled:
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
   """`steps.train`, compiled ahead so that no measured speed contains it; raises as `prepare` does."""
   began = time.perf_counter()
+  described = describe_arguments(experiment, state, feed)
+
+  @cache
+  def compiled(count: int) -> jax.stages.Compiled:
+    return compile_to_fit(experiment, experiment.steps.train.trace(*described, count))
+
   with memory.patience():
-    traced = trace_train(experiment, state, feed)
-    compiled = memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
+    for count in feed.counts:
+      compiled(count)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
-  return compiled
+  return lambda *arguments: compiled(arguments[-1])(*arguments[:-1])
 
 
-def trace_train(experiment: Experiment, state: TrainState, feed: Feed) -> jax.stages.Traced:
-  steps, keys = experiment.steps, experiment.keys
-  call = next(feed.calls(steps.order(keys.order, 0), 0))
-  return steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
+def describe_arguments(experiment: Experiment, state: TrainState, feed: Feed) -> tuple[Any, ...]:
+  """What a compiler needs to know of `steps.train`'s arguments but the last, which themselves may be gone by then."""
+
+  def describe(x):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+
+  call = next(feed.calls(experiment.steps.order(experiment.keys.order, 0), 0))
+  return jax.tree.map(describe, (state, call.images, call.order, experiment.keys.train))
+
+
+def compile_to_fit(experiment: Experiment, traced: jax.stages.Traced) -> jax.stages.Compiled:
+  """Raises RunError if a step needs more memory than the devices have."""
+  return memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:

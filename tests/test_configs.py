@@ -4,7 +4,6 @@ import importlib
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,7 +78,7 @@ def test_every_kind_trains_a_step(file, variant):
   images = np.random.default_rng(0).integers(0, 256, (8, 7, 6, 1), np.uint8)
   state = steps.init(jax.random.key(0))
   before = jax.device_get(state.params)
-  state, metrics = steps.train(state, images, steps.order(jax.random.key(1), 0), jax.random.key(2), jnp.int32(2))
+  state, metrics = steps.train(state, images, steps.order(jax.random.key(1), 0), jax.random.key(2), 2)
   assert int(state.step) == int(metrics.steps) == 2
   assert all(np.isfinite(value) for value in metrics.mean().values())
   moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, jax.device_get(state.params))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -30,6 +29,7 @@ from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.flops import create_product, matmul_flops
 from latentjax.workdir import record
 
+FEW = 2  # steps of the first call: a loop, as in training
 SHORTEST = 1.0  # seconds that one measurement should last: many steps a call, as in training
 
 Row = dict[str, Any]
@@ -40,9 +40,9 @@ class Workload:
   """What is timed: a compiled function with its arguments on the device.
 
   Attributes:
-    call: (count) -> None does `count` steps and waits for them.
-    compiled: the executable, for what it says of its memory.
-    compile_seconds: tracing, lowering and compiling.
+    call: (count) -> None does `count` steps and waits for them; the first call with a count compiles it.
+    compiled: the executable of `FEW` steps, for what it says of its memory.
+    compile_seconds: tracing, lowering and compiling it.
     devices: that share the work.
     num_seeds: trained or evaluated together.
     images: of one step, of all seeds.
@@ -148,15 +148,16 @@ def create_workload(
 
   if config.benchmark.phase == "train":
     order = steps.order(keys.order, 0)
-    arguments = state, images, order, keys.train, jnp.int32(1)
-    compiled, seconds, flops = compile_ahead(steps.train, *arguments)
+    arguments = images, order, keys.train
+    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, FEW)
     if getattr(model, "remat", "none") != "none":
       whole = create_steps(config, model.clone(remat="none"), len(images), mesh)
-      recomputed = flops - matmul_flops(whole.train.trace(*arguments).jaxpr)
+      recomputed = (flops - matmul_flops(whole.train.trace(state, *arguments, FEW).jaxpr)) // FEW
+    flops //= FEW
 
     def call(count):
       nonlocal state
-      state, metrics = compiled(state, images, order, keys.train, jnp.int32(count))
+      state, metrics = compiled(state, *arguments) if count == FEW else steps.train(state, *arguments, count)
       jax.block_until_ready((state, metrics))
 
   else:
@@ -189,7 +190,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   product, product_flops = create_product(precision)
   for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
     jax.block_until_ready(product())
-    once = seconds_of(workload.call, 1)
+    once = seconds_of(workload.call, FEW) / FEW
   count = int(np.clip(round(SHORTEST / once), 1, workload.most_steps))
   workload.call(count)
   step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)

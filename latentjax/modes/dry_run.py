@@ -33,8 +33,8 @@ def run(config: ConfigDict, workdir: Path | None) -> None:
   require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
   state, feed = train.first_state(experiment), experiment.feed()
   train.describe(experiment, state, loop.Epoch.begin(config.train.num_seeds), workdir=None)
-  compiled = loop.compile_train(experiment, state, feed)
-  flops = matmul_flops(loop.trace_train(experiment, state, feed).jaxpr)
+  traced = experiment.steps.train.trace(*loop.describe_arguments(experiment, state, feed), 1)
+  compiled, flops = loop.compile_to_fit(experiment, traced), matmul_flops(traced.jaxpr)
   images = config.train.num_seeds * config.train.batch_size
   needed, steps = memory_bytes(compiled), config.train.epochs * experiment.steps_per_epoch
   each = f" of each of {experiment.mesh.size} devices" if experiment.mesh is not None else ""

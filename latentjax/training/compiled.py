@@ -54,7 +54,7 @@ class Steps(NamedTuple):
   """`step.py` of one recipe, compiled. On a mesh a batch is divided among its devices; all else each has whole.
 
   Of S seeds, `init`, `order` and `train` take keys [S], an order [S, M] and states of all seeds, and return the like;
-  images and counts are shared. `add_batch_statistics` knows one seed only.
+  images and counts are shared. `add_batch_statistics` knows one seed only. Each count has a program of its own.
 
   Attributes:
     init: (key, pixels=None) -> TrainState, see `create_state`.
@@ -105,13 +105,16 @@ def create_steps(config: ConfigDict, model: Model, num_images: int, mesh: Mesh |
   create = partial(create_state, model, recipe.optimizer, config.train.ema_decay)
   init = jit(over_seeds(config, create, (0, None), SEED_AXES))
   order = over_seeds(config, partial(epoch_order, num_images=num_images), (0, None))
-  axes = (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)
-  train = over_seeds(config, partial(step.train_steps, recipe), *axes)
+
+  def train(state, images, order, key, count):
+    axes = (SEED_AXES, None, 0, 0), (SEED_AXES, METRICS_AXES)
+    return over_seeds(config, partial(step.train_steps, recipe, count=count), *axes)(state, images, order, key)
+
   return Steps(
     init=lambda key, pixels=None: init(key, pixels),
     order=jit(order),
-    train=jit(precise(train), donate_argnums=0),
-    add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe))),
+    train=jit(precise(train), donate_argnums=0, static_argnums=4),
+    add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe)), static_argnums=6),
     learning_rate=recipe.learning_rate,
     beta=recipe.beta,
   )
