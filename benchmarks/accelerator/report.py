@@ -184,6 +184,10 @@ def trainings(lines: list[Line], _: list[Line]) -> list[str]:
     found = line["result"]["test"]
     return f"{found['elbo']:.2f}, {found['nll']:.2f} ± {found['nll_stderr']:.2f}"
 
+  def reached(line):
+    result = line["result"]
+    return "-" if result["until"] is None else "yes" if result["reached"] else "no"
+
   return markdown(
     {
       "config": lambda line: line["config"],
@@ -192,7 +196,7 @@ def trainings(lines: list[Line], _: list[Line]) -> list[str]:
       "validation ELBO": lambda line: f"{line['result']['validation_elbo']:.2f}",
       "best": lambda line: f"{line['result']['best_validation_elbo']:.2f}",
       "was to reach": lambda line: f"{line['result']['until']:.2f}",
-      "reached": lambda line: "yes" if line["result"]["reached"] else "no",
+      "reached": reached,
       "images/s": lambda line: f"{line['result']['images_per_second']:,.0f}",
       "test ELBO, NLL": test,
     },
