@@ -22,7 +22,7 @@ from flax import struct
 from latentjax.models import products
 from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets, from_nearest
 
-LARGEST_SUM = 5  # N up to which sums, one launch for both axes, stand for the two products of a glimpse
+LARGEST_SUM = 5  # N up to which one launch of sums over both axes takes the place of products
 Slopes = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # of d_Y, d_X, d s_Y, d s_X
 
 
@@ -91,13 +91,8 @@ def filterbanks(
 
 def sums_through(pictures: jax.Array, filters: SlopedFilterbanks) -> Slopes:
   """[C, N, N] each, of pictures [C, H, W] with F F, F F d_Y, F F d_X and F F (d s_Y + d s_X)."""
-  vertical, horizontal, size = filters.vertical, filters.horizontal, len(filters.vertical)
+  vertical, horizontal = filters.vertical, filters.horizontal
   d_y, d_x, square_y, square_x = filters.slopes
-  if size > LARGEST_SUM:
-    left = jnp.concatenate([vertical, vertical * d_y, vertical * square_y])
-    right = jnp.concatenate([horizontal, horizontal * d_x, horizontal * square_x])
-    seen = jnp.einsum("nh,chw,mw->cnm", left, pictures, right).reshape(-1, 3, size, 3, size)
-    return seen[:, 0, :, 0], seen[:, 1, :, 0], seen[:, 0, :, 1], seen[:, 2, :, 0] + seen[:, 0, :, 2]
   seen = down(vertical) * across(horizontal) * pictures[:, None, None]  # [C, N, N, H, W]
   factors = down(d_y), across(d_x), down(square_y) + across(square_x)
   return seen.sum((-2, -1)), *((seen * factor).sum((-2, -1)) for factor in factors)
@@ -115,8 +110,6 @@ def across(x: jax.Array) -> jax.Array:
 
 def spread(patch: jax.Array, filters: SlopedFilterbanks) -> jax.Array:
   """[C, H, W] of a patch [C, N, N], the adjoint of the first of `sums_through`."""
-  if len(filters.vertical) > LARGEST_SUM:
-    return jnp.einsum("nh,cnm,mw->chw", filters.vertical, patch, filters.horizontal)
   return (patch[..., None, None] * down(filters.vertical) * across(filters.horizontal)).sum((1, 2))
 
 
