@@ -85,8 +85,9 @@ def test_by_default(plan, case):
     ("gpu", {"unroll": 1}),
     ("gpu", {"weight_gradients": "step"}),
     ("gpu", {"attention_layout": "separate"}),
-    ("gpu", {"flat_canvas": True}),
+    ("gpu", {"flat_canvas": False}),
     ("gpu", {"peel_last": True}),
+    ("gpu", {"whole": 16}),
   ],
   ids=str,
 )

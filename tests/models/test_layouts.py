@@ -12,51 +12,53 @@ from latentjax.models.draw import attention
 from latentjax.models.draw.layouts import LAYOUTS, REFERENCE, gaussian_filters
 
 SHAPES = [(6, 5, 1), (5, 7, 3)]
-SIZES = (2, 3)  # of the windows that read and write
+SIZES = [(2, 3), (2, 6)]  # of the windows that read and write: both small, and not
 BATCH = 2
 
 
-def through(layout, shape):
+def through(layout, shape, sizes):
   """(glimpses, images) of a batch: read through one window, written through another."""
   height, width, _ = shape
 
   @jax.vmap
   def read_and_write(image, error, patch, *parameters):
-    windows = [attention.window(five, size, height, width) for five, size in zip(parameters, SIZES, strict=True)]
+    windows = [attention.window(five, size, height, width) for five, size in zip(parameters, sizes, strict=True)]
     gains = windows[0].intensity, 1 / windows[1].intensity
-    reading, writing = layout.filterbanks(windows, gains, SIZES, height, width)
+    reading, writing = layout.filterbanks(windows, gains, sizes, height, width)
     return layout.read(image, error, reading), layout.write(patch, writing)
 
   return read_and_write
 
 
-def arguments(shape):
+def arguments(shape, sizes):
   """image, error, patch, both windows' parameters."""
   generator = np.random.default_rng(0)
   images = generator.normal(size=(2, BATCH, *shape))
-  patch = generator.normal(size=(BATCH, shape[-1], SIZES[1], SIZES[1]))
+  patch = generator.normal(size=(BATCH, shape[-1], sizes[1], sizes[1]))
   return [jnp.array(x, jnp.float32) for x in (*images, patch, *generator.normal(0, 0.5, (2, BATCH, 5)))]
 
 
 @pytest.mark.parametrize("layout", [REFERENCE, *LAYOUTS.values()], ids=["reference", *LAYOUTS])
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_reads_and_writes_as_the_paper_does(layout, shape):
-  given = arguments(shape)
-  glimpses, images = jax.jit(through(layout, shape))(*given)
+def test_reads_and_writes_as_the_paper_does(layout, shape, sizes):
+  given = arguments(shape, sizes)
+  glimpses, images = jax.jit(through(layout, shape, sizes))(*given)
   for b, (image, error, patch, where, there) in enumerate(zip(*map(np.asarray, given), strict=True)):
-    expected = [oracle.read(picture, where, SIZES[0]).ravel() for picture in (image, error)]
+    expected = [oracle.read(picture, where, sizes[0]).ravel() for picture in (image, error)]
     np.testing.assert_allclose(glimpses[b], np.concatenate(expected), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(images[b], oracle.write(patch, there, *shape[:2]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_are_those_of_the_reference(layout, shape):
+def test_gradients_are_those_of_the_reference(layout, shape, sizes):
   """To the images, the patch, and all numbers of both windows."""
-  given = arguments(shape)
+  given = arguments(shape, sizes)
 
   def loss(layout, *given):
-    return sum(jnp.sin(made).sum() for made in through(layout, shape)(*given))
+    return sum(jnp.sin(made).sum() for made in through(layout, shape, sizes)(*given))
 
   actual, expected = (
     jax.jit(jax.grad(lambda *x, each=each: loss(each, *x), argnums=tuple(range(5))))(*given)

@@ -53,7 +53,7 @@ def window(parameters: jax.Array, size: int, height: int, width: int) -> Window:
     parameters: [5] g~X, g~Y, log variance, log stride~, log intensity.
     size: number of filters N per axis.
   """
-  g_x, g_y, log_variance, log_stride, log_intensity = parameters
+  g_x, g_y, log_variance, log_stride, log_intensity = jnp.unstack(parameters)
   return Window(
     center_x=0.5 * (width + 1) * (g_x + 1) - 1,
     center_y=0.5 * (height + 1) * (g_y + 1) - 1,

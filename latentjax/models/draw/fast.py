@@ -87,7 +87,7 @@ def infer(
   canvas_shape = (len(images), images[0].size) if plan.flat_canvas else images.shape
   advance = partial(regrouped_step, heads, mean, canvas_shape)
   to_encoder, to_decoder = split_kernels(heads, weights)
-  targets = group_by_source(weights, to_encoder, to_decoder)
+  targets = group_by_source(weights, to_encoder, to_decoder, plan.whole)
   last_layers, last_sizes = merge_targets(without_next_step(targets))
   layers, sizes = merge_targets(targets)
   others = {

@@ -4,6 +4,8 @@ A source is a glimpse, z, or a hidden state; a target is what its product adds t
 posterior, a head. Shapes: U hidden units.
 """
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 
@@ -11,7 +13,6 @@ from latentjax.models.draw.heads import Heads, Weights
 from latentjax.models.linear import Layer, from_kernel, merge, output_sizes, split
 from latentjax.models.lstm import product_bias
 
-VECTOR = 16  # float32 numbers, 64 bytes
 Kernels = dict[str, jax.Array]
 Targets = dict[str, dict[str, Layer]]  # linear layers by source, then by target
 Layers = dict[str, Layer]  # one per source
@@ -26,20 +27,30 @@ def split_kernels(heads: Heads, weights: Weights) -> tuple[Kernels, Kernels]:
   return to_encoder, split(weights["decoder"]["kernel"], {"z": latents, "h_dec": units}, axis=0)
 
 
-def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels) -> Targets:
-  """Every linear layer of a step by what it multiplies and what its product adds to."""
+def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels, whole: int) -> Targets:
+  """Every linear layer of a step by what it multiplies and what its product adds to.
+
+  Args:
+    whole: numbers at whose multiples rows, and the outputs for the LSTMs, begin.
+  """
   of_decoder = dict(weights["attention"])
   if "prior" in weights:
     of_decoder["prior"] = weights["prior"]
-  # Rows, and the outputs after these, begin at whole vectors.
-  padding = jnp.zeros((len(to_decoder["h_dec"]), -sum(output_sizes(of_decoder).values()) % VECTOR))
+
+  def padding(kernel: jax.Array, sizes: Iterable[int]) -> Layer:
+    return from_kernel(jnp.zeros((len(kernel), -sum(sizes) % whole)))
+
   return {
     "glimpse": {"encoder": {"kernel": to_encoder["glimpse"], "bias": product_bias(weights["encoder"])}},
     "z": {"decoder": {"kernel": to_decoder["z"], "bias": product_bias(weights["decoder"])}},
-    "h_enc": {"posterior": weights["posterior"], "encoder": from_kernel(to_encoder["h_enc"])},
+    "h_enc": {
+      "posterior": weights["posterior"],
+      "padding": padding(to_encoder["h_enc"], [weights["posterior"]["bias"].size]),
+      "encoder": from_kernel(to_encoder["h_enc"]),
+    },
     "h_dec": {
       **of_decoder,
-      "padding": from_kernel(padding),
+      "padding": padding(to_decoder["h_dec"], output_sizes(of_decoder).values()),
       "encoder": from_kernel(to_encoder["h_dec"]),
       "decoder": from_kernel(to_decoder["h_dec"]),
     },

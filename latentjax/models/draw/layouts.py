@@ -1,4 +1,4 @@
-"""The same attention in three layouts: as the paper has it, for few launches, and for a CPU.
+"""The same attention in three layouts: as the paper has it, for few launches (see `joint`), and for a CPU.
 
 Their values are those of attention.py. Every function takes ONE example; callers `vmap`.
 Shapes: N filters per axis, R filters of several axes, A pixels of an axis, H W C image.
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from latentjax.models import products
-from latentjax.models.draw import attention
-from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets, from_nearest
+from latentjax.models.draw import attention, joint
+from latentjax.models.draw.attention import Filterbanks, Window, from_nearest
 
 
 class Layout(NamedTuple):
@@ -45,35 +45,35 @@ def each_window(
 
 
 def joint_filterbanks(
-  windows: Sequence[Window],
-  gains: Sequence[jax.Array],
-  sizes: Sequence[int],
-  height: int,
-  width: int,
-  combination: Callable = products.combination,
-  row_sums: Callable = products.row_sums,
-) -> list[Filterbanks]:
-  """All filters of both axes of all windows in one call: on a GPU four calls cost four times one."""
-  each = np.repeat(sizes, 2)  # filters of each axis, vertical before horizontal
-  of_axis = np.repeat(np.eye(len(each)), each, axis=1)  # [axes, R] 1 where a filter belongs to an axis, else 0
-  of_window = of_axis[::2] + of_axis[1::2]
-  offsets = np.concatenate([filter_offsets(size) for size in each])  # [R]
-  centers = [center for window in windows for center in (window.center_y, window.center_x)]
-  strides = [window.stride for window in windows]
-  means = combination([*centers, *strides], np.concatenate([of_axis, of_window * offsets]))
-  variances = combination([window.variance for window in windows], of_window)
-  sums = combination([*gains, 1.0], np.concatenate([of_axis[::2], of_axis[1::2].sum(0, keepdims=True)]))
-  extents = tuple(np.repeat([height, width] * len(windows), each).tolist())
-  filters = gaussian_filters(means, variances, sums, extents, row_sums)
+  windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
+) -> Sequence[Filterbanks]:
+  """All filters of all windows in one call: on a GPU four calls cost four times one. Small ones come with slopes."""
+  if max(sizes) <= joint.LARGEST_SUM:
+    return joint.filterbanks(windows, gains, sizes, height, width)
+  each, axes = np.repeat(sizes, 2), (height, width) * len(windows)
+  rows = joint.row_numbers(windows, gains, sizes, products.combination)
+  filters = gaussian_filters(*rows, tuple(np.repeat(axes, each).tolist()), products.row_sums)
   ends = np.cumsum(each)
-  parts = iter([filters[end - size : end] for end, size in zip(ends, each, strict=True)])
-  return [Filterbanks(window, next(parts)[:, :height], next(parts)[:, :width]) for window in windows]
+  parts = iter([filters[end - size : end, :axis] for end, size, axis in zip(ends, each, axes, strict=True)])
+  return [Filterbanks(window, next(parts), next(parts)) for window in windows]
+
+
+def read_jointly(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
+  """Both as the channels of one image: half as many launches."""
+  if isinstance(filters, joint.SlopedFilterbanks):
+    return joint.read(image, error, filters)
+  return attention.read(jnp.concatenate([image, error], axis=-1), filters).reshape(-1)
+
+
+def write_jointly(patch: jax.Array, filters: Filterbanks) -> jax.Array:
+  return (joint if isinstance(filters, joint.SlopedFilterbanks) else attention).write(patch, filters)
 
 
 def window_filterbanks_by_product(window: Window, gain: jax.Array, size: int, height: int, width: int) -> Filterbanks:
-  operations = products.combination_by_product, products.row_sums_by_product
-  (filters,) = joint_filterbanks([window], [gain], [size], height, width, *operations)
-  return filters
+  """Both axes of a window in one call."""
+  rows = joint.row_numbers([window], [gain], [size], products.combination_by_product)
+  filters = gaussian_filters(*rows, (height,) * size + (width,) * size, products.row_sums_by_product)
+  return Filterbanks(window, filters[:size, :height], filters[size:, :width])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -120,11 +120,6 @@ def read_each(read: Callable, image: jax.Array, error: jax.Array, filters: Filte
   return jnp.concatenate([read(image, filters).reshape(-1), read(error, filters).reshape(-1)])
 
 
-def read_both(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
-  """Both as the channels of one image: half as many launches."""
-  return attention.read(jnp.concatenate([image, error], axis=-1), filters).reshape(-1)
-
-
 def read_by_product(image: jax.Array, filters: Filterbanks) -> jax.Array:
   """`attention.read` for a CPU."""
   height, width, channels = image.shape
@@ -143,7 +138,7 @@ def write_by_product(patch: jax.Array, filters: Filterbanks) -> jax.Array:
 
 REFERENCE = Layout(partial(each_window, attention.filterbanks), partial(read_each, attention.read), attention.write)
 LAYOUTS = {
-  "joint": Layout(joint_filterbanks, read_both, attention.write),
+  "joint": Layout(joint_filterbanks, read_jointly, write_jointly),
   "separate": Layout(
     partial(each_window, window_filterbanks_by_product), partial(read_each, read_by_product), write_by_product
   ),

@@ -8,6 +8,7 @@ CHOICES = {
   "attention_layout": ("joint", "separate"),
   "flat_canvas": (True, False),
   "peel_last": (True, False),
+  "whole": (16, 64),
 }
 
 
@@ -22,6 +23,7 @@ class Plan:
     attention_layout: "joint" for few launches or "separate" for a CPU, see `layouts`.
     flat_canvas: carry the canvas as [B, H W C]: arithmetic along a last axis of one channel is slow on a CPU.
     peel_last: make the last step outside of the loop, without what only a next step would use.
+    whole: numbers at whose multiples parts of a product begin: 16, a vector of a CPU, or 64, a tile of a GPU's product.
 
   Raises:
     ValueError: a value is none of its field's, or two exclude each other.
@@ -33,6 +35,7 @@ class Plan:
   attention_layout: str
   flat_canvas: bool
   peel_last: bool
+  whole: int
 
   def __post_init__(self):
     if not isinstance(self.unroll, int) or self.unroll < 1:
@@ -64,6 +67,7 @@ def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, 
     weight_gradients=("after" if keep_all else "step") if weight_gradients == "auto" else weight_gradients,
     remat=remat,
     attention_layout="separate" if on_cpu else "joint",
-    flat_canvas=on_cpu,
+    flat_canvas=True,
     peel_last=not keep_all,
+    whole=16 if on_cpu else 64,
   )
