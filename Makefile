@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo compare results benchmark test lint clean python
+.PHONY: demo compare results benchmark compiled test lint clean python
 
 demo: .venv/ready  ## train DRAW on 4,000 digits: about 3 minutes on two CPU cores
 	$(BIN)/python main.py
@@ -26,10 +26,13 @@ draw_base = draw.py:base
 draw_filterbank = draw.py:filterbank
 draw_paper = draw.py:paper
 ladder_vae_paper = ladder_vae.py:paper
+# Seeds trained together in every row: one where the processor works alone, and error bars on an accelerator.
+SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
 results: .venv/tfds  ## the results table: trains what is not finished, hours on two CPU cores
-	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --workdir=runs/results/$(row) &&) true
+	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --config.train.num_seeds=$(SEEDS) \
+	  --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \
 	  --workdir=runs/results/comparison
 	@echo "The table is runs/results/comparison/comparison.md; report.html beside it shows the rest."
@@ -46,8 +49,11 @@ lint: .venv/ready  ## style and common mistakes
 benchmark: .venv-benchmark/ready  ## latentjax beside PyTorch on this machine: about 10 minutes on two CPU cores
 	.venv-benchmark/bin/python -m benchmarks.race
 
+compiled: .venv-compiled/ready  ## the training steps as compiled for GPUs and TPUs that need not be here: minutes
+	.venv-compiled/bin/python -m benchmarks.compiled --target h100 h100x8 tpu-v5e
+
 clean:  ## remove the virtual environments
-	rm -rf .venv .venv-benchmark
+	rm -rf .venv .venv-benchmark .venv-compiled
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "latentjax needs Python 3.11 or later, not " + \
@@ -67,4 +73,13 @@ python:
 	$(PYTHON) -m venv .venv-benchmark
 	.venv-benchmark/bin/python -m pip install --quiet --upgrade pip
 	.venv-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	touch $@
+
+.venv-compiled/ready: requirements.txt requirements-dev.txt | python  # compilers of the very version of JAX
+	$(PYTHON) -m venv .venv-compiled
+	.venv-compiled/bin/python -m pip install --quiet --upgrade pip
+	.venv-compiled/bin/python -m pip install --quiet -r requirements-dev.txt
+	JAX=$$(.venv-compiled/bin/python -c 'import jax; print(jax.__version__)') && \
+	  .venv-compiled/bin/python -m pip install --quiet "jax[tpu]==$$JAX" "jax-cuda12-plugin==$$JAX" \
+	  "jax-cuda12-pjrt==$$JAX" nvidia-cuda-nvcc-cu12
 	touch $@

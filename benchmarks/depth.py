@@ -41,7 +41,7 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
   import jax
 
   from latentjax import models
-  from latentjax.modes.benchmark import SHORTEST, create_workload, seconds_of
+  from latentjax.modes.benchmark import FEW, SHORTEST, create_workload, seconds_of
 
   images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
   workloads, counts = [], []
@@ -53,8 +53,10 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
     fields = ",".join(change for change in changes if change not in keys)
     model = model.clone(plan=changed_plan(model.plan_for(jax.default_backend()), fields))
     workloads.append(create_workload(config, model, images, options.batch_size))
-    workloads[-1].call(1)
-    counts.append(max(2, round(SHORTEST / seconds_of(workloads[-1].call, 1))))  # a call allocates its memory anew
+    workloads[-1].call(FEW)
+    seconds = seconds_of(workloads[-1].call, FEW) / FEW
+    counts.append(max(FEW, round(SHORTEST / seconds)))  # a call allocates its memory anew
+    workloads[-1].call(counts[-1])
   seconds = [
     [seconds_of(workload.call, count) / count for workload, count in zip(workloads, counts, strict=True)]
     for _ in range(options.measurements)

@@ -1,6 +1,7 @@
 """latentjax against PyTorch: one training step of the same model, by turns on the same cores, in one table.
 
     python -m benchmarks.race [--configs vae:default draw:base ...] [--batch-size 128] [--rounds 20] [--threads 2]
+    python -m benchmarks.race --num-seeds=8    # the step of 8 seeds together, in PyTorch by torch.func.vmap
 
 Every contestant lives in a process of its own and waits for its turn, A B C A B C ...; a ratio compares turns of the
 same round, so that a machine that becomes faster or slower does so for all. Other work on it is not shared alike, and
@@ -31,8 +32,10 @@ IMAGES = (28, 28, 1)
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="FILE:VARIANT", help="of configs/")
+  parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to them")
   parser.add_argument("--ways", nargs="+", choices=WAYS, help="of PyTorch; all by default")
   parser.add_argument("--batch-size", type=positive, default=128)
+  parser.add_argument("--num-seeds", type=positive, default=1, help="trained together")
   parser.add_argument("--rounds", type=positive, default=20)
   cores = len(os.sched_getaffinity(0))
   parser.add_argument("--threads", type=positive, default=cores, help="CPU cores for each contestant; all by default")
@@ -46,10 +49,12 @@ def main() -> None:
   if importlib.util.find_spec("torch") is None:
     parser.error("PyTorch is not installed here: `make benchmark` runs this where it is")
   for name in options.configs:
-    named_config(name)  # before the first race, not after an hour of them
+    configured(name, options)  # before the first race, not after an hour of them
   results = [{"config": name, "turns": race(name, options)} for name in options.configs]
-  title = f"{options.precision}, batch {options.batch_size}, {options.threads} CPU cores, {options.rounds} rounds"
-  Console(width=100).print(table(results, options.batch_size, title))
+  several = f" x {options.num_seeds} seeds" if options.num_seeds > 1 else ""
+  images = f"batch {options.batch_size}{several}"
+  title = f"{options.precision}, {images}, {options.threads} CPU cores, {options.rounds} rounds"
+  Console(width=100).print(table(results, options.batch_size * options.num_seeds, title))
   if options.json:
     options.json.write_text(json.dumps(vars(options) | {"results": results}, default=str, indent=2) + "\n")
 
@@ -73,6 +78,8 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
         raise SystemExit(f"error: {contestant} did not start, for the reason above") from None
     most = configured(name, options).train.steps_per_call
     steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
+    for contestant, pipe in pipes.items():
+      turn(pipe, steps[contestant])  # latentjax compiles so many steps
     turns = {contestant: [] for contestant in pipes}
     for _ in range(options.rounds):
       for contestant, pipe in pipes.items():
@@ -87,9 +94,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def configured(name: str, options: argparse.Namespace):
-  config = named_config(name)
-  config.precision = options.precision
-  return config
+  return named_config(name, [*options.set, f"precision={options.precision}", f"train.num_seeds={options.num_seeds}"])
 
 
 def has_gpu() -> bool:
@@ -132,8 +137,12 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
       pipe.send(time.perf_counter() - began)
 
 
-def table(results: list[dict], batch_size: int, title: str) -> Table:
-  """Medians of all turns, and how many times longer a peer takes: the median, least and greatest ratio of a round."""
+def table(results: list[dict], images: int, title: str) -> Table:
+  """Medians of all turns, and how many times longer a peer takes: the median, least and greatest ratio of a round.
+
+  Args:
+    images: of one step.
+  """
   out = Table("config", "step", title=title, title_justify="left")
   for column in ("ms", "images/s", "x latentjax", "least", "greatest"):
     out.add_column(column, justify="right")
@@ -143,7 +152,7 @@ def table(results: list[dict], batch_size: int, title: str) -> Table:
       ratios = np.array(turns) / ours
       median = np.median(turns)
       spread = [f"{f(ratios):.2f}" for f in (np.median, np.min, np.max)]
-      out.add_row(result["config"], contestant, f"{median:.2f}", f"{1e3 * batch_size / median:,.0f}", *spread)
+      out.add_row(result["config"], contestant, f"{median:.2f}", f"{1e3 * images / median:,.0f}", *spread)
   return out
 
 

@@ -28,6 +28,8 @@ def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
     raise ValueError("the peer of the Ladder VAE has one hidden layer per MLP, and no bottom-up inference")
   if fields.get("skips") or fields.get("network", "dense") != "dense":
     raise ValueError("the peers of VAE and Ladder VAE have neither skips nor residual networks")
+  if fields.get("likelihood", "bernoulli") != "bernoulli":
+    raise ValueError("the peers have binary pixels: model.likelihood must be bernoulli")
   return {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE}[fields["name"]](image_shape, fields)
 
 

@@ -3,6 +3,9 @@
 Each does what a step of latentjax does: gathers a shuffled batch of uint8 images on the device, binarises it, draws
 noise, and goes down the gradient of the negative ELBO by Adam after clipping, with a moving average of the weights.
 Plain and eager are alike but for Adam: as PyTorch sets it by default, and fused, as in the other two.
+
+Several seeds take their step together by `torch.func.vmap` over all that they have of their own: weights, batch-norm
+statistics, order, pixels and noise. Shapes: S seeds, M images in the set, B batch, H W C image.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks import torch_models
 
@@ -18,7 +22,7 @@ class Training:
   """A model in training; `call(count)` does that many steps and waits for them.
 
   Args:
-    config: a whole config of latentjax; its learning rate stays constant.
+    config: a whole config of latentjax; its learning rate stays constant. S is `train.num_seeds`.
     images: [M, H, W, C] uint8.
     batch_size: B.
     way: "plain", "eager", "compile", or "graph", which needs a GPU.
@@ -28,16 +32,21 @@ class Training:
     torch.manual_seed(config.seed)
     self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high" if config.precision == "tensorfloat32" else "highest")
-    self.config, self.batch_size = config.train, batch_size
+    self.config, self.batch_size, self.num_seeds = config.train, batch_size, config.train.num_seeds
     self.reduced = config.precision == "bfloat16"
     self.dynamic = config.data.binarization == "dynamic"
     self.images = torch.from_numpy(images).to(self.device)
-    batches = len(images) // batch_size
-    self.order = torch.randperm(len(images), device=self.device)[: batches * batch_size].view(batches, batch_size)
+    self.order = self.shuffled(len(images))
     self.position = torch.zeros(1, dtype=torch.long, device=self.device)
-    self.model = torch_models.create(config.model, images.shape[1:]).to(self.device)
-    self.loss = torch.compile(self.negative_elbo) if way == "compile" else self.negative_elbo
-    self.params = list(self.model.parameters())
+    models = [torch_models.create(config.model, images.shape[1:]).to(self.device) for _ in range(self.num_seeds)]
+    self.model = models[0]
+    loss = self.negative_elbo
+    if self.num_seeds > 1:
+      self.stacked, self.buffers = stack_module_state(models)  # [S, ...] each
+      self.params, loss = list(self.stacked.values()), self.negative_elbos
+    else:
+      self.params = list(self.model.parameters())
+    self.loss = torch.compile(loss) if way == "compile" else loss
     self.average = [parameter.detach().clone() for parameter in self.params]
     self.optimizer = torch.optim.Adam(
       self.params,
@@ -55,28 +64,59 @@ class Training:
     self.total.tolist()  # waits for the device
 
   def one_step(self) -> None:
-    order = self.order.index_select(0, self.position)[0]
+    order = self.order.index_select(0, self.position)[0]  # [B], or [S, B]
     self.position.add_(1).remainder_(len(self.order))
-    pixels = self.images.index_select(0, order).float() / 255
+    pixels = self.images.index_select(0, order.flatten()).view(*order.shape, *self.images.shape[1:]).float() / 255
     if self.dynamic:
       pixels = torch.bernoulli(pixels)
-    noise = [torch.randn(shape, device=self.device) for shape in self.model.noise_shapes(self.batch_size)]
+    shapes = self.model.noise_shapes(self.batch_size)
+    noise = [torch.randn((*order.shape[:-1], *shape), device=self.device) for shape in shapes]
     self.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(self.device.type, torch.bfloat16) if self.reduced else contextlib.nullcontext():
       loss, metrics = self.loss(pixels, noise)
     loss.backward()
     if self.config.clip_norm > 0:
-      torch.nn.utils.clip_grad_norm_(self.params, self.config.clip_norm, foreach=True)
+      self.clip()
     self.optimizer.step()
     if self.config.ema_decay > 0:
       torch._foreach_lerp_(self.average, self.params, 1 - self.config.ema_decay)
     self.total += metrics
 
+  def shuffled(self, num_images: int) -> torch.Tensor:
+    """Numbers of images, [batches, B], or [batches, S, B]: each seed has an order of its own."""
+    batches = num_images // self.batch_size
+    orders = [torch.randperm(num_images, device=self.device) for _ in range(self.num_seeds)]
+    orders = torch.stack([order[: batches * self.batch_size].view(batches, self.batch_size) for order in orders], 1)
+    return orders if self.num_seeds > 1 else orders[:, 0]
+
+  def clip(self) -> None:
+    """Scales the gradient down to `clip_norm`; of several seeds each one's own."""
+    if self.num_seeds == 1:
+      torch.nn.utils.clip_grad_norm_(self.params, self.config.clip_norm, foreach=True)
+      return
+    gradients = [parameter.grad for parameter in self.params]
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # [S]
+    factors = (self.config.clip_norm / norms).clamp(max=1)
+    torch._foreach_mul_(gradients, [factors.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients])
+
+  def negative_elbos(self, pixels: torch.Tensor, noise: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum over seeds, so that each one's gradient is its own, and the mean of their metrics."""
+
+    def of_one(params, buffers, pixels, noise):
+      return self.bound(*functional_call(self.model, (params, buffers), (pixels, noise)))
+
+    losses, metrics = vmap(of_one)(self.stacked, self.buffers, pixels, noise)
+    return losses.sum(), metrics.mean(0).detach()
+
   def negative_elbo(self, pixels: torch.Tensor, noise: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    log_px, kl = self.model(pixels, noise)
+    loss, metrics = self.bound(*self.model(pixels, noise))
+    return loss, metrics.detach()
+
+  def bound(self, log_px: torch.Tensor, kl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss, and it with its two parts, of log p(x|z) [B] and KL per group [B, L]."""
     reconstruction, kl = -log_px.mean(), kl.sum(-1).mean()
     loss = reconstruction + self.config.beta * kl
-    return loss, torch.stack([loss, reconstruction, kl]).detach()
+    return loss, torch.stack([loss, reconstruction, kl])
 
 
 def captured(step: Callable[[], None]) -> Callable[[], None]:

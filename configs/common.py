@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
   config.compile_cache = True  # keep compiled programs between runs, in the user's cache directory
 
   config.data = ConfigDict()
-  config.data.name = "mnist"  # mnist_digits (no download), any TFDS set of images, a folder of images, or an .npz
+  config.data.name = "mnist"  # mnist_digits | colour_digits (no download), any TFDS set, a folder, or an .npz
   config.data.image_size = 0  # crop and resize one's own images to so many pixels a side; 0 takes them as they are
   config.data.binarization = "dynamic"  # dynamic | static | none
   config.data.placement = "auto"  # auto | device | host | disk: where the training images are; results are the same
@@ -35,7 +35,10 @@ def get_config() -> ConfigDict:
   config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
   config.train.importance_start = 0  # epoch from which that is trained; before it, the ELBO
   config.train.num_seeds = 1  # K > 1 trains seed, seed + 1, ... seed + K - 1 side by side in one program
-  config.train.steps_per_call = 50  # optimiser steps per dispatch; the progress bar moves this often
+  config.train.steps_per_call = 50  # at most so many optimiser steps per dispatch; the progress bar moves as often
+  config.train.patience = 0  # epochs without a better validation bound that end the run; 0 is off
+  config.train.pictures_every = 10  # epochs between samples and reconstructions in TensorBoard; 0 is off
+  config.train.profile_steps = 0  # first steps of which TensorBoard gets a profile, in whole calls; 0 is off
 
   config.eval = ConfigDict()
   config.eval.batch_size = 500  # images at a time in validation and evaluation
@@ -51,6 +54,7 @@ def get_config() -> ConfigDict:
   config.benchmark = ConfigDict()
   config.benchmark.phase = "train"  # train | eval | sample
   config.benchmark.batch_sizes = (128,)  # one measurement for each
+  config.benchmark.num_seeds = (0,)  # seeds together, such as 1,8,32: one measurement each; 0 is train.num_seeds
   config.benchmark.measurements = 30  # of which the median counts
   return config
 

@@ -11,7 +11,7 @@ from configs import common
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, base, filterbank, paper, two_digits or two_digits_demo."""
+  """A variant by name: demo, base, filterbank, paper, two_digits, two_digits_demo, colour, svhn or cifar."""
   variants = {
     "demo": demo,
     "base": base,
@@ -19,6 +19,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
     "paper": paper,
     "two_digits": two_digits,
     "two_digits_demo": two_digits_demo,
+    "colour": colour,
+    "svhn": svhn,
+    "cifar": cifar,
   }
   if variant not in variants:
     raise common.unknown_variant(variant, list(variants))
@@ -37,6 +40,7 @@ def filterbank() -> ConfigDict:
   config.model.latent_dim = 32  # latents of a glimpse
   config.model.prior = "learned"  # standard: N(0, I) | learned: from the decoder, the posterior relative to it
   config.model.layer_norm = False  # normalise the LSTMs
+  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
   config.model.unroll = 0  # steps per iteration of the compiled loop; 0 chooses by backend
   config.model.weight_gradients = "auto"  # step | after (the loop) | auto: by backend
   config.model.remat = "none"  # none | step | sqrt: what to compute again rather than keep, for many steps
@@ -106,4 +110,44 @@ def two_digits_demo() -> ConfigDict:
   config.train.warmup_epochs = 1.0
   config.train.adam_b1 = 0.8
   config.train.clip_norm = 0.5
+  return config
+
+
+def svhn() -> ConfigDict:
+  """The paper's sizes for SVHN, on the cropped set of 32 x 32 pixels."""
+  config = filterbank()
+  config.data.name = "svhn_cropped"
+  config.data.binarization = "none"
+  config.model.likelihood = "discretized_logistic"
+  config.model.num_steps = 32
+  config.model.hidden_dim = 800
+  config.model.latent_dim = 100
+  config.train.learning_rate = 1e-3
+  return config
+
+
+def cifar() -> ConfigDict:
+  """The paper's sizes for CIFAR-10."""
+  config = svhn()
+  config.data.name = "cifar10"
+  config.model.num_steps = 64
+  config.model.hidden_dim = 400
+  config.model.latent_dim = 200
+  config.model.read_size = 5
+  config.model.write_size = 5
+  config.train.epochs = 200
+  return config
+
+
+def colour() -> ConfigDict:
+  """Digits in colour that need no download: minutes on two CPU cores."""
+  config = demo()
+  config.data.name = "colour_digits"
+  config.data.binarization = "none"
+  config.model.likelihood = "discretized_logistic"
+  config.model.num_steps = 8
+  config.model.read_size = config.model.write_size = 8
+  config.model.hidden_dim = 128
+  config.train.epochs = 40
+  config.train.learning_rate = 3e-3  # as the scale falls, a step of the same size moves a pixel by more scales
   return config

@@ -27,6 +27,7 @@ def default() -> ConfigDict:
   config.model.mlp_depth = 1  # hidden layers of every MLP
   config.model.inference = "ladder"  # ladder | bottom_up
   config.model.skips = False  # from every layer of latents to all that is below, and around hidden layers
+  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
   config.train.epochs = 200
   config.train.learning_rate = 2e-3
   config.train.kl_warmup_epochs = 20.0

@@ -28,6 +28,7 @@ def default() -> ConfigDict:
   config.model.latent_dim = 64  # latents of an image
   config.model.activation = "relu"  # relu | tanh | silu
   config.model.network = "dense"  # dense | residual: a stream to which blocks add
+  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
   config.train.epochs = 240
   config.train.learning_rate = 2e-3
   config.train.kl_warmup_epochs = 10.0  # without it the KL settles lower: latents fall asleep early

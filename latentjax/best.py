@@ -35,7 +35,7 @@ def pick(experiment: Experiment, checkpoints: Checkpoints, like: TrainState) -> 
   Args:
     like: a state of the experiment.
   """
-  by_seed = experiment.by_seed()
+  by_seed = experiment.by_seed
   for index, (one, step) in enumerate(zip(by_seed, checkpoints.best, strict=True)):
     state = checkpoints.restore(step, like)
     state = recompute_batch_statistics(one, state if len(by_seed) == 1 else state.of_seed(index))
@@ -50,9 +50,7 @@ def recompute_batch_statistics(experiment: Experiment, state: TrainState) -> Tra
   order = steps.order(keys.order, int(state.step) // experiment.steps_per_epoch)
   first, total = 0, jax.tree.map(jnp.zeros_like, state.stats)
   for count, images, order_of_call in experiment.feed().calls(order, first):
-    total = steps.add_batch_statistics(
-      total, state, images, order_of_call, keys.statistics, jnp.int32(first), jnp.int32(count)
-    )
+    total = steps.add_batch_statistics(total, state, images, order_of_call, keys.statistics, jnp.int32(first), count)
     first += count
   return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
 

@@ -1,6 +1,6 @@
 """Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
 
-Usage: python main.py [--mode=train|evaluate|sample|encode|sweep|benchmark|show] [--config=FILE:VARIANT]
+Usage: python main.py [--mode=train|evaluate|sample|encode|explore|export|sweep|benchmark|show] [--config=FILE:VARIANT]
                       [--config.KEY=VALUE ...] [--workdir=DIR]
        python main.py --mode=encode --workdir=DIR --images=PATH
        python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
@@ -29,7 +29,7 @@ from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
-MODES = ["train", "evaluate", "sample", "encode", "sweep", "compare", "benchmark", "show"]
+MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -42,6 +42,7 @@ class Request(flags.FlagValues):
     flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config, or in what it differs.", **define)
     flags.DEFINE_string("config", None, "A config file with a variant, or another run's config.json.", **define)
     flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.", **define)
+    flags.DEFINE_boolean("dry_run", False, "Says what training would take, and writes nothing.", **define)
     flags.DEFINE_list("workdirs", [], "The runs that --mode=compare puts side by side.", **define)
     flags.DEFINE_string(
       "images", None, "One's own images for --mode=encode: a folder, a single one, or an .npz of arrays.", **define
@@ -104,6 +105,8 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
   if mode != "encode" and request.images:
     raise UsageError("--images belongs to --mode=encode: those to train on are named by --config.data.name")
+  if mode != "train" and request.dry_run:
+    raise UsageError(f"--dry_run is of --mode=train: leave it out with --mode={mode}")
   if mode == "compare" and not request.help:
     if request["config"].present or any(map(OVERRIDE.match, rest)):
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
@@ -123,7 +126,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   models.check(chosen.config.model)
   if mode == "show":
     return answers.show(chosen.config, given if request.config or overrides else None)
-  if given is None and mode in ("evaluate", "sample", "encode"):
+  if given is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
   if request.several:
@@ -134,7 +137,15 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     args.append(swept(chosen, overrides))
   backend.require_devices()
   if chosen.variant and not chosen.named:
-    console.heading = f"{chosen.shown}: {chosen.variant}, on {chosen.config.data.name}"
+    epochs = f"{chosen.config.train.epochs:,} epochs " if mode == "train" else ""
+    others = ", ".join(name for name in chosen.variants if name != chosen.variant)
+    others = f"; other variants: {others}" if others else ""
+    console.heading = f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
+  if request.dry_run:
+    from latentjax.modes import dry_run
+
+    dry_run.run(chosen.config, given)
+    return 0
   name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
   return run(request, given, name if mode != "benchmark" else f"benchmark-{name}", args)
 
@@ -164,7 +175,7 @@ def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
       raise UsageError(stray(word, config))
     unknown = configs.unknown_key(config, [override[1]])
     if unknown is not None:
-      raise UsageError(unknown)
+      raise UsageError(config_file.of_another_model(override[1], config) or unknown)
     key = override[1]
     if "=" not in word and not isinstance(configs.flatten(config.to_dict()).get(key), bool):
       word = f"{word}={next(words, '')}"

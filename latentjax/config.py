@@ -15,6 +15,9 @@ from latentjax.synonyms import nearest
 FREE = (
   "compile_cache",
   "train.epochs",
+  "train.patience",
+  "train.pictures_every",
+  "train.profile_steps",
   "train.steps_per_call",
   "data.placement",
   "eval",
@@ -28,7 +31,17 @@ FREE = (
 RECORDED = ("format", "image_shape", "run")
 
 # Keys that an older config.json lacks because they came later, and what stood for them, by model.
-SINCE = {"data.image_size": 0, "encode.nll_samples": 0, "train.importance_start": 0, "train.warmup_epochs": 0.0}
+SINCE = {
+  "data.image_size": 0,
+  "encode.nll_samples": 0,
+  "model.likelihood": "bernoulli",
+  "train.importance_start": 0,
+  "train.patience": 0,
+  "train.pictures_every": 0,
+  "train.profile_steps": 0,
+  "train.warmup_epochs": 0.0,
+  "benchmark.num_seeds": (0,),
+}
 CAME_LATER = {
   "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
   "ladder_vae": {**SINCE, "model.skips": False},
@@ -43,6 +56,7 @@ def one_of(*choices: str) -> Rule:
 
 
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+WHOLE: Rule = ("0 or more", lambda value: value >= 0)
 NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
@@ -76,6 +90,9 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.importance_start": NOT_NEGATIVE,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
+  "train.patience": WHOLE,
+  "train.pictures_every": WHOLE,
+  "train.profile_steps": WHOLE,
   "eval.batch_size": AT_LEAST_ONE,
   "eval.nll_samples": AT_LEAST_ONE,
   "eval.num_examples": NOT_NEGATIVE,
@@ -83,6 +100,10 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "sample.num_images": AT_LEAST_ONE,
   "benchmark.phase": one_of("train", "eval", "sample"),
   "benchmark.batch_sizes": COUNTS,
+  "benchmark.num_seeds": (
+    "one or more whole numbers, each 0 or more, such as '(1, 8, 32)'",
+    lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 0 for count in value),
+  ),
   "benchmark.measurements": ("at least 20", lambda value: value >= 20),
 }
 
@@ -94,6 +115,11 @@ def check(config: ConfigDict) -> None:
       expected, _ = RULES[key]
       if not obeys(value, RULES[key]):
         raise UsageError(f"{key} must be {expected}, not {value!r}")
+  if config.model.get("likelihood") == "discretized_logistic" and config.data.binarization != "none":
+    raise UsageError(
+      "model.likelihood = 'discretized_logistic' is for pixels of 256 values, and data.binarization ="
+      f" {config.data.binarization!r} leaves them two: set it to 'none', or take 'bernoulli'"
+    )
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
@@ -101,8 +127,11 @@ def check(config: ConfigDict) -> None:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
   if config.data.placement in ("host", "disk") and train.num_seeds > 1:
     raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
-  if config.seed + train.num_seeds > 2**32:
-    raise UsageError(f"seed + train.num_seeds must be at most 4294967296, not {config.seed + train.num_seeds}")
+  after_last = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
+  if after_last > 2**32:
+    raise UsageError(f"seed and the number of seeds must together be at most 4294967296, not {after_last}")
+  if config.benchmark.phase == "sample" and max(config.benchmark.num_seeds) > 1:
+    raise UsageError("benchmark.num_seeds is for phases train and eval: samples are those of one seed")
 
 
 def obeys(value: Any, rule: Rule) -> bool:

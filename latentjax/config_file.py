@@ -130,6 +130,19 @@ def attempt(call, path: Path, asked: str):
     raise UsageError(f"--config={asked}: {message}") from None
 
 
+def of_another_model(key: str, config: ConfigDict) -> str | None:
+  """A line about a key that another model has, with or without its section; None where none has it."""
+  section, _, leaf = key.rpartition(".")
+  if section not in ("", "model") or leaf in (known.rpartition(".")[2] for known in configs.flatten(config.to_dict())):
+    return None
+  assigned = re.compile(rf"^\s*config\.model\.{re.escape(leaf)} = ", re.MULTILINE)
+  files = [path for path in sorted(CONFIGS.glob("*.py")) if assigned.search(path.read_text(encoding="utf-8"))]
+  if not files:
+    return None
+  owners = " and ".join(path.stem for path in files)
+  return f"model.{leaf} is a key of {owners}, and this config is of {config.model.name}: --help prints its keys"
+
+
 def meanings(path: Path) -> dict[str, str]:
   """What config files say of their keys: the comments behind their assignments, of the shared ones first."""
   first = [CONFIGS / "common.py", path]

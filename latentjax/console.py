@@ -21,6 +21,8 @@ STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 class Said(Console):
   """Rich's console; while `kept_in` a file, what it prints stands there too, but for the progress bar.
 
+  And what was `noted` before there was a file.
+
   Attributes:
     heading: printed above what is printed first; nothing where nothing is.
   """
@@ -29,6 +31,7 @@ class Said(Console):
     super().__init__(**STYLE)
     self.heading = ""
     self._log: Console | None = None
+    self._noted: list[tuple] | None = None  # what the next file begins with, while that is noted
     if not self.is_terminal:
       self.width = 200  # a file has room for the names of a sweep's runs
 
@@ -39,6 +42,17 @@ class Said(Console):
     super().print(*objects, **options)
     if self._log is not None:
       self._log.print(*objects, **options)
+    elif self._noted is not None:
+      self._noted.append((objects, options))
+
+  @contextmanager
+  def noted(self) -> Iterator[None]:
+    """What is printed in this block stands at the head of the file that the block opens by `kept_in`."""
+    self._noted = []
+    try:
+      yield
+    finally:
+      self._noted = None
 
   @contextmanager
   def kept_in(self, path: Path) -> Iterator[None]:
@@ -58,6 +72,8 @@ class Said(Console):
     with file:
       self._log = Console(file=Unfailing(file), width=200, color_system=None, force_terminal=False, **STYLE)
       self._log.print(f"\n{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
+      for objects, options in self._noted or ():
+        self._log.print(*objects, **options)
       try:
         yield
       except Stopped:
@@ -89,16 +105,22 @@ def progress() -> Progress:
   )
 
 
-def results_table(title: str, results: Mapping[str, Any]) -> Table:
-  """ELBO, KL, reconstruction and NLL of every split, in nats.
+def results_table(title: str, results: Mapping[str, Any], figures: Any) -> Table:
+  """ELBO, KL, reconstruction and NLL of every split, in nats; where they belong there, bits per dimension.
 
   The NLL of one seed comes with its standard error over images; of several, all come with the deviation over seeds.
+
+  Args:
+    figures: what they are called, see `workdir.figures`.
   """
   splits = [split for split in ("train", "validation", "test") if split in results]
   caption = "nats per image"
   if "seeds" in results:
     caption += f"; mean ± standard deviation over {len(results['seeds'])} seeds"
-  table = Table("", "ELBO", "KL", "reconstruction", "NLL", title=title, caption=caption, title_justify="left")
+  bits = {"bits_per_dim": f"bits/dim by {figures.terms['elbo']}", "nll_bits_per_dim": f"by {figures.nll}"}
+  bits = bits if figures.bits else {}
+  names = [*figures.terms.values(), figures.nll, *bits.values()]
+  table = Table("", *names, title=title, caption=caption, title_justify="left")
   for column in table.columns[1:]:
     column.justify = "right"
   for split in splits:
@@ -109,25 +131,26 @@ def results_table(title: str, results: Mapping[str, Any]) -> Table:
       if "seeds" not in results:
         nll += f" ± {'?' if numbers['nll_stderr'] is None else format(numbers['nll_stderr'], '.2f')}"
       nll += f" (K = {numbers['nll_samples']})"
-    table.add_row(split, *(with_spread(results, split, name) for name in ("elbo", "kl", "reconstruction")), nll)
+    per_dim = [with_spread(results, split, name, digits=3) for name in bits]
+    table.add_row(split, *(with_spread(results, split, name) for name in figures.terms), nll, *per_dim)
   return table
 
 
-def with_spread(results: Mapping[str, Any], split: str, name: str) -> str:
+def with_spread(results: Mapping[str, Any], split: str, name: str, digits: int = 2) -> str:
   """A number of a split, with its standard deviation over seeds where there are several; "-" where it is not known."""
-  if results[split] is None:
+  if name not in (results[split] or {}):
     return "-"
-  spread = f" ± {number(results['std'][split][name])}" if results.get("std") else ""
-  return number(results[split][name]) + spread
+  spread = f" ± {number(results['std'][split][name], digits)}" if results.get("std") else ""
+  return number(results[split][name], digits) + spread
 
 
 def number(value: float | None, digits: int = 2) -> str:
   return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def comparison_table(title: str, rows: Iterable[Sequence[str]]) -> Table:
-  """Runs of one protocol: name, epochs, minutes, test ELBO and test NLL, as text."""
-  table = Table("run", "epochs", "minutes", "ELBO", "NLL (K)", title=title, caption="test, nats per image")
+def comparison_table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+  """Runs of one protocol: name, epochs, minutes and test figures of these names, as text."""
+  table = Table("run", "epochs", "minutes", *names, title=title, caption="test, nats per image")
   table.title_justify = "left"
   for column in table.columns[1:]:
     column.justify = "right"
@@ -136,19 +159,23 @@ def comparison_table(title: str, rows: Iterable[Sequence[str]]) -> Table:
   return table
 
 
-def sweep_table(title: str, finished: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> Table:
+def sweep_table(
+  title: str, finished: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str], figures: Any
+) -> Table:
   """A line per run: the highest validation ELBO first, what failed last.
 
   Args:
-    finished: results by the run's name.
+    finished: results by the run's name, whose figures compare.
     failed: what went wrong by the run's name.
+    figures: as of `results_table`.
   """
   caption = "nats per image"
   if any("std" in run for run in finished.values()):
     caption += "; ± is the standard deviation over seeds"
   table = Table(title=title, caption=caption, title_justify="left")
   table.add_column("run", overflow="fold")
-  for name in ("validation ELBO", "test ELBO", "test NLL", "best epoch", "minutes"):
+  bound, nll = figures.terms["elbo"], figures.nll
+  for name in (f"validation {bound}", f"test {bound}", f"test {nll}", "best epoch", "minutes"):
     table.add_column(name, justify="right")
   for name in sorted(finished, key=lambda name: -finished[name]["validation"]["elbo"]):
     run = finished[name]

@@ -1,6 +1,7 @@
 """What a config describes, made: its data, its model, its compiled functions and its random streams."""
 
 import dataclasses
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -52,6 +53,7 @@ class Experiment:
     placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
     return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
 
+  @cached_property
   def by_seed(self) -> list["Experiment"]:
     """The single runs that this one amounts to, one of each seed; they share what they compile."""
     if self.config.train.num_seeds == 1:

@@ -5,13 +5,14 @@ Values in nats per image.
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax import processes, sketches
 from latentjax.console import console, progress
 from latentjax.data.feed import Feed
 from latentjax.errors import RunError
@@ -21,8 +22,9 @@ from latentjax.training import evaluation, memory
 from latentjax.training.metrics import Metrics
 from latentjax.training.objectives import weighted_bound
 from latentjax.training.state import TrainState
-from latentjax.workdir import record, seeds
+from latentjax.workdir import ending, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.figures import protocol_of
 from latentjax.workdir.metrics import MetricsLog
 
 
@@ -42,17 +44,26 @@ class Epoch(NamedTuple):
     return cls(Metrics.zero(num_seeds), 0.0)
 
 
+class Prepared(NamedTuple):
+  """What a training runs: its images on their way, and `steps.train` compiled for them."""
+
+  feed: Feed
+  train: Callable
+
+
 def run_epochs(
   experiment: Experiment,
+  prepared: Prepared,
   state: TrainState,
   begun: Epoch,
   checkpoints: Checkpoints,
   log: MetricsLog,
   interruption: Interruption,
 ) -> TrainState:
-  """Trains to the end of the last epoch.
+  """Trains to the end of the last epoch, or until `train.patience` ends it.
 
   Args:
+    prepared: as `prepare` makes it.
     begun: the epoch in whose middle `state` is.
 
   Raises:
@@ -60,9 +71,10 @@ def run_epochs(
     Stopped: after a checkpoint, if a signal came.
   """
   config, steps, keys = experiment.config, experiment.steps, experiment.keys
+  figures, image_shape = protocol_of(config).figures, experiment.data.image_shape
+  bound = figures.terms["elbo"]
   images_per_step = config.train.num_seeds * config.train.batch_size
-  feed = experiment.feed()
-  train = compile_train(experiment, state, feed)
+  feed, train = prepared
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
@@ -73,13 +85,14 @@ def run_epochs(
         for call in feed.calls(steps.order(keys.order, epoch), first=int(metrics.steps)):
           if interruption.asked:
             break
-          state, part = train(state, call.images, call.order, keys.train, jnp.int32(call.count))
+          state, part = train(state, call.images, call.order, keys.train, call.count)
           part = jax.device_get(part)
           if part.divergence is not None:
             raise diverged(config, *part.divergence, checkpoints)
           metrics = metrics + part
           last, seconds = time.perf_counter(), time.perf_counter() - last
-          note = f"ELBO {np.mean(part.mean()['elbo']):.2f} nats, {call.count * images_per_step / seconds:,.0f} images/s"
+          speed = call.count * images_per_step / seconds
+          note = f"{bound} {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s"
           bar.update(task, advance=call.count, note=note)
         trained = time.perf_counter() - began
         if interruption.asked:
@@ -91,10 +104,11 @@ def run_epochs(
         step, finite = int(state.step), np.isfinite(validation["elbo"])
         if not finite.all():
           raise diverged(config, step, int(np.argmin(finite)), checkpoints)
+        splits = {"train": metrics.mean(), "validation": validation}
         line = {
           "step": step,
           "epoch": epoch + 1,
-          **of_seeds(config, {"train": metrics.mean(), "validation": validation}),
+          **of_seeds(config, {split: figures.in_bits(numbers, image_shape) for split, numbers in splits.items()}),
           "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
           "learning_rate": float(steps.learning_rate(step - 1)),
           "images_per_second": int(metrics.steps) * images_per_step / trained,
@@ -102,12 +116,19 @@ def run_epochs(
         }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
         checkpoints.save(state, validation.get("importance_bound", validation["elbo"]))
+        bits = f"  {line['validation']['bits_per_dim']:.3f} bits/dim" if figures.bits else ""
         console.print(
-          f"epoch {epoch + 1:>3}/{config.train.epochs}  ELBO {line['train']['elbo']:8.2f} train"
-          f" {line['validation']['elbo']:8.2f} validation  KL {line['validation']['kl']:6.2f}"
+          f"epoch {epoch + 1:>3}/{config.train.epochs}  {bound} {line['train']['elbo']:8.2f} train"
+          f" {line['validation']['elbo']:8.2f} validation{bits}  KL {line['validation']['kl']:6.2f}"
           f"  {line['images_per_second']:,.0f} images/s"
         )
         begun = Epoch.begin(config.train.num_seeds)
+        if config.train.pictures_every and (epoch + 1) % config.train.pictures_every == 0:
+          log.add_pictures(step, sketches.draw(experiment, state))
+        if config.train.patience and processes.on_primary(lambda: ending.over(config, log.lines)):
+          if epoch + 1 < config.train.epochs:
+            console.print(f"no better validation bound in {config.train.patience} epochs: train.patience ends the run")
+          break
   return state
 
 
@@ -116,20 +137,48 @@ def epochs_done(experiment: Experiment, state: TrainState, begun: Epoch) -> int:
   return int(state.step - begun.metrics.steps) // experiment.steps_per_epoch
 
 
-def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
-  """`steps.train`, compiled ahead so that no measured speed contains it.
+def prepare(experiment: Experiment, state: TrainState) -> Prepared:
+  """What `run_epochs` needs; it holds the images on the devices for as long as it is kept.
+
+  Another number of steps than the calls of a whole epoch have is compiled when it comes: after a stop in mid-epoch of a
+  run whose calls were of other lengths.
 
   Raises:
     RunError: a step needs more memory than there is.
   """
-  steps, keys = experiment.steps, experiment.keys
+  feed = experiment.feed()
+  return Prepared(feed, compile_train(experiment, state, feed))
+
+
+def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Callable:
+  """`steps.train`, compiled ahead so that no measured speed contains it; raises as `prepare` does."""
   began = time.perf_counter()
-  call = next(feed.calls(steps.order(keys.order, 0), 0))
+  described = describe_arguments(experiment, state, feed)
+
+  @cache
+  def compiled(count: int) -> jax.stages.Compiled:
+    return compile_to_fit(experiment, experiment.steps.train.trace(*described, count))
+
   with memory.patience():
-    traced = steps.train.trace(state, call.images, call.order, keys.train, jnp.int32(1))
-    compiled = memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
+    for count in feed.counts:
+      compiled(count)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
-  return compiled
+  return lambda *arguments: compiled(arguments[-1])(*arguments[:-1])
+
+
+def describe_arguments(experiment: Experiment, state: TrainState, feed: Feed) -> tuple[Any, ...]:
+  """What a compiler needs to know of `steps.train`'s arguments but the last, which themselves may be gone by then."""
+
+  def describe(x):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+
+  call = next(feed.calls(experiment.steps.order(experiment.keys.order, 0), 0))
+  return jax.tree.map(describe, (state, call.images, call.order, experiment.keys.train))
+
+
+def compile_to_fit(experiment: Experiment, traced: jax.stages.Traced) -> jax.stages.Compiled:
+  """Raises RunError if a step needs more memory than the devices have."""
+  return memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import importlib
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,6 +19,9 @@ VARIANTS = [
   ("draw", "paper"),
   ("draw", "two_digits"),
   ("draw", "two_digits_demo"),
+  ("draw", "colour"),
+  ("draw", "svhn"),
+  ("draw", "cifar"),
   ("ladder_vae", "demo"),
   ("ladder_vae", "default"),
   ("ladder_vae", "bottom_up"),
@@ -33,6 +35,7 @@ VARIANTS = [
 TRAINED = [
   ("draw", "demo"),
   ("draw", "base"),
+  ("draw", "colour"),
   ("ladder_vae", "demo"),
   ("ladder_vae", "bottom_up"),
   ("ladder_vae", "paper"),
@@ -75,7 +78,7 @@ def test_every_kind_trains_a_step(file, variant):
   images = np.random.default_rng(0).integers(0, 256, (8, 7, 6, 1), np.uint8)
   state = steps.init(jax.random.key(0))
   before = jax.device_get(state.params)
-  state, metrics = steps.train(state, images, steps.order(jax.random.key(1), 0), jax.random.key(2), jnp.int32(2))
+  state, metrics = steps.train(state, images, steps.order(jax.random.key(1), 0), jax.random.key(2), 2)
   assert int(state.step) == int(metrics.steps) == 2
   assert all(np.isfinite(value) for value in metrics.mean().values())
   moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, jax.device_get(state.params))
@@ -116,7 +119,7 @@ def test_paper_settings():
 
 
 def test_unknown_variant_lists_the_choices():
-  with pytest.raises(ValueError, match="demo, base, filterbank, paper"):
+  with pytest.raises(ValueError, match="demo, base, filterbank, paper, colour, svhn, cifar"):
     get_config("draw", "nope")
 
 
@@ -152,6 +155,8 @@ def test_impossible_values_are_refused(key, value):
     {"train.decay_start": 5, "train.decay_end": 4},
     {"train.importance_samples": 2, "train.free_bits": 0.5},
     {"seed": 2**32 - 1, "train.num_seeds": 2},
+    {"model.likelihood": "discretized_logistic"},
+    {"model.likelihood": "discretized_logistic", "data.binarization": "static"},
   ],
 )
 def test_values_that_contradict_each_other_are_refused(values):
@@ -159,6 +164,15 @@ def test_values_that_contradict_each_other_are_refused(values):
   config.update_from_flattened_dict(values)
   with pytest.raises(UsageError):
     configs.check(config)
+
+
+def test_a_likelihood_that_is_none_is_refused():
+  config = get_config("vae", "demo")
+  config.model.likelihood = "gaussian"
+  with pytest.raises(
+    UsageError, match=r"model\.likelihood must be one of bernoulli, discretized_logistic, not 'gaussian'"
+  ):
+    models.check(config.model)
 
 
 def test_hidden_dims_must_be_widths():

@@ -29,6 +29,18 @@ def test_a_log_has_what_was_said_and_the_command(tmp_path, capsys, monkeypatch):
   assert kept[2:-3] + kept[-1:] == said[1:-1]
 
 
+def test_a_log_begins_with_what_was_noted_before_it_was_there(tmp_path, monkeypatch):
+  monkeypatch.setattr("sys.argv", ["main.py"])
+  with console.noted():
+    console.print("decoding once")
+    with console.kept_in(tmp_path / "train.log"):
+      console.print("epoch 1")
+  with console.kept_in(tmp_path / "train.log"):
+    console.print("epoch 2")
+  kept = lines(tmp_path / "train.log")
+  assert [line for line in kept if "main.py" not in line] == ["", "decoding once", "epoch 1", "", "epoch 2"]
+
+
 @pytest.mark.parametrize(
   ("error", "line"),
   [(RunError("it diverged"), "error: it diverged"), (Stopped(2), "stopped"), (KeyError("x"), "error: KeyError: 'x'")],

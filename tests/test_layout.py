@@ -28,6 +28,7 @@ MAY_IMPORT = {
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),
   "latentjax/models": ("latentjax.models", *GROUND),
+  "latentjax/explore": ("latentjax.explore", *GROUND),
   "latentjax/training": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
   "latentjax/experiment.py": ("latentjax.training", "latentjax.models", "latentjax.data", *GROUND),
   "latentjax/trained.py": (
@@ -55,8 +56,10 @@ MAY_IMPORT = {
     "latentjax.workdir",
     *GROUND,
   ),
+  "latentjax/sketches.py": ("latentjax.experiment", "latentjax.training", "latentjax.workdir", *GROUND),
   "latentjax/loop.py": (
     "latentjax.experiment",
+    "latentjax.sketches",
     "latentjax.training",
     "latentjax.data",
     "latentjax.workdir",

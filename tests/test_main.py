@@ -112,7 +112,7 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert test["nll_curve"][-1] == [3, test["nll"]]
   assert len(test["active_units"]) == 3
 
-  for name in ("samples.png", "reconstructions.png", "loss.png", "interpolations.png", "dream.png"):
+  for name in ("samples.png", "reconstructions.png", "loss.png", "interpolations.png", "traversals.png", "dream.png"):
     assert pixels(trained / name).std() > 0
   for name in ("drawing.gif", "dream.gif"):
     with Image.open(trained / name) as drawing:
@@ -120,7 +120,7 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert list((trained / "tensorboard").glob("events.*"))
   log = (trained / "train.log").read_text(encoding="utf-8")
   assert f"  {ROOT / 'main.py'} --workdir={trained} " in log
-  assert "configs/draw.py: demo, on tiny\ndraw, " in log
+  assert "configs/draw.py: demo, 2 epochs on tiny; other variants: base, filterbank, paper\ndraw, " in log
   assert "\nepoch   2/2  ELBO " in log
   assert len(list((trained / "checkpoints").iterdir())) == 2  # the two newest, one of them the best
   (origin,) = json.loads((trained / "config.json").read_text())["run"]
@@ -150,6 +150,9 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path
   assert numbers(workdir)["test"]["nll_samples"] == 500
   ok(tiny_cache, "--mode=sample", f"--workdir={workdir}")
   assert (workdir / "samples.png").read_bytes() == (trained / "samples.png").read_bytes()
+  assert "no labels are known" in ok(tiny_cache, "--mode=encode", f"--workdir={workdir}", cwd=tmp_path)
+  with np.load(workdir / "latents.npz") as arrays:
+    assert arrays["test_elbo"].mean() == pytest.approx(numbers(workdir)["test"]["elbo"])
   ok(tiny_cache, "--mode=sample", f"--workdir={workdir}", "--config.seed=1")
   assert (workdir / "samples.png").read_bytes() != (trained / "samples.png").read_bytes()
 
@@ -391,7 +394,7 @@ BAD = {
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
-  "--mode=dance": "train|evaluate|sample|encode|sweep|compare|benchmark|show",
+  "--mode=dance": "train|evaluate|sample|encode|explore|export|sweep|compare|benchmark|show",
   "--colour=red": "unknown flag --colour",
   "--learning_rate=1e-3": "the nearest is --config.train.learning_rate=1e-3",
   "--work_dir=x": "the nearest is --workdir=x",
@@ -407,10 +410,14 @@ BAD = {
   "--mode=sweep --config=configs/draw.py": "has no sweep()",
   "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
+  "--mode=benchmark --config.benchmark.num_seeds=1,-8": "num_seeds must be one or more whole numbers",
+  "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=sample": "samples are those of one seed",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--config.data.placement=cloud": "one of auto, device, host, disk",
   "--mode=evaluate": "needs the --workdir",
+  "--mode=explore": "needs the --workdir",
+  "--mode=explore --workdir=EMPTY": "has no config.json",
   "--mode=evaluate --workdir=EMPTY": "has no config.json",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
@@ -421,7 +428,8 @@ BAD = {
 def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, tmp_path):
   before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
   args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
-  fresh = [] if "--workdir" in line or "evaluate" in line else [f"--workdir={tmp_path / 'new'}"]
+  own = any(word in line for word in ("--workdir", "evaluate", "explore"))
+  fresh = [] if own else [f"--workdir={tmp_path / 'new'}"]
   tiny = (
     []
     if any(name in line for name in ("data.name", "nothing", "nope", "README", "errors.py"))

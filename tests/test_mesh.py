@@ -31,8 +31,8 @@ def create(config, mesh):
 def train(config, begun, mesh, placement="device"):
   steps, key = create(config, mesh), jax.random.key(2)
   call = next(create_feed(placement, images, 16, 2, mesh).calls(steps.order(jax.random.key(1), 0), 0))
-  program = steps.train.lower(begun, call.images, call.order, key, jnp.int32(2)).compile()
-  state, metrics = jax.device_get(program(begun, call.images, call.order, key, jnp.int32(call.count)))
+  program = steps.train.lower(begun, call.images, call.order, key, call.count).compile()
+  state, metrics = jax.device_get(program(begun, call.images, call.order, key))
   text = program.as_text()
   cost = {
     "flops": program.cost_analysis()["flops"],
@@ -68,7 +68,7 @@ print(costs[0]["flops"] / costs[1]["flops"])
 
 config.benchmark.phase = "eval"
 workload = benchmark.create_workload(config, model, images, 16, mesh)
-workload.call(1)
+workload.call(2)
 print(workload.devices * workload.compiled.cost_analysis()["flops"] / workload.flops)
 """
 MODELS = {

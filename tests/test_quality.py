@@ -2,7 +2,6 @@
 
 import importlib
 
-import jax.numpy as jnp
 import pytest
 
 from latentjax import experiment as experiments
@@ -21,7 +20,7 @@ def test_a_vae_learns_digits():
   config.update_from_flattened_dict({"train.batch_size": 50, "train.epochs": 12, "train.kl_warmup_epochs": 0.0})
   experiment = experiments.create(config)
   steps, keys = experiment.steps, experiment.keys
-  state, count = steps.init(keys.init), jnp.int32(experiment.steps_per_epoch)
+  state, count = steps.init(keys.init), experiment.steps_per_epoch
   for epoch in range(config.train.epochs):
     state, _ = steps.train(state, experiment.data.train, steps.order(keys.order, epoch), keys.train, count)
   assert -133 < validate(experiment, state)["elbo"] < -120

@@ -61,11 +61,15 @@ class Dataset:
 
   def mean_pixels(self) -> np.ndarray:
     """[H, W, C] float32 mean of the training images in [0, 1]; of those on disk of 10,000, evenly spaced."""
-    images = self.train
-    if isinstance(images, DiskImages):
-      images = images[np.linspace(0, len(images) - 1, min(HELD_OUT, len(images))).astype(int)]
+    images = spaced(self.train, HELD_OUT) if isinstance(self.train, DiskImages) else self.train
     images = compose_once(images, "train") if self.in_scenes else images
     return (images.mean(0, dtype=np.float64) / 255).astype(np.float32)
+
+  def std_pixels(self) -> np.ndarray:
+    """[C] float32 root mean square of how far pixels in [0, 1] lie from the mean image; of 1,000 images at most."""
+    images = spaced(self.train, 1000)
+    images = compose_once(images, "train") if self.in_scenes else images
+    return (np.sqrt(images.var(0, dtype=np.float32).mean((0, 1))) / 255).astype(np.float32)
 
   def first(self, count: int | None) -> np.ndarray:
     """The first `count` training images; None means all, or as many as are held out where they are on disk."""
@@ -82,6 +86,11 @@ class Dataset:
     }
 
 
+def spaced(images: np.ndarray | DiskImages, count: int) -> np.ndarray:
+  """So many of the images [M, H, W, C], evenly spaced, or all of fewer."""
+  return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
+
+
 def load(
   name: str, binarization: str, placement: str = "auto", image_size: int = 0, with_labels: bool = False
 ) -> Dataset:
@@ -92,25 +101,28 @@ def load(
 
   Args:
     name, image_size: as `sources.choose` takes them.
-    binarization: "dynamic", "static" or "none" (grey values stay; the bound is then no likelihood of binary data).
+    binarization: "dynamic", "static" or "none" (values stay as they are, from 0 to 255).
     placement: "disk" leaves train there, and keeps nothing; "auto" does so if it is not decoded yet and takes more than
       half of the host's free memory.
     with_labels: a set that was decoded before labels were kept is decoded again for their sake, if that can be done.
 
   Raises:
-    UsageError: no such set, not a set of equally large images, or one that cannot be put into scenes.
+    UsageError: no such set, images of different sizes, or ones that cannot be binarised or put into scenes as asked.
     RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
   """
   in_scenes = scenes.set_of(name) is not None
   if in_scenes and binarization == "static":
     raise UsageError(f"data.binarization = static draws all images once, and {name} makes each anew: take dynamic")
   source = choose_source(name, image_size)
+  if not cached(source.key).exists():
+    require_grey(name, source.image_shape, binarization)  # before minutes of decoding
   on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
   splits = source.open() if on_disk else read_splits(source)
   if with_labels and not on_disk and not labelled(splits):
     splits = add_labels(source, splits)
   label_names = tuple(splits.get(NAMES, np.array([])).tolist())
   splits = hold_out(splits)
+  require_grey(name, splits["train"].shape[1:], binarization)
   if in_scenes:
     splits = {split: splits[split] for split in SPLITS}  # a scene has no label
     scenes.require_room(name, splits)
@@ -126,6 +138,15 @@ def load(
 def choose_source(name: str, image_size: int) -> Source:
   """As `sources.choose`; for scenes that of what they are made of."""
   return sources.choose(scenes.set_of(name) or name, image_size)
+
+
+def require_grey(name: str, image_shape: tuple[int, int, int], binarization: str) -> None:
+  """Raises UsageError if colour is to be binarised: of its three channels nothing but noise would be left."""
+  if binarization != "none" and image_shape[-1] > 1:
+    raise UsageError(
+      f"{name} is in colour, of which data.binarization = {binarization!r} would leave noise: take"
+      " --config.data.binarization=none --config.model.likelihood=discretized_logistic"
+    )
 
 
 def prepared(name: str, image_size: int = 0) -> bool:

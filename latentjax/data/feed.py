@@ -1,6 +1,7 @@
 """Training images on their way to the devices: all of them once, or the batches of every call one call ahead.
 
 Shapes: M images in the set, S steps of a call, B batch, H W C image. Both ways give the same batches in the same order.
+Each number of steps that a call may have is a program of its own, so all calls of an epoch have S, but for the last.
 """
 
 import math
@@ -31,7 +32,25 @@ class Call(NamedTuple):
   order: jax.Array | np.ndarray
 
 
-class DeviceFeed:
+class Feed:
+  """What both ways have in common.
+
+  Args:
+    num_images: M.
+    batch_size, steps_per_call: B and S.
+  """
+
+  def __init__(self, num_images: int, batch_size: int, steps_per_call: int):
+    self._batch_size, self._steps = batch_size, num_images // batch_size
+    self._steps_per_call = min(steps_per_call, self._steps)
+
+  @property
+  def counts(self) -> set[int]:
+    """Of how many steps the calls of a whole epoch are: one number or two."""
+    return {self._steps_per_call, self._steps % self._steps_per_call} - {0}
+
+
+class DeviceFeed(Feed):
   """All images lie on every device.
 
   Args:
@@ -41,7 +60,7 @@ class DeviceFeed:
   """
 
   def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
-    self._steps_per_call, self._steps = steps_per_call, len(images) // batch_size
+    super().__init__(len(images), batch_size, steps_per_call)
     self._images = jax.make_array_from_callback(images.shape, sharding(mesh), lambda index: images[index])
 
   def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
@@ -50,7 +69,7 @@ class DeviceFeed:
       yield Call(min(self._steps_per_call, self._steps - start), self._images, order)
 
 
-class HostFeed:
+class HostFeed(Feed):
   """Images stay in the host's memory or on its disk; of a call's batches every device has its own rows.
 
   A thread gathers and sends the next call's batches while the devices work on this one's, so that up to three calls'
@@ -58,8 +77,8 @@ class HostFeed:
   """
 
   def __init__(self, images: np.ndarray | DiskImages, batch_size: int, steps_per_call: int, mesh: Mesh | None):
-    self._images, self._batch_size, self._steps = images, batch_size, len(images) // batch_size
-    self._steps_per_call = min(steps_per_call, self._steps)
+    super().__init__(len(images), batch_size, steps_per_call)
+    self._images = images
     self._sharding = sharding(mesh, None, DATA)
 
   def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
@@ -80,22 +99,33 @@ class HostFeed:
     return Call(count, images, np.int32(start))
 
 
-Feed = DeviceFeed | HostFeed
-
-
 def create_feed(
-  placement: str, images: np.ndarray | DiskImages, batch_size: int, steps_per_call: int, mesh: Mesh | None
+  placement: str, images: np.ndarray | DiskImages, batch_size: int, most_steps: int, mesh: Mesh | None
 ) -> Feed:
   """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory.
 
   Images on disk have but one way.
+
+  Args:
+    most_steps: that a call may have.
   """
   if isinstance(images, DiskImages):
     placement = "host"
   if placement == "auto":  # which all processes must take for the same place
     placement = "device" if processes.on_primary(lambda: images.nbytes <= free_memory() / 2) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
-  return feed(images, batch_size, steps_per_call, mesh)
+  return feed(images, batch_size, even_calls(len(images) // batch_size, most_steps), mesh)
+
+
+def even_calls(steps: int, most: int) -> int:
+  """How many of an epoch's steps a call has so that all calls are alike, or else all but the last.
+
+  Args:
+    most: that it may have; calls that are alike have more than half of it, or there would be too many.
+  """
+  most = min(steps, most)
+  alike = (count for count in range(most, most // 2, -1) if steps % count == 0)
+  return next(alike, -(-steps // -(-steps // most)))
 
 
 def free_memory() -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from latentjax.console import console
 from latentjax.data.cache import cache_dir
 from latentjax.data.decoding import decode, fit, with_channels
 from latentjax.data.disk import LABELS, NAMES, Splits
@@ -66,7 +67,7 @@ class Folder:
 
   def read(self) -> Splits:
     if not self._to_encode:
-      print(f"decoding the images in {self.name} once into {cache_dir()}", flush=True)
+      console.print(f"decoding the images in {self.name} once into {cache_dir()}")
     decoded = {split: [decode(file, self._size) for file in files] for split, files in self._files.items()}
     first, shape = next((files[0], decoded[split][0].shape[:2]) for split, files in self._files.items())
     for split, files in self._files.items():

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from latentjax.console import console
 from latentjax.data.cache import cache_dir
 from latentjax.data.disk import LABELS, NAMES, DiskImages, DiskLabels, Splits
 from latentjax.errors import RunError, UsageError
@@ -41,7 +42,7 @@ class TFDS:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self._builder.info.features["image"].shape
+    return self._found.info.features["image"].shape  # which is known before a download
 
   @property
   def labelled(self) -> bool:
@@ -51,7 +52,7 @@ class TFDS:
 
   def read(self) -> Splits:
     """See `Source`."""
-    print(f"decoding {self.name} once into {cache_dir()}", flush=True)
+    console.print(f"decoding {self.name} once into {cache_dir()}")
     return self._decoded("train", "validation", "test")
 
   def open(self) -> Splits:
@@ -144,11 +145,10 @@ def prepare(builder) -> None:
       f"{builder.name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow (training does not):"
       f" {INSTALL}, or set TFDS_DATA_DIR to a directory where it is prepared"
     )
-  print(
+  console.print(
     f"{builder.name} is not prepared in {builder.data_dir}: TFDS now downloads and prepares it"
     f" ({builder.info.download_size} of downloads).\n"
-    "To use a directory that already has it, stop and set TFDS_DATA_DIR.",
-    flush=True,
+    "To use a directory that already has it, stop and set TFDS_DATA_DIR."
   )
   try:
     builder.download_and_prepare(file_format="array_record")

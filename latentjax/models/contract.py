@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 import jax
 
 from latentjax.config import Rule
+from latentjax.models.distributions import Gaussian
 from latentjax.models.pictures import Picture
 from latentjax.models.terms import Terms
 
@@ -38,10 +39,13 @@ class Model(Protocol):
   def title(fields: Mapping[str, Any]) -> str:
     """The model in words, such as 'DRAW, filterbank attention'."""
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     """Fresh parameters, changed so that the first images are the mean [H, W, C] of the training images.
 
     Without it the first epochs go into learning that mean at the optimiser's pace.
+
+    Args:
+      std: [C] deviation of the training images from that mean, for a likelihood that has a scale.
     """
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
@@ -49,6 +53,9 @@ class Model(Protocol):
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """L arrays [B, Z_l]: posterior means in units of the prior, each given the means of the groups before it."""
+
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """L Gaussians [B, Z_l] in units of the prior, which is N(0, I) there, given the latents that `__call__` draws."""
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""

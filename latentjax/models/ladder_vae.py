@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from latentjax.config import AT_LEAST_ONE, BOOLEAN, COUNTS, Rule, one_of
 from latentjax.models.distributions import Gaussian
-from latentjax.models.likelihoods import Bernoulli, Likelihood
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, start_layer
 from latentjax.models.pictures import Blocks, Picture
 from latentjax.models.terms import Terms
 
@@ -42,6 +42,7 @@ class LadderVAE(nn.Module):
       "bottom_up", q(z_1 | x) q(z_2 | z_1) ..., the plain hierarchical VAE.
     skips: every prior and the image see all latents above them, p(z_i | z_{i+1}, .., z_L) and p(x | z_1, .., z_L),
       and not only the next; and a hidden layer adds to what comes in where that has its width.
+    likelihood: of `LIKELIHOODS`, what the pixels are.
   """
 
   RULES: ClassVar[Mapping[str, Rule]] = {
@@ -50,9 +51,9 @@ class LadderVAE(nn.Module):
     "mlp_depth": AT_LEAST_ONE,
     "inference": one_of(*TITLES),
     "skips": BOOLEAN,
+    "likelihood": one_of(*LIKELIHOODS),
   }
   SPEED: ClassVar[tuple[str, ...]] = ()
-  likelihood: ClassVar[Likelihood] = Bernoulli()
 
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256, 256)
@@ -60,6 +61,7 @@ class LadderVAE(nn.Module):
   mlp_depth: int = 1
   inference: str = "ladder"
   skips: bool = False
+  likelihood: str = "bernoulli"
 
   @staticmethod
   def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
@@ -80,10 +82,16 @@ class LadderVAE(nn.Module):
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
     self.decoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
-    self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
+    self.pixels = nn.Dense(height * width * channels)
+    self.log_scale = self.param("log_scale", nn.initializers.zeros, (channels,)) if self.family.scaled else None
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
-    return params | {"pixels": params["pixels"] | {"bias": self.likelihood.start(mean).ravel()}}
+  @property
+  def family(self) -> Likelihood:
+    return LIKELIHOODS[self.likelihood]
+
+  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
+    pixels = start_layer(self.family, params["pixels"], mean, std)
+    return params | {"pixels": pixels} | self.family.start_scale(std)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1].
@@ -91,7 +99,7 @@ class LadderVAE(nn.Module):
     Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
     """
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
-    pixels = self.pixel_parameters([layer.z for layer in layers])
+    pixels = self.numbers([layer.z for layer in layers])
     log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
     log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
     if self.inference == "ladder":
@@ -99,7 +107,7 @@ class LadderVAE(nn.Module):
     else:  # below the top, the prior depends on the very z that the KL would integrate out: it stays a sample
       top = layers[-1].posterior.kl(layers[-1].prior)
       kl = (log_qz - log_pz).at[:, -1].set(top)
-    return Terms(self.likelihood.mean(pixels), self.likelihood.log_prob(pixels, images), kl, log_pz, log_qz)
+    return Terms(self.family.mean(pixels), self.family.log_prob(pixels, images, self.log_scale), kl, log_pz, log_qz)
 
   def infer(self, images: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
     """The layers, from the image upwards, for standard normal noise [B, Z_i] of each."""
@@ -144,8 +152,8 @@ class LadderVAE(nn.Module):
     zeros = jnp.zeros((batch, self.latent_dims[-1]))
     return Gaussian(zeros, zeros)
 
-  def pixel_parameters(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """[B, H, W, P C] of p(x | z_1, ..) for z_1, .., z_L, see `Likelihood`."""
+  def numbers(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] numbers of p(x | z_1, ..) for z_1, .., z_L, see `Likelihood`."""
     height, width, _ = self.image_shape
     return self.pixels(self.down(0, latents)).reshape(len(latents[0]), height, width, -1)
 
@@ -157,12 +165,17 @@ class LadderVAE(nn.Module):
     layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
     return tuple(layer.prior.standardise(layer.z) for layer in layers)
 
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """L Gaussians [B, Z_i] in units of the priors, given a sample of the other layers."""
+    layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
+    return tuple(layer.posterior.relative_to(layer.prior) for layer in layers)
+
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents in units of their priors, as `encode` gives them."""
     values = [latents[-1]]
     for index in reversed(range(len(self.priors))):
       values.insert(0, self.prior(index, values).sample(latents[index]))
-    return self.likelihood.mean(self.pixel_parameters(values))
+    return self.family.mean(self.numbers(values))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior."""

@@ -1,56 +1,145 @@
-"""What the pixels are: p(x | z), given the numbers that a model's output layer or canvas holds for them.
+"""What the pixels are: p(x | z), given the number that a model's output layer or canvas holds for each of them.
 
 Shapes: B batch, H W C image.
 """
 
 import dataclasses
+import math
 from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 
+# Of the logistic, beyond which float32 can neither tell neighbouring values apart nor add up what lies between them.
+LOG_SCALES = (-12.0, 12.0)
+
 
 class Likelihood(Protocol):
   """A distribution of every channel value of every pixel, independent given z.
 
+  A channel value has one number of the model's, of the array `numbers` below. What the values of a channel share is a
+  weight beside them, the `log_scale` [C].
+
   Attributes:
-    num_parameters: P, how many numbers a channel value needs; `parameters` below are [B, H, W, P C].
+    scaled: whether it has a `log_scale`; None stands for it where it has not.
   """
 
-  num_parameters: ClassVar[int]
+  scaled: ClassVar[bool]
 
-  def log_prob(self, parameters: jax.Array, images: jax.Array) -> jax.Array:
+  def log_prob(self, numbers: jax.Array, images: jax.Array, log_scale: jax.Array | None) -> jax.Array:
     """[B] log p(x | z) in nats of images [B, H, W, C] in [0, 1]."""
 
-  def mean(self, parameters: jax.Array) -> jax.Array:
-    """[..., H, W, C] E[x | z] in [0, 1]: what a picture shows, and what DRAW's error image is measured from."""
+  def mean(self, numbers: jax.Array) -> jax.Array:
+    """[..., H, W, C] where x lies, in [0, 1]: what a picture shows, and what DRAW's error image is measured from."""
 
   def start(self, mean: jax.Array) -> jax.Array:
-    """[H, W, P C] parameters for a model to start from, where the training images have the mean [H, W, C]."""
+    """[H, W, C] numbers for a model to start from, where the training images have the mean [H, W, C]."""
+
+  def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+    """{"log_scale": [C]} to start from, where values have the deviation [C] from that mean; {} where there is none."""
+
+  def start_gain(self, std: jax.Array) -> jax.Array:
+    """[C] factor on an output layer's fresh weights, which else draw images that no such deviation explains."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-  """Pixels 0 and 1; the parameters are logits."""
+  """Pixels 0 and 1; the numbers are logits."""
 
-  num_parameters: ClassVar[int] = 1
+  scaled: ClassVar[bool] = False
 
-  def log_prob(self, parameters: jax.Array, images: jax.Array) -> jax.Array:
+  def log_prob(self, logits: jax.Array, images: jax.Array, log_scale: None = None) -> jax.Array:
     """[B] sum over pixels of x log p + (1 - x) log(1 - p) in nats, p = sigmoid(logits).
 
     For grey values strictly between 0 and 1 this is the usual cross-entropy, which is not a normalised likelihood.
     """
-    # Flat: arithmetic along a last axis of one channel is several times slower on a CPU.
-    logits, images = (x.reshape(*x.shape[:-3], -1) for x in (parameters, images))
-    # Half the time of jax.nn.softplus. `where` and not `maximum`, whose derivative at 0 is another than that of `abs`:
-    # a canvas that no window has met yet is exactly 0, and its gradient must be x - 1/2.
-    softplus = jnp.where(logits >= 0, logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    return (images * logits - softplus).sum(-1)
+    del log_scale
+    logits, images = flat(logits), flat(images)
+    return (images * logits - softplus(logits)).sum(-1)
 
-  def mean(self, parameters: jax.Array) -> jax.Array:
-    """[..., H, W, C] the probability of a 1."""
-    return jax.nn.sigmoid(parameters)
+  def mean(self, logits: jax.Array) -> jax.Array:
+    """[..., H, W, C] the probability of a 1, which is E[x | z]."""
+    return jax.nn.sigmoid(logits)
 
   def start(self, mean: jax.Array) -> jax.Array:
     """[H, W, C] the mean's logit; of the mean clipped to [0.01, 0.99]: a pixel that is too sure learns slowly."""
     return jax.scipy.special.logit(jnp.clip(mean, 0.01, 0.99))
+
+  def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+    del std
+    return {}
+
+  def start_gain(self, std: jax.Array) -> jax.Array:
+    return jnp.ones_like(std)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscretizedLogistic:
+  """Channel values k/255, k = 0, .., 255: the mass of a logistic around each (Kingma et al. 2016, arXiv:1606.04934).
+
+      p(k) = sigmoid(((k + 1/2)/255 - mu)/s) - sigmoid(((k - 1/2)/255 - mu)/s),   mu = 1/2 + number/4
+
+  where the first sigmoid is 1 for k = 255 and the second 0 for k = 0, so that the 256 add up to 1. The scale s is one
+  for each channel. A number moves mu as a logit moves a Bernoulli's probability around 1/2: what suits one as learning
+  rate and as initial weights suits the other.
+  """
+
+  scaled: ClassVar[bool] = True
+
+  def log_prob(self, numbers: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """[B] in nats; a pixel that is no multiple of 1/255 counts as the nearest.
+
+    With b - a = d the ends of k in units of s, sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(-d)): a
+    product, so that no tail is lost and nothing cancels.
+    """
+    levels = jnp.round(255 * flat(images))
+    step = jnp.exp(-jnp.clip(log_scale, *LOG_SCALES)) / 255  # [C] d
+    both = jnp.log(-jnp.expm1(-step))
+    step, both = (flat(jnp.broadcast_to(x, numbers.shape)) for x in (step, both))
+    distance = (levels - 255 * flat(self.centre(numbers))) * step
+    below = jnp.where(levels < 255, -softplus(-distance - 0.5 * step), 0)
+    above = jnp.where(levels > 0, -softplus(distance - 0.5 * step), 0)
+    return (below + above + jnp.where((levels > 0) & (levels < 255), both, 0)).sum(-1)
+
+  def centre(self, numbers: jax.Array) -> jax.Array:
+    """mu, any real number: 0 and 1 become certain only where it lies beyond them."""
+    return 0.5 + 0.25 * numbers
+
+  def mean(self, numbers: jax.Array) -> jax.Array:
+    """[..., H, W, C] mu between 0 and 1: the median of x, and E[x | z] but for what the open ends bend."""
+    return jnp.clip(self.centre(numbers), 0, 1)
+
+  def start(self, mean: jax.Array) -> jax.Array:
+    """[H, W, C] the numbers whose mu is the mean."""
+    return 4 * (mean - 0.5)
+
+  def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+    """s of a logistic with that deviation, s pi / sqrt(3); of half a step between values at least."""
+    return {"log_scale": jnp.log(jnp.maximum(std, 0.5 / 255) * math.sqrt(3) / math.pi)}
+
+  def start_gain(self, std: jax.Array) -> jax.Array:
+    """With it a number of size 1 moves mu by the deviation."""
+    return jnp.minimum(4 * std, 1)
+
+
+LIKELIHOODS: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "discretized_logistic": DiscretizedLogistic()}
+
+
+def start_layer(family: Likelihood, layer: dict[str, jax.Array], mean: jax.Array, std: jax.Array):
+  """A dense output layer, kernel [I, H W C] and bias, that starts at mean [H, W, C] and deviation [C]."""
+  gain = jnp.broadcast_to(family.start_gain(std), mean.shape).ravel()
+  return {"kernel": layer["kernel"] * gain[None], "bias": family.start(mean).ravel()}
+
+
+def flat(images: jax.Array) -> jax.Array:
+  """[..., H W C]: arithmetic along a last axis of one channel is several times slower on a CPU."""
+  return images.reshape(*images.shape[:-3], -1)
+
+
+def softplus(x: jax.Array) -> jax.Array:
+  """log(1 + exp(x)) in half the time of `jax.nn.softplus`.
+
+  `where` and not `maximum`, whose derivative at 0 is another than that of `abs`: a canvas that no window has met yet is
+  exactly 0, and its gradient must be x - 1/2.
+  """
+  return jnp.where(x >= 0, x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))

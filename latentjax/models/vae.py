@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
-from latentjax.models.likelihoods import Bernoulli, Likelihood
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, start_layer
 from latentjax.models.pictures import Picture
 from latentjax.models.residual import ResidualMLP
 from latentjax.models.terms import Terms
@@ -30,6 +30,7 @@ class VAE(nn.Module):
     activation: "relu", "tanh" or "silu", of both networks.
     network: "dense", or "residual": the width nearest to the image is that of a stream through the whole network, to
       which one block adds for each of the other widths.
+    likelihood: of `LIKELIHOODS`, what the pixels are.
   """
 
   RULES: ClassVar[Mapping[str, Rule]] = {
@@ -37,15 +38,16 @@ class VAE(nn.Module):
     "latent_dim": AT_LEAST_ONE,
     "activation": one_of(*ACTIVATIONS),
     "network": one_of("dense", "residual"),
+    "likelihood": one_of(*LIKELIHOODS),
   }
   SPEED: ClassVar[tuple[str, ...]] = ()
-  likelihood: ClassVar[Likelihood] = Bernoulli()
 
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256)
   latent_dim: int = 64
   activation: str = "relu"
   network: str = "dense"
+  likelihood: str = "bernoulli"
 
   @staticmethod
   def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
@@ -67,19 +69,25 @@ class VAE(nn.Module):
       self.encoder = MLP(self.hidden_dims, activation)
       self.decoder = MLP(self.hidden_dims[::-1], activation)
     self.posterior = nn.Dense(2 * self.latent_dim)
-    self.pixels = nn.Dense(height * width * channels * self.likelihood.num_parameters)
+    self.pixels = nn.Dense(height * width * channels)
+    self.log_scale = self.param("log_scale", nn.initializers.zeros, (channels,)) if self.family.scaled else None
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
-    return params | {"pixels": params["pixels"] | {"bias": self.likelihood.start(mean).ravel()}}
+  @property
+  def family(self) -> Likelihood:
+    return LIKELIHOODS[self.likelihood]
+
+  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
+    pixels = start_layer(self.family, params["pixels"], mean, std)
+    return params | {"pixels": pixels} | self.family.start_scale(std)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
-    pixels = self.pixel_parameters(z)
+    pixels = self.numbers(z)
     return Terms(
-      mean=self.likelihood.mean(pixels),
-      log_px=self.likelihood.log_prob(pixels, images),
+      mean=self.family.mean(pixels),
+      log_px=self.family.log_prob(pixels, images, self.log_scale),
       kl=q.kl_to_standard()[:, None],
       log_pz=standard_normal_log_prob(z)[:, None],
       log_qz=q.log_prob(z)[:, None],
@@ -90,8 +98,8 @@ class VAE(nn.Module):
     features = self.encoder(images.reshape(len(images), -1))
     return Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
 
-  def pixel_parameters(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, P C] of p(x | z) for latents z [B, Z], see `Likelihood`."""
+  def numbers(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, C] numbers of p(x | z) for latents z [B, Z], see `Likelihood`."""
     height, width, _ = self.image_shape
     return self.pixels(self.decoder(z)).reshape(len(z), height, width, -1)
 
@@ -99,9 +107,14 @@ class VAE(nn.Module):
     """One array [B, Z]: the posterior means."""
     return (self.infer(images).mean,)
 
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """One Gaussian [B, Z]: q(z | x)."""
+    del key
+    return (self.infer(images),)
+
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
-    return self.likelihood.mean(self.pixel_parameters(latents[0]))
+    return self.family.mean(self.numbers(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for z drawn from the prior."""

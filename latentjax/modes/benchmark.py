@@ -1,5 +1,7 @@
 """--mode=benchmark: how fast this machine trains, evaluates or samples a config, beside its own matmul rate.
 
+By batch size, and by how many seeds are trained together: what one of them then costs.
+
 Needs no workdir of a run: weights are fresh, and time does not depend on them.
 """
 
@@ -12,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -28,6 +29,7 @@ from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.flops import create_product, matmul_flops
 from latentjax.workdir import record
 
+FEW = 2  # steps of the first call: a loop, as in training
 SHORTEST = 1.0  # seconds that one measurement should last: many steps a call, as in training
 
 Row = dict[str, Any]
@@ -38,10 +40,11 @@ class Workload:
   """What is timed: a compiled function with its arguments on the device.
 
   Attributes:
-    call: (count) -> None does `count` steps and waits for them.
-    compiled: the executable, for what it says of its memory.
-    compile_seconds: tracing, lowering and compiling.
+    call: (count) -> None does `count` steps and waits for them; the first call with a count compiles it.
+    compiled: the executable of `FEW` steps, for what it says of its memory.
+    compile_seconds: tracing, lowering and compiling it.
     devices: that share the work.
+    num_seeds: trained or evaluated together.
     images: of one step, of all seeds.
     flops: of one step, see `matmul_flops`; what it computes again for the sake of memory is no work.
     recomputed_flops: what it computes again.
@@ -52,6 +55,7 @@ class Workload:
   compiled: Any
   compile_seconds: float
   devices: int
+  num_seeds: int
   images: int
   flops: int
   recomputed_flops: int
@@ -59,7 +63,7 @@ class Workload:
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Measures every batch size, prints a table and writes benchmark.json.
+  """Measures every batch size with every number of seeds, prints a table and writes benchmark.json.
 
   Raises:
     UsageError: the data do not fit the config, or the workdir holds another experiment.
@@ -89,19 +93,28 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "config": config.to_dict(),
   }
   ignored = " (which a CPU computes in float32)" if device.platform == "cpu" and config.precision != "float32" else ""
-  together = f" of {config.train.num_seeds} seeds" if config.train.num_seeds > 1 and phase != "sample" else ""
   several = f"{results['devices']} x " if results["devices"] > 1 else ""
   console.print(
-    f"{config.model.name}, {phase}{together}, {config.precision} products{ignored}, jax {jax.__version__} on"
+    f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on"
     f" {several}{device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
-  for batch_size in config.benchmark.batch_sizes:
-    images = data.first(None) if phase == "train" else data.validation
-    workload = create_workload(config, model, images, batch_size, mesh)
-    results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
+  images = data.first(None) if phase == "train" else data.validation
+  for num_seeds in seed_counts(config):
+    config = config.copy_and_resolve_references()
+    config.train.num_seeds = num_seeds
+    for batch_size in config.benchmark.batch_sizes:
+      workload = create_workload(config, model, images, batch_size, mesh)
+      results["rows"].append(measure(workload, batch_size, config.precision, config.benchmark.measurements))
   console.print(table(results))
   record.write_whole(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")
   console.print(f"  {workdir / 'benchmark.json'}")
+
+
+def seed_counts(config: ConfigDict) -> list[int]:
+  """How many seeds together, once for every measurement of `config.benchmark.num_seeds`; samples are of one."""
+  if config.benchmark.phase == "sample":
+    return [1]
+  return [count or config.train.num_seeds for count in config.benchmark.num_seeds]
 
 
 def create_workload(
@@ -135,15 +148,16 @@ def create_workload(
 
   if config.benchmark.phase == "train":
     order = steps.order(keys.order, 0)
-    arguments = state, images, order, keys.train, jnp.int32(1)
-    compiled, seconds, flops = compile_ahead(steps.train, *arguments)
+    arguments = images, order, keys.train
+    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, FEW)
     if getattr(model, "remat", "none") != "none":
       whole = create_steps(config, model.clone(remat="none"), len(images), mesh)
-      recomputed = flops - matmul_flops(whole.train.trace(*arguments).jaxpr)
+      recomputed = (flops - matmul_flops(whole.train.trace(state, *arguments, FEW).jaxpr)) // FEW
+    flops //= FEW
 
     def call(count):
       nonlocal state
-      state, metrics = compiled(state, images, order, keys.train, jnp.int32(count))
+      state, metrics = compiled(state, *arguments) if count == FEW else steps.train(state, *arguments, count)
       jax.block_until_ready((state, metrics))
 
   else:
@@ -163,6 +177,7 @@ def create_workload(
     compiled=compiled,
     compile_seconds=seconds,
     devices=inference.num_devices,
+    num_seeds=config.train.num_seeds,
     images=config.train.num_seeds * batch_size,
     flops=flops - recomputed,
     recomputed_flops=recomputed,
@@ -175,7 +190,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   product, product_flops = create_product(precision)
   for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
     jax.block_until_ready(product())
-    once = seconds_of(workload.call, 1)
+    once = seconds_of(workload.call, FEW) / FEW
   count = int(np.clip(round(SHORTEST / once), 1, workload.most_steps))
   workload.call(count)
   step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)
@@ -183,15 +198,19 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
     product_seconds[i] = seconds_of(lambda: jax.block_until_ready(product()))
     step_seconds[i] = seconds_of(workload.call, count) / count
   median, of_one_device = float(np.median(step_seconds)), workload.flops / workload.devices
-  memory = memory_bytes(workload.compiled)
+  memory, seeds = memory_bytes(workload.compiled), workload.num_seeds
+  peak = memory["peak_memory_bytes"]
   return {
     "batch_size": batch_size,
+    "num_seeds": seeds,
     "steps_per_measurement": count,
     "compile_seconds": workload.compile_seconds,
     "step_time_ms": 1e3 * median,
     "step_time_ms_p90": 1e3 * float(np.quantile(step_seconds, 0.9)),
     "images_per_second": workload.images / median,
     **memory,
+    "step_time_ms_per_seed": 1e3 * median / seeds,
+    "peak_memory_bytes_per_seed": None if peak is None else peak / seeds,
     "flops_per_image": workload.flops / workload.images,
     "recomputed_flops_per_image": workload.recomputed_flops / workload.images,
     "flops_per_second": workload.flops / median,
@@ -217,10 +236,14 @@ def memory_bytes(compiled) -> dict[str, int | None]:
 
 
 def table(results: dict[str, Any]) -> Table:
-  """A column for every batch size."""
+  """A column for every batch size and number of seeds."""
   ratio = "ratio of the two, median" if results["devices"] == 1 else "ratio of the two per device, median"
   again = any(row["recomputed_flops_per_image"] for row in results["rows"])
   recomputed = "MFLOP per image computed again, not counted below"
+  per_seed = {
+    "ms per step and seed": lambda row: f"{row['step_time_ms_per_seed']:.3f}",
+    "memory per seed, MiB": lambda row: mebibytes(row["peak_memory_bytes_per_seed"]),
+  }
   lines = {
     "ms per step, median": lambda row: f"{row['step_time_ms']:.2f}",
     "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",
@@ -228,6 +251,7 @@ def table(results: dict[str, Any]) -> Table:
     "seconds to compile": lambda row: f"{row['compile_seconds']:.1f}",
     "memory at its peak, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
     "of it temporary, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
+    **(per_seed if any(row["num_seeds"] > 1 for row in results["rows"]) else {}),
     "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
     **({recomputed: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"} if again else {}),
     "GFLOP/s": lambda row: f"{row['flops_per_second'] / 1e9:,.1f}",
@@ -237,11 +261,12 @@ def table(results: dict[str, Any]) -> Table:
   rows = results["rows"]
   out = Table("batch size", caption=f"of {results['measurements']} measurements")
   for row in rows:
-    out.add_column(str(row["batch_size"]), justify="right")
+    seeds = f" x {row['num_seeds']} seeds" if row["num_seeds"] > 1 else ""
+    out.add_column(f"{row['batch_size']}{seeds}", justify="right")
   for name, show in lines.items():
     out.add_row(name, *(show(row) for row in rows))
   return out
 
 
-def mebibytes(count: int | None) -> str:
+def mebibytes(count: float | None) -> str:
   return "-" if count is None else f"{count / 2**20:,.1f}"

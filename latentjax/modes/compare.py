@@ -31,20 +31,22 @@ def run(workdirs: Sequence[str], out: Path) -> None:
   record.write_whole(out / "comparison.json", comparison.to_json(tables))
 
   curves = {table.title: {run.name: run.lines for run in runs if run.protocol == table.protocol} for table in tables}
-  plots.save_comparison(out / "comparison.png", curves, over=("epoch", "minutes"))
+  terms = {table.title: table.figures.terms for table in tables}
+  plots.save_comparison(out / "comparison.png", curves, ("epoch", "minutes"), terms)
   groups = {run.name: run.results["test"] for run in runs if run.results and run.results["test"].get("kl_per_group")}
   if groups:
     plots.save_groups(out / "groups.png", groups)
 
   panels = {
-    title: [png(plots.save_comparison, {title: lines}, (over,)) for over in ("epoch", "minutes")]
+    title: [png(plots.save_comparison, {title: lines}, (over,), terms) for over in ("epoch", "minutes")]
     for title, lines in curves.items()
   }
   bars = {name: png(plots.save_groups, {name: test}) for name, test in groups.items()}
   record.write_whole(out / "report.html", page.render(tables, runs, panels, bars))
 
   for table in tables:
-    console.print(comparison_table(table.title, map(comparison.headline, table.rows)))
+    rows = [comparison.headline(row, table.figures) for row in table.rows]
+    console.print(comparison_table(table.title, table.test_names, rows))
   names = ["comparison.md", "comparison.json", "comparison.png", *(["groups.png"] if groups else []), "report.html"]
   for name in names:
     console.print(f"  {out / name}")

@@ -16,6 +16,7 @@ from latentjax.trained import Trained
 from latentjax.training import evaluation
 from latentjax.training.state import num_parameters
 from latentjax.workdir import plots, record, seeds, weights
+from latentjax.workdir.figures import protocol_of
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -43,13 +44,17 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
     for seed, one in enumerate(trained, start=first)
   }
   lines = record.read_lines(workdir)
-  results = seeds.summarise(by_seed) | {
-    "epochs_trained": lines[-1]["epoch"] if lines else None,
-    "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
-    "parameters": num_parameters(trained[0].variables["params"]),
-    "evaluate_minutes": (time.perf_counter() - began) / 60,
-    "device": str(jax.devices()[0].device_kind),
-  }
+  results = (
+    named(experiment.config)
+    | seeds.summarise(by_seed)
+    | {
+      "epochs_trained": lines[-1]["epoch"] if lines else None,
+      "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
+      "parameters": num_parameters(trained[0].variables["params"]),
+      "evaluate_minutes": (time.perf_counter() - began) / 60,
+      "device": str(jax.devices()[0].device_kind),
+    }
+  )
 
   def write() -> None:
     report(experiment, results)
@@ -66,6 +71,16 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
   processes.on_primary(write)
 
 
+def named(config: ConfigDict) -> record.Line:
+  """What the numbers are of."""
+  return {
+    "model": models.title(config.model),
+    "likelihood": protocol_of(config).figures.likelihood,
+    "data": config.data.name,
+    "binarization": config.data.binarization,
+  }
+
+
 def measured_better(workdir: Path, results: record.Line) -> bool:
   """Whether results.json has the same state already, measured on more images or with more importance samples."""
   kept = record.read_results(workdir)
@@ -77,16 +92,17 @@ def measured_better(workdir: Path, results: record.Line) -> bool:
 
 def report(experiment: Experiment, results: record.Line) -> None:
   """Prints what was measured."""
-  test = results["test"]
+  test, figures = results["test"], protocol_of(experiment.config).figures
   epoch = "each seed at its best epoch" if "seeds" in results else f"epoch {results['epoch']}"
-  console.print(results_table(f"{experiment.config.model.name}, {epoch}", results))
+  console.print(results_table(f"{experiment.config.model.name}, {epoch}", results, figures))
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only: no number to report")
-  console.print("NLL by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
+  console.print(f"{figures.nll} by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
 
 
 def measure(trained: Trained, data: Dataset) -> record.Line:
   """The bound on every split; on test also the active units and the log-likelihood. Nats per image."""
+  figures = protocol_of(trained.config).figures
   config, inference, variables, keys = trained.config.eval, trained.inference, trained.variables, trained.keys
   splits, results = data.evaluated(config.num_examples or None), {}
   for split, images in splits.items():
@@ -95,7 +111,9 @@ def measure(trained: Trained, data: Dataset) -> record.Line:
   test = splits["test"]
   results["test"]["active_units"] = evaluation.active_units(inference, variables, test, config.batch_size)
   with progress() as bar:
-    task = bar.add_task(f"test NLL, K = {config.nll_samples}", total=len(test) * config.nll_samples, note="samples")
+    task = bar.add_task(
+      f"test {figures.nll}, K = {config.nll_samples}", total=len(test) * config.nll_samples, note="samples"
+    )
     results["test"] |= evaluation.negative_log_likelihood(
       inference,
       variables,
@@ -105,4 +123,4 @@ def measure(trained: Trained, data: Dataset) -> record.Line:
       config.nll_samples,
       report=lambda count: bar.update(task, advance=count),
     )
-  return results
+  return {split: figures.in_bits(numbers, data.image_shape) for split, numbers in results.items()}

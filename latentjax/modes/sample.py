@@ -17,6 +17,7 @@ from latentjax.trained import Trained
 from latentjax.workdir import plots, record
 
 ROWS, STEPS = 8, 10  # interpolations, and the images of each
+UNITS, VALUES = 10, np.linspace(-3, 3, 13)  # traversals, and where each stops, in units of the prior
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -50,7 +51,7 @@ def test_images(config: ConfigDict, image_shape: tuple[int, int, int]) -> np.nda
 def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
   """Writes the pictures and prints their paths.
 
-  All models: samples.png, reconstructions.png, interpolations.png; and what the model has of its own.
+  All models: samples.png, reconstructions.png, interpolations.png, traversals.png; and what the model has of its own.
 
   Args:
     trained: of one seed, on one device.
@@ -79,6 +80,10 @@ def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
     if len(ends) > 1:
       paths = interpolate(trained, ends)
       save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
+
+  shown = samples if test is None else test[: trained.config.eval.batch_size]
+  rows, units = traverse(trained, shown)
+  save("traversals.png", plots.save_traversals, rows, units, VALUES)
 
   for name, picture in jax.device_get(inference.pictures(variables, own_key, images)).items():
     save(name, *saved_by(picture))
@@ -114,3 +119,26 @@ def interpolate(trained: Trained, images: np.ndarray) -> np.ndarray:
   decoded = jax.device_get(trained.inference.decode(trained.variables, latents))
   pixels = images[:, None] / 255
   return np.concatenate([pixels[0::2], decoded.reshape(-1, STEPS, *images.shape[1:]), pixels[1::2]], axis=1)
+
+
+def traverse(trained: Trained, images: np.ndarray | jax.Array) -> tuple[np.ndarray, list[str]]:
+  """One unit after the other changed, all else left at the posterior means of the first image.
+
+  Args:
+    images: [M, H, W, C] as `inference.evaluate` takes them.
+
+  Returns:
+    [R, len(VALUES), H, W, C] for the R units of the largest KL, averaged over the images; and what they are.
+  """
+  inference, variables = trained.inference, trained.variables
+  key = jax.random.fold_in(trained.keys.evaluate, 0)  # of the first batch of --mode=evaluate
+  kl = [np.asarray(group).mean(0) for group in inference.unit_kl(variables, images, key)]
+  every = [(group, unit) for group, of_group in enumerate(kl) for unit in range(len(of_group))]
+  units = sorted(every, key=lambda place: -kl[place[0]][place[1]])[:UNITS]
+  means = jax.device_get(inference.encode(variables, images))  # of all, which --mode=evaluate compiles, too
+  latents = [np.tile(group[0], (len(units), len(VALUES), 1)) for group in means]
+  for row, (group, unit) in enumerate(units):
+    latents[group][row, :, unit] = VALUES
+  decoded = jax.device_get(inference.decode(variables, [group.reshape(-1, group.shape[-1]) for group in latents]))
+  titles = [f"z{group + 1}, unit {unit + 1}\n{kl[group][unit]:.2f} nats" for group, unit in units]
+  return decoded.reshape(len(units), len(VALUES), *decoded.shape[1:]), titles

@@ -16,7 +16,8 @@ from latentjax import models
 from latentjax.console import console, sweep_table
 from latentjax.errors import RunError, UsageError, last_line
 from latentjax.modes import train
-from latentjax.workdir import record
+from latentjax.workdir import ending, record
+from latentjax.workdir.figures import Protocol, protocol_of
 from latentjax.workdir.lock import Lock
 
 Overrides = Mapping[str, Any]
@@ -26,7 +27,7 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
   """Trains `config` once under each of `overrides`, in directories of `workdir` named after them, as --mode=train does.
 
   A run that failed is reported and does not stop those after it; a finished one is not begun again. At the end
-  comes a table of all of them, the highest validation ELBO first.
+  comes a table of all of them, the highest validation ELBO first; one each for figures that do not compare.
 
   Raises:
     UsageError: there are none, two of them are the same, or the workdir holds a single run.
@@ -36,19 +37,26 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
   if (workdir / "config.json").exists():
     raise UsageError(f"{workdir} holds a single run: choose another --workdir for the sweep")
   names = run_names(overrides)
-  finished, failed = {}, {}
+  finished: dict[Protocol, dict[str, record.Line]] = {}
+  failed: dict[str, str] = {}
   with Lock(workdir):
     for number, (name, override) in enumerate(zip(names, overrides, strict=True), start=1):
       console.print(f"\nrun {number} of {len(names)}: {name}")
       try:
-        finished[name] = run_one(config, workdir / name, override)
+        asked = overridden(config, override)
+        results = run_one(asked, workdir / name)
+        finished.setdefault(protocol_of(asked), {})[name] = results
       except Exception as error:  # whatever it is, the runs after this one are none the worse for it
         failed[name] = f"{error if isinstance(error, UsageError | RunError) else f'{type(error).__name__}: {error}'}"
         if not isinstance(error, UsageError | RunError | OSError | MemoryError):
           traceback.print_exc()
         console.print(f"failed: {failed[name]}")
       jax.clear_caches()  # the next run compiles programs of its own
-  console.print(sweep_table(f"{config.model.name}, {len(names)} runs", finished, failed))
+  *protocols, last = finished or {protocol_of(config): {}}
+  for protocol in (*protocols, last):
+    title = f"{config.model.name}, {len(names)} runs" + (f": those on {protocol.title}" if protocols else "")
+    runs = finished.get(protocol, {})
+    console.print(sweep_table(title, runs, failed if protocol == last else {}, protocol.figures))
   console.print(f"  {workdir}")
   if failed:
     raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")
@@ -71,17 +79,16 @@ def read(file: str) -> list[dict[str, Any]]:
     raise UsageError(f"sweep() of {file}: {last_line(error)}") from None
 
 
-def run_one(config: ConfigDict, workdir: Path, override: Overrides) -> record.Line:
+def run_one(config: ConfigDict, workdir: Path) -> record.Line:
   """The results of one run, trained now unless it is finished.
 
   Raises:
-    UsageError, RunError: as `train.run` does, or the config has no such value.
+    UsageError, RunError: as `train.run` does.
   """
-  config = overridden(config, override)
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
-    epochs = len(record.read_lines(workdir))
-    results = train.finished(workdir, epochs) if epochs >= config.train.epochs else None
+    lines = record.read_lines(workdir)
+    results = train.finished(workdir, len(lines)) if ending.over(config, lines) else None
     if results is not None:
       console.print("finished before")
       return results

@@ -14,14 +14,16 @@ from latentjax.loop import Epoch
 from latentjax.mesh import require_divisible
 from latentjax.modes import evaluate, sample
 from latentjax.training.state import TrainState, num_parameters
-from latentjax.workdir import plots, provenance, record
+from latentjax.workdir import ending, plots, provenance, record
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.figures import protocol_of
 from latentjax.workdir.lock import Lock
 from latentjax.workdir.metrics import MetricsLog
+from latentjax.workdir.profile import profiled
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Trains to the last epoch, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
+  """Trains to the end, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
 
   Raises:
     UsageError: the workdir holds a different experiment, or a batch cannot be divided among the devices.
@@ -30,7 +32,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
-  with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption:
+  figures = protocol_of(config).figures
+  with Interruption(processes.maximum if jax.process_count() > 1 else None) as interruption, console.noted():
     experiment = experiments.create(config)
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir), console.kept_in(workdir / "train.log"):
@@ -39,18 +42,24 @@ def run(config: ConfigDict, workdir: Path) -> None:
       done = loop.epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
       results = processes.on_primary(lambda: finished(workdir, done))
-      if done >= config.train.epochs and results is not None:
+      over = processes.on_primary(lambda: ended(config, workdir, done))
+      if over and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
-        console.print(results_table(config.model.name, results))
+        console.print(results_table(config.model.name, results, figures))
         return
+      prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
       processes.on_primary(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
       with MetricsLog(workdir, done) as log:
-        if done < config.train.epochs:
-          state = loop.run_epochs(experiment, state, begun, checkpoints, log, interruption)
+        if prepared is not None:
+          log.add_hparams(config)
+          with profiled(prepared.train, config.train.profile_steps, workdir / "tensorboard") as step:
+            prepared = prepared._replace(train=step)
+            state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
+          del prepared  # and with it the images on the devices
         if log.lines:  # in the first process
-          plots.save_loss(workdir / "loss.png", log.lines)
+          plots.save_loss(workdir / "loss.png", log.lines, figures.terms)
       seeds = list(best.pick(experiment, checkpoints, state))
       processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
@@ -64,6 +73,12 @@ def finished(workdir: Path, epochs: int) -> record.Line | None:
   return results if results is not None and results["epochs_trained"] == epochs and pictured else None
 
 
+def ended(config: ConfigDict, workdir: Path, epochs: int) -> bool:
+  """Whether the training of a workdir is over after that many epochs."""
+  lines = record.read_lines(workdir)[:epochs] if config.train.patience else []
+  return epochs >= config.train.epochs or ending.over(config, lines)
+
+
 def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Epoch]:
   """Where the run stands: at its newest checkpoint, or before its first step."""
   begun, newest = Epoch.begin(experiment.config.train.num_seeds), checkpoints.newest
@@ -74,20 +89,25 @@ def restore(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainStat
 
 
 def first_state(experiment: Experiment) -> TrainState:
-  """The state before the first step, which starts at the mean of the training images."""
-  return experiment.steps.init(experiment.keys.init, processes.broadcast(experiment.data.mean_pixels()))
+  """The state before the first step, which starts at the mean of the training images and their scale around it."""
+  pixels = experiment.data.mean_pixels(), experiment.data.std_pixels()
+  return experiment.steps.init(experiment.keys.init, processes.broadcast(pixels))
 
 
-def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path) -> None:
-  """Says what is about to happen, and on what."""
+def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: Path | None) -> None:
+  """Says what is about to happen, and on what; without a workdir nothing is written."""
   config, data, devices = experiment.config, experiment.data, jax.devices()
+  protocol = protocol_of(config)
   num_seeds = config.train.num_seeds
   seeds = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
+  where = "nothing" if workdir is None else f"to {workdir}"
   console.print(
-    f"{config.model.name}, {num_parameters(state.params) // num_seeds:,} parameters{seeds}, on {config.data.name}"
-    f" ({config.data.binarization} binarisation, {len(data.train):,} / {len(data.validation):,} / {len(data.test):,}"
-    f" images)\njax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing to {workdir}"
+    f"{config.model.name}, {num_parameters(state.params) // num_seeds:,} parameters{seeds}, on"
+    f" {protocol.title} ({len(data.train):,} / {len(data.validation):,} / {len(data.test):,}"
+    f" images)\njax {jax.__version__} on {len(devices)} x {devices[0].device_kind}; writing {where}"
   )
+  if protocol.figures.note:
+    console.print(protocol.figures.note)
   if state.step > 0:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
     console.print(f"resuming after epoch {loop.epochs_done(experiment, state, begun)}{steps} of {config.train.epochs}")

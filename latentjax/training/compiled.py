@@ -33,6 +33,7 @@ class Inference(NamedTuple):
     evaluate: (variables, images [B, H, W, C], key) -> Terms.
     log_weights: (variables, images [B, H, W, C], keys [K]) -> [K, B].
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l].
+    unit_kl: (variables, images [B, H, W, C], key) -> L arrays [B, Z_l].
     decode: (variables, L arrays [B, Z_l]) -> [B, H, W, C].
     sample: (variables, key, count) -> [count, H, W, C].
     pictures: (variables, key, images [M, H, W, C] or None) -> Pictures by file name.
@@ -42,6 +43,7 @@ class Inference(NamedTuple):
   evaluate: Callable
   log_weights: Callable
   encode: Callable
+  unit_kl: Callable
   decode: Callable
   sample: Callable
   pictures: Callable
@@ -52,10 +54,10 @@ class Steps(NamedTuple):
   """`step.py` of one recipe, compiled. On a mesh a batch is divided among its devices; all else each has whole.
 
   Of S seeds, `init`, `order` and `train` take keys [S], an order [S, M] and states of all seeds, and return the like;
-  images and counts are shared. `add_batch_statistics` knows one seed only.
+  images and counts are shared. `add_batch_statistics` knows one seed only. Each count has a program of its own.
 
   Attributes:
-    init: (key, mean_pixels=None) -> TrainState, see `create_state`.
+    init: (key, pixels=None) -> TrainState, see `create_state`.
     order: (key, epoch) -> [M], the epoch's order of the training images.
     train: (state, images, order, key, count) -> (state, Metrics) as `train_steps`; the state is donated.
     add_batch_statistics: (total, state, images, order, key, first, count) -> total.
@@ -83,6 +85,7 @@ def create_inference(config: ConfigDict, model: Model, mesh: Mesh | None = None)
     evaluate=jit(precise(evaluate)),
     log_weights=jit(precise(partial(inference.log_weights, model, mesh))),
     encode=jit(precise(partial(inference.encode, model, mesh))),
+    unit_kl=jit(precise(partial(inference.unit_kl, model, mesh))),
     decode=jit(precise(partial(inference.decode, model))),
     sample=jit(precise(partial(inference.sample, model)), static_argnums=2),
     pictures=jit(precise(partial(inference.pictures, model))),
@@ -102,13 +105,16 @@ def create_steps(config: ConfigDict, model: Model, num_images: int, mesh: Mesh |
   create = partial(create_state, model, recipe.optimizer, config.train.ema_decay)
   init = jit(over_seeds(config, create, (0, None), SEED_AXES))
   order = over_seeds(config, partial(epoch_order, num_images=num_images), (0, None))
-  axes = (SEED_AXES, None, 0, 0, None), (SEED_AXES, METRICS_AXES)
-  train = over_seeds(config, partial(step.train_steps, recipe), *axes)
+
+  def train(state, images, order, key, count):
+    axes = (SEED_AXES, None, 0, 0), (SEED_AXES, METRICS_AXES)
+    return over_seeds(config, partial(step.train_steps, recipe, count=count), *axes)(state, images, order, key)
+
   return Steps(
-    init=lambda key, mean_pixels=None: init(key, mean_pixels),
+    init=lambda key, pixels=None: init(key, pixels),
     order=jit(order),
-    train=jit(precise(train), donate_argnums=0),
-    add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe))),
+    train=jit(precise(train), donate_argnums=0, static_argnums=4),
+    add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe)), static_argnums=6),
     learning_rate=recipe.learning_rate,
     beta=recipe.beta,
   )

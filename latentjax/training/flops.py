@@ -19,8 +19,8 @@ def matmul_flops(jaxpr) -> int:
   What a function computes once before a scan counts once, and a gradient that nobody asks for counts nothing.
 
   Args:
-    jaxpr: as `jax.jit(f).trace(...)` or `jax.make_jaxpr(f)(...)` gives it. A loop whose length is unknown counts once,
-      so that many steps in one call count as one; of a condition's branches the dearest counts.
+    jaxpr: as `jax.jit(f).trace(...)` or `jax.make_jaxpr(f)(...)` gives it. A loop whose length is unknown counts once;
+      of a condition's branches the dearest counts.
   """
   jaxpr = getattr(jaxpr, "jaxpr", jaxpr)  # without its constants
   return sum(equation_flops(equation) for equation in jaxpr.eqns)

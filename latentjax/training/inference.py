@@ -31,6 +31,14 @@ def encode(model: Model, mesh: Mesh | None, variables: Variables, images: jax.Ar
   return model.apply(variables, to_pixels(divide(mesh, images)), method="encode")
 
 
+def unit_kl(
+  model: Model, mesh: Mesh | None, variables: Variables, images: jax.Array, key: jax.Array
+) -> tuple[jax.Array, ...]:
+  """L arrays [B, Z_l] in nats, the KL of every unit given a sample of the other groups, for images as in `evaluate`."""
+  posteriors = model.apply(variables, to_pixels(divide(mesh, images)), key, method="posteriors")
+  return tuple(posterior.unit_kl() for posterior in posteriors)
+
+
 def decode(model: Model, variables: Variables, latents: Sequence[jax.Array]) -> jax.Array:
   """[B, H, W, C] pixel means for L arrays [B, Z_l]: see a model's `decode`."""
   return model.apply(variables, latents, method="decode")

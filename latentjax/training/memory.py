@@ -62,7 +62,9 @@ def stacked_bytes(jaxpr) -> int:
   most = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == "scan":
-      stacked = equation.outvars[equation.params["num_carry"] :]
+      body = equation.params["jaxpr"]
+      of_a_step = getattr(body, "jaxpr", body).outvars  # as it is in a carry; of what is stacked without its axis
+      stacked = [out for out, once in zip(equation.outvars, of_a_step, strict=True) if out.aval.ndim > once.aval.ndim]
       most = max(most, sum(out.aval.size * out.aval.dtype.itemsize for out in stacked))
     most = max([most, *map(stacked_bytes, inner_jaxprs(equation.params))])
   return most

@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 
 NEVER = jnp.iinfo(jnp.int32).max
+SUMMED = ("loss", "elbo", "kl", "reconstruction")  # fields of `Metrics`
 
 
 @struct.dataclass
@@ -39,7 +40,7 @@ class Metrics:
   def mean(self) -> dict[str, float | list[float]]:
     """Means over the summed steps, on the host; a list of S where there are S seeds."""
     sums = jax.device_get(self)
-    return {name: (getattr(sums, name) / sums.steps).tolist() for name in ("loss", "elbo", "kl", "reconstruction")}
+    return {name: (getattr(sums, name) / sums.steps).tolist() for name in SUMMED}
 
   @property
   def divergence(self) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RIDGES = 10.0 ** np.arange(-6, 3)  # penalties to choose from; latents in units of the prior are of size 1
+RIDGES = 10.0 ** np.arange(-6, 3)  # penalties to choose from
 SPLITS = ("train", "validation", "test")
 CHUNK = 1000  # images at a time in double precision
 
@@ -28,7 +28,9 @@ class Probe(NamedTuple):
 def fit(latents: np.ndarray, labels: np.ndarray, ridges: Sequence[float]) -> list[Probe]:
   """Ridge regression on one-hot labels, for every ridge r the minimum of
 
-      1/M sum_i |x_i W + b - y_i|^2 + r |W|^2
+      1/M sum_i |x_i W + b - y_i|^2 + r sum_d s_d^2 |W_d|^2
+
+  with the standard deviations s of the latents: what it comes to does not depend on their units.
 
   Args:
     latents, labels: [M, D] and whole numbers [M].
@@ -40,11 +42,13 @@ def fit(latents: np.ndarray, labels: np.ndarray, ridges: Sequence[float]) -> lis
     centred = latents[start : start + CHUNK] - mean
     covariance += centred.T @ centred / len(latents)
     cross += centred.T @ one_hot[numbers[start : start + CHUNK]] / len(latents)
-  values, vectors = np.linalg.eigh(covariance)
-  values, cross = np.maximum(values, 0), vectors.T @ cross
+  std = np.sqrt(covariance.diagonal())
+  scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
+  values, vectors = np.linalg.eigh(covariance * np.outer(scale, scale))
+  values, cross = np.maximum(values, 0), vectors.T @ (cross * scale[:, None])
   probes = []
   for ridge in ridges:
-    weights = vectors @ (cross / (values + ridge)[:, None])
+    weights = scale[:, None] * (vectors @ (cross / (values + ridge)[:, None]))
     probes.append(Probe(weights, one_hot[numbers].mean(0) - mean @ weights, classes))
   return probes
 

@@ -18,8 +18,8 @@ from latentjax.data.batches import binarize, gather, to_pixels
 from latentjax.mesh import divide
 from latentjax.models import Model, Terms
 from latentjax.training import objectives
-from latentjax.training.metrics import NEVER, Metrics
-from latentjax.training.state import Params, TrainState, create_optimizer, learning_rate_schedule, update_average
+from latentjax.training.metrics import NEVER, SUMMED, Metrics
+from latentjax.training.state import Params, TrainState, create_optimizer, learning_rate_schedule, norm, update_average
 
 STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
 
@@ -77,7 +77,7 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
   if average is not None:
     average = update_average(average, params, state.step, train.ema_decay)
   stats = update_average(state.stats, stats, state.step, train.ema_decay or STATISTICS_DECAY)
-  finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+  finite = jnp.isfinite(value) & jnp.isfinite(norm(gradient))
   metrics = Metrics(
     loss=value,
     **numbers,
@@ -88,23 +88,26 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
 
 
 def train_steps(
-  recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: jax.Array
+  recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: int
 ) -> tuple[TrainState, Metrics]:
   """`count` optimiser steps, and the sums of their metrics.
 
-  The step's number decides batch and randomness, so the same state always continues in the same way.
+  The step's number decides batch and randomness, so the same state always continues in the same way. How many steps
+  there are is known to the compiler: before each step of a loop of unknown length a GPU would ask the host.
 
   Args:
     images, order: as `gather` takes them.
   """
 
   def body(_, carry):
-    state, total = carry
+    state, sums, diverged_at = carry
     batch = gather(images, order, state.step % recipe.steps_per_epoch, recipe.config.train.batch_size)
     state, metrics = train_step(recipe, state, batch, key)
-    return state, total + metrics
+    sums += jnp.stack([getattr(metrics, name) for name in SUMMED])  # one array, or each sum would be a launch
+    return state, sums, jnp.minimum(diverged_at, metrics.diverged_at)
 
-  return jax.lax.fori_loop(0, count, body, (state, Metrics.zero()))
+  state, sums, diverged_at = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(len(SUMMED)), NEVER))
+  return state, Metrics(**dict(zip(SUMMED, sums, strict=True)), steps=jnp.int32(count), diverged_at=diverged_at)
 
 
 def add_batch_statistics(
@@ -115,7 +118,7 @@ def add_batch_statistics(
   order: jax.Array,
   key: jax.Array,
   first: jax.Array,
-  count: jax.Array,
+  count: int,
 ) -> Params:
   """`total` with the batch-norm statistics of the evaluated weights on `count` training batches added.
 
@@ -124,13 +127,14 @@ def add_batch_statistics(
     first: number of the first batch in its epoch.
   """
 
-  def body(index, total):
+  def body(done, total):
+    index = first + done
     batch = gather(images, order, index, recipe.config.train.batch_size)
     pixels, model_key = draw_pixels(recipe, batch, jax.random.fold_in(key, index))
     _, stats = apply_to_batch(recipe.model, state.variables["params"], pixels, model_key)
     return jax.tree.map(jnp.add, total, stats)
 
-  return jax.lax.fori_loop(first, first + count, body, total)
+  return jax.lax.fori_loop(0, count, body, total)
 
 
 def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array):

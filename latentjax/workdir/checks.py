@@ -7,6 +7,8 @@ from typing import Any
 SPLITS = ("train", "validation", "test")
 TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # of every split, and what they are called
 
+BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, where pixels have 256 values
+
 INVALID = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # what the checks raise
 
 
@@ -18,7 +20,7 @@ def reason(error: Exception) -> str:
 def check_line(line: Any, epoch: int) -> None:
   """Raises one of `INVALID` unless it is a line of metrics.jsonl, that of an epoch."""
   for split in ("train", "validation"):
-    check_numbers(line[split], TERMS)
+    check_numbers(line[split], TERMS, BITS)
     check_deviations(line, split, TERMS)
   check_numbers(line, ("step", "seconds", "images_per_second"))
   if line["epoch"] != epoch:
@@ -28,7 +30,7 @@ def check_line(line: Any, epoch: int) -> None:
 def check_results(results: Any) -> None:
   """Raises one of `INVALID` unless it is the content of a results.json."""
   for split in SPLITS:
-    check_numbers(results[split], TERMS)
+    check_numbers(results[split], TERMS, BITS)
     check_deviations(results, split, TERMS)
   check_numbers(results, ("parameters",), ("epoch", "epochs_trained", "train_minutes"))
   test = results["test"]

@@ -1,4 +1,6 @@
-"""Runs beside each other: one table per protocol, since figures of different data or binarisation do not compare."""
+"""Runs beside each other: one table per protocol, since figures of other data, binarisation or likelihood
+do not compare.
+"""
 
 import dataclasses
 import json
@@ -8,17 +10,19 @@ from collections.abc import Sequence
 from latentjax.console import number, with_spread
 from latentjax.workdir import record
 from latentjax.workdir.checks import SPLITS, TERMS
+from latentjax.workdir.figures import Figures, Protocol
 from latentjax.workdir.run import Run
 
 PROTOCOL = (
-  "All figures are nats per image. ELBO is the true bound, with beta 1 and one sample: -(KL + reconstruction), higher"
-  " is better. NLL is estimated from K importance samples and is an upper bound for every K, lower is better; ± is"
-  " its standard error over images. A run is measured at its epoch of best validation ELBO; test decides nothing."
+  "All figures are nats per image. {elbo} is the true bound, with beta 1 and one sample: -({kl} + {reconstruction}),"
+  " higher is better. {nll} is estimated from K importance samples and is an upper bound for every K, lower is better;"
+  " ± is its standard error over images. A run is measured at its epoch of best validation {elbo}; test decides"
+  " nothing."
 )
 BINARIZATION = {
   "dynamic": "Dynamic binarisation: training pixels are drawn anew in every batch, all splits once to be measured.",
   "static": "Static binarisation: every pixel has been drawn once, for training too.",
-  "none": "No binarisation: pixels are grey values, and the bound is no likelihood of binary data.",
+  "none": "No binarisation: pixels are the values that the images have.",
 }
 ORIGINAL = [
   {"name": name, "epochs": 2000, "test": {"elbo": elbo, "kl": kl, "reconstruction": reconstruction}}
@@ -42,22 +46,26 @@ class Table:
     rows: `Run.row` of each.
   """
 
-  dataset: str
-  binarization: str
+  protocol: Protocol
   rows: list[record.Line]
 
   @property
-  def protocol(self) -> tuple[str, str]:
-    return self.dataset, self.binarization
+  def title(self) -> str:
+    return self.protocol.title
 
   @property
-  def title(self) -> str:
-    return f"{self.dataset}, {'no' if self.binarization == 'none' else self.binarization} binarisation"
+  def figures(self) -> Figures:
+    return self.protocol.figures
+
+  @property
+  def test_names(self) -> list[str]:
+    """What `headline` has of test besides KL and reconstruction."""
+    return [self.figures.terms["elbo"], f"{self.figures.nll} (K)", *(["bits/dim"] if self.figures.bits else [])]
 
   @property
   def original(self) -> list[record.Line]:
     """The original project's figures, where they belong to the same data and binarisation."""
-    return ORIGINAL if self.protocol == ("mnist", "dynamic") else []
+    return ORIGINAL if self.protocol == ("mnist", "dynamic", "bernoulli") else []
 
   @property
   def best(self) -> dict[str, str | None]:
@@ -85,8 +93,10 @@ class Table:
   @property
   def notes(self) -> list[str]:
     """What a reader must know about this table."""
-    notes = [BINARIZATION[self.binarization]]
-    notes += [f"The NLLs differ in {difference}: none is marked as the best." for difference in self.unequal]
+    notes = [BINARIZATION[self.protocol.binarization], *([self.figures.note] if self.figures.note else [])]
+    notes += [
+      f"The {self.figures.nll}s differ in {difference}: none is marked as the best." for difference in self.unequal
+    ]
     if any(row["num_seeds"] > 1 for row in self.rows):
       notes.append(
         "A run of several seeds shows their mean ± their standard deviation (n - 1), of NLL too; each seed is measured"
@@ -103,26 +113,36 @@ class Table:
 def tables(runs: Sequence[Run]) -> list[Table]:
   """A table per protocol, in the order in which the runs are given."""
   protocols = dict.fromkeys(run.protocol for run in runs)
-  return [Table(*protocol, [run.row() for run in runs if run.protocol == protocol]) for protocol in protocols]
+  return [Table(protocol, [run.row() for run in runs if run.protocol == protocol]) for protocol in protocols]
+
+
+def protocol(compared: Sequence[Table]) -> str:
+  """How the figures of the tables came about, under the names that they have there."""
+  names = [{**table.figures.terms, "nll": table.figures.nll} for table in compared]
+  return PROTOCOL.format(**{key: " or ".join(dict.fromkeys(each[key] for each in names)) for key in names[0]})
 
 
 def to_json(compared: Sequence[Table]) -> str:
   """Full precision; every number of a run is the one that its own files hold."""
   whole = [
-    {"dataset": table.dataset, "binarization": table.binarization, "notes": table.notes, "best": table.best}
+    {"dataset": table.protocol.dataset, "binarization": table.protocol.binarization}
+    | {"likelihood": table.figures.likelihood, "notes": table.notes, "best": table.best}
     | {"runs": table.rows, "original": table.original}
     for table in compared
   ]
-  return json.dumps({"units": "nats per image", "protocol": PROTOCOL, "tables": whole}, indent=2) + "\n"
+  return json.dumps({"units": "nats per image", "protocol": protocol(compared), "tables": whole}, indent=2) + "\n"
 
 
 def to_markdown(compared: Sequence[Table]) -> str:
-  return "\n".join(["# Comparison", "", PROTOCOL, "", *(line for table in compared for line in markdown_table(table))])
+  return "\n".join(
+    ["# Comparison", "", protocol(compared), "", *(line for table in compared for line in markdown_table(table))]
+  )
 
 
 def markdown_table(table: Table) -> list[str]:
   head = ["run", "model", "parameters", "epochs", "minutes", "images/s"]
-  head += [f"{split} ELBO / KL / reconstruction" for split in SPLITS] + ["test NLL (K)"]
+  head += [f"{split} {' / '.join(table.figures.terms.values())}" for split in SPLITS]
+  head += [f"test {name}" for name in table.test_names[1:]]
   lines = [f"## {plain(table.title)}", "", markdown_row(head), markdown_row(["---"] * 2 + ["---:"] * (len(head) - 2))]
   for row in table.rows:
     status = "" if row["status"] == "finished" else f" ({row['status']})"
@@ -131,7 +151,8 @@ def markdown_table(table: Table) -> list[str]:
       terms["test"][0] = f"**{terms['test'][0]}**"
     nll = f"**{likelihood(row)}**" if row["name"] == table.best["nll"] else likelihood(row)
     cells = [plain(row["name"]) + status, plain(row["model"]), *facts(row)]
-    lines.append(markdown_row([*cells, *(" / ".join(terms[split]) for split in SPLITS), nll]))
+    bits = [bits_per_dim(row)] if table.figures.bits else []
+    lines.append(markdown_row([*cells, *(" / ".join(terms[split]) for split in SPLITS), nll, *bits]))
   for row in table.original:
     test = " / ".join(f"*{number(row['test'][term])}*" for term in TERMS)
     lines.append(
@@ -149,11 +170,12 @@ def plain(text: str) -> str:
   return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", " ".join(text.split()))
 
 
-def headline(row: record.Line) -> list[str]:
-  """Name, epochs, minutes, test ELBO and test NLL, as text."""
+def headline(row: record.Line, figures: Figures) -> list[str]:
+  """Name, epochs, minutes, test ELBO and test NLL, as text, and bits per dimension where they belong there."""
   _, epochs, minutes, _ = facts(row)
   name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
-  return [name, epochs, minutes, with_spread(row, "test", "elbo"), likelihood(row)]
+  bits = [bits_per_dim(row)] if figures.bits else []
+  return [name, epochs, minutes, with_spread(row, "test", "elbo"), likelihood(row), *bits]
 
 
 def facts(row: record.Line) -> list[str]:
@@ -175,3 +197,8 @@ def likelihood(row: record.Line) -> str:
     return "-"
   stderr = "" if row["std"] or test.get("nll_stderr") is None else f" ± {number(test['nll_stderr'])}"
   return f"{with_spread(row, 'test', 'nll')}{stderr} ({test['nll_samples']})"
+
+
+def bits_per_dim(row: record.Line) -> str:
+  """Of the test bound and of the test NLL."""
+  return " / ".join(with_spread(row, "test", name, digits=3) for name in ("bits_per_dim", "nll_bits_per_dim"))

@@ -1,11 +1,16 @@
 """The metrics of a run while it trains: metrics.jsonl, a line per epoch, and its TensorBoard twin."""
 
+import io
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ml_collections import ConfigDict
+from PIL import Image
+from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -15,6 +20,8 @@ from latentjax import processes
 from latentjax.console import console
 from latentjax.errors import RunError
 from latentjax.workdir.record import Line, read_lines, write_whole
+
+EXPERIMENT = ("seed", "precision", "data", "model", "train")  # what of a config decides a run's numbers
 
 
 class MetricsLog:
@@ -74,6 +81,24 @@ class MetricsLog:
     """
     processes.on_primary(lambda: self._append(line))
 
+  def add_hparams(self, config: ConfigDict) -> None:
+    """Tells TensorBoard's table of runs what decides the numbers, beside the validation ELBO; raises likewise."""
+    keys = configs.flatten({name: value for name, value in config.to_dict().items() if name in EXPERIMENT})
+    shown = {key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in keys.items()}
+    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
+    protos = summary.hparams(shown, {"validation/elbo": None})[:2]  # the third says that the run has ended
+    processes.on_primary(lambda: self._write(first_step, *protos))
+
+  def add_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
+    """Shows sheets, PNG by name, in TensorBoard; raises likewise."""
+    values = []
+    for name, content in pictures.items():
+      with Image.open(io.BytesIO(content)) as picture:
+        width, height = picture.size
+      image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+      values.append(Summary.Value(tag=name, image=image))
+    processes.on_primary(lambda: self._write(step, Summary(value=values)))
+
   def _append(self, line: Line) -> None:
     self.lines.append(line)
     scalars = configs.flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
@@ -83,7 +108,17 @@ class MetricsLog:
         file.write(json.dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())
-      self._events.write_event(Event(wall_time=time.time(), step=line["step"], summary=Summary(value=values)))
+    except OSError as error:
+      raise self._refused(error) from None
+    self._write(line["step"], Summary(value=values))
+
+  def _write(self, step: int, *summaries: Summary) -> None:
+    try:
+      for one in summaries:
+        self._events.write_event(Event(wall_time=time.time(), step=step, summary=one))
       self._events.flush()
     except OSError as error:
-      raise RunError(f"cannot write to {self._path.parent} ({error.strerror})") from None
+      raise self._refused(error) from None
+
+  def _refused(self, error: OSError) -> RunError:
+    return RunError(f"cannot write to {self._path.parent} ({error.strerror})")

@@ -18,6 +18,7 @@ PICTURES = {
   "dream.gif": "A drawing from the prior",
   "dream.png": "A drawing from the prior, step by step",
   "interpolations.png": "From one test image to another through the latents",
+  "traversals.png": "A test image's latents, one unit of large KL a row from -3 to 3 in units of the prior",
   "layers.png": "Samples with the upper layers fixed",
 }
 STYLE = """
@@ -70,9 +71,11 @@ def render(
   """
   several = f"{len(runs)} runs" if len(runs) > 1 else "One run"
   where = "; ".join(f"{', '.join(row['name'] for row in table.rows)} on {table.title}" for table in tables)
-  lead = f"{several}: {where}. {comparison.PROTOCOL}"
+  lead = f"{several}: {where}. {comparison.protocol(tables)}"
   if len(tables) > 1:
-    lead += " Runs on other data, or with another binarisation, stand in tables of their own: they do not compare."
+    lead += (
+      " Runs on other data, with another binarisation or likelihood, stand in tables of their own: they do not compare."
+    )
   body = [f"<h1>Comparison</h1>\n<p>{escape(lead)}</p>"]
   body += [section(table, curves[table.title]) for table in tables]
   body.append(pictures(runs))
@@ -102,9 +105,9 @@ def render(
 def section(table: Table, curves: Sequence[bytes]) -> str:
   """A protocol's table, notes and curves."""
   notes = "\n".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-  names = ", ".join(row["name"] for row in table.rows)
+  names, terms = ", ".join(row["name"] for row in table.rows), ", ".join(table.figures.terms.values())
   shown = [
-    figure(png, f"Curves of ELBO, KL and reconstruction over {over} for {names}", f"Over {over}", "plot")
+    figure(png, f"Curves of {terms} over {over} for {names}", f"Over {over}", "plot")
     for over, png in zip(("epochs", "minutes of training"), curves, strict=True)
   ]
   return f"""<h2>{escape(table.title)}</h2>
@@ -119,11 +122,12 @@ def section(table: Table, curves: Sequence[bytes]) -> str:
 def results_table(table: Table) -> str:
   """All figures of a protocol, test first, the original project's in italics."""
   heads, spans = [], ['<th class="name" rowspan="2" scope="col">run</th>']
+  terms = [name.replace("reconstruction", "reconstr.") for name in table.figures.terms.values()]
   for split in SPLITS[::-1]:
-    names = ["ELBO", "KL", "reconstr.", *(["NLL (K)"] if split == "test" else [])]
+    names = [*terms, *(table.test_names[1:] if split == "test" else [])]
     spans.append(f'<th class="first" colspan="{len(names)}" scope="colgroup">{split}</th>')
     heads.append(cells(names, "th"))
-  rows = [results_row(row, table.best) for row in table.rows]
+  rows = [results_row(row, table) for row in table.rows]
   rows += [original_row(row) for row in table.original]
   return f"""<table>
 <thead>
@@ -136,11 +140,13 @@ def results_table(table: Table) -> str:
 </table>"""
 
 
-def results_row(row: record.Line, best: Mapping[str, str | None]) -> str:
+def results_row(row: record.Line, table: Table) -> str:
+  best = table.best
   status = "" if row["status"] == "finished" else f'<small class="status">{escape(row["status"])}</small>'
   test, validation, train = ([with_spread(row, split, term) for term in TERMS] for split in SPLITS[::-1])
   test[0] = bold(test[0], row["name"] == best["elbo"])
   test.append(bold(comparison.likelihood(row), row["name"] == best["nll"]))
+  test += [comparison.bits_per_dim(row)] if table.figures.bits else []
   head = f'<th scope="row">{escape(row["name"])}<small>{escape(row["model"])}</small>{status}</th>'
   return f"<tr>{head}{''.join(map(cells, (test, validation, train, comparison.facts(row))))}</tr>"
 
@@ -169,8 +175,9 @@ def likelihood_curves(table: Table) -> str:
   for name, curve in curves.items():
     values = "".join(f"<td>{number(curve.get(count))}</td>" for count in samples)
     rows.append(f'<tr><th scope="row">{escape(name)}</th>{values}</tr>')
-  return f"""<h3>Test NLL by K</h3>
-<div class="scroll" role="region" aria-label="Test NLL by K on {escape(table.title)}" tabindex="0">
+  title = f"Test {table.figures.nll} by K"
+  return f"""<h3>{title}</h3>
+<div class="scroll" role="region" aria-label="{title} on {escape(table.title)}" tabindex="0">
 <table>
 <thead><tr><th class="name" scope="col">K</th>{head}</tr></thead>
 <tbody>

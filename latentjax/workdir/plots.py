@@ -5,6 +5,7 @@ Shapes: M images, T steps, H W C image. Pixels in [0, 1].
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import matplotlib
@@ -22,15 +23,16 @@ TILE = 112  # pixels on the screen that one image aims at
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too
 
 
-def save_loss(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str, str] = TERMS) -> None:
   """ELBO, KL and reconstruction over epochs, training and validation in one panel each.
 
   Args:
     lines: of metrics.jsonl, at least one.
+    terms: what the three are called.
   """
   epochs = [line["epoch"] for line in lines]
   figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-  for axis, (name, title) in zip(axes, TERMS.items(), strict=True):
+  for axis, (name, title) in zip(axes, terms.items(), strict=True):
     for split in ("train", "validation"):
       axis.plot(epochs, [line[split][name] for line in lines], label=split, marker="." if len(epochs) < 3 else None)
     axis.set(title=title, xlabel="epoch", ylabel="nats per image")
@@ -43,20 +45,24 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def save_comparison(
-  file: Path | BinaryIO, groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], over: Sequence[str]
+  file: Path | BinaryIO,
+  groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
+  over: Sequence[str],
+  terms: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> None:
   """ELBO, KL and reconstruction of several runs: validation as a line, training fainter.
 
   Args:
     groups: title -> the runs that may share an axis, name -> lines of metrics.jsonl.
     over: "epoch", "minutes" or both; a column of panels each.
+    terms: what the three are called, by title, where that is not as usual.
   """
   height = 7.8 + 0.22 * max(map(len, groups.values())) / len(over)
   figure = plt.figure(figsize=(5.2 * len(over), height * len(groups)), layout="constrained")
   parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
   for part, (title, runs) in zip(parts, groups.items(), strict=True):
     axes = part.subplots(len(TERMS), len(over), squeeze=False, sharex="col", sharey="row")
-    for axis, (term, label) in zip(axes, TERMS.items(), strict=True):
+    for axis, (term, label) in zip(axes, terms.get(title, TERMS).items(), strict=True):
       later = []
       for index, lines in enumerate(runs.values()):
         plot_run(axis, over, lines, term, COLOURS[index % len(COLOURS)])
@@ -126,17 +132,16 @@ def plain(name: str) -> str:
   return "".join(letters).replace("$", r"\$")
 
 
-def save_grid(path: Path, images: np.ndarray, columns: int) -> None:
+def save_grid(file: Path | BinaryIO, images: np.ndarray, columns: int) -> None:
   """Images [M, H, W, C] row by row on one sheet."""
-  Image.fromarray(to_sheet(images, columns)).save(path)
+  Image.fromarray(to_sheet(images, columns)).save(file, format="PNG")
 
 
-def save_reconstructions(path: Path, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
+def save_reconstructions(file: Path | BinaryIO, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
   """Every row of images [M, H, W, C] with its reconstructions right below."""
-  blank = -len(images) % columns
-  pairs = [np.pad(x, [(0, blank), (0, 0), (0, 0), (0, 0)]) for x in (images, reconstructions)]
-  rows = [x.reshape(-1, columns, *x.shape[1:]) for x in pairs]
-  save_grid(path, np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), columns)
+  pairs, starts = (to_tiles(images), to_tiles(reconstructions)), range(0, len(images), columns)
+  rows = [sheet_row(tiles[start : start + columns], columns) for start in starts for tiles in pairs]
+  Image.fromarray(np.concatenate(rows, axis=0)).save(file, format="PNG")
 
 
 def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
@@ -146,6 +151,23 @@ def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
     axis.imshow(to_sheet(images.reshape(-1, *images.shape[2:]), len(images)), interpolation="none")
     axis.set_title(title)
     axis.set_axis_off()
+  figure.savefig(path, dpi=200)
+  plt.close(figure)
+
+
+def save_traversals(path: Path, images: np.ndarray, rows: Sequence[str], columns: Sequence[float]) -> None:
+  """Rows of images [R, S, H, W, C], each under what its rows are called, and above the values of its columns."""
+  sheet = to_sheet(images.reshape(-1, *images.shape[2:]), len(columns))
+  height, width = (size / count for size, count in zip(sheet.shape, images.shape[:2], strict=False))
+  figure, axis = plt.subplots(
+    figsize=(0.6 * len(columns) + 1.4, 0.6 * len(rows) * height / width + 0.6), layout="constrained"
+  )
+  axis.imshow(sheet, interpolation="none")
+  axis.set_yticks((np.arange(len(rows)) + 0.5) * height, rows, fontsize="x-small")
+  axis.set_xticks((np.arange(len(columns)) + 0.5) * width, [f"{value:g}" for value in columns], fontsize="x-small")
+  axis.set_xlabel("units of the prior", fontsize="x-small")
+  axis.tick_params(length=0)
+  axis.spines[:].set_visible(False)
   figure.savefig(path, dpi=200)
   plt.close(figure)
 
@@ -218,7 +240,7 @@ def zoom(images: np.ndarray) -> int:
 
 
 def sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-  """Tiles side by side with a grey line between, filled up with grey to `columns`."""
+  """Tiles side by side with a grey line between, filled up with white to `columns`."""
   framed = [np.pad(tile, [(1, 1), (1, 1), (0, 0)], constant_values=128) for tile in tiles]
-  framed += [np.full_like(framed[0], 128)] * (columns - len(framed))
+  framed += [np.full_like(framed[0], 255)] * (columns - len(framed))
   return np.concatenate(framed, axis=1)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from latentjax.workdir import record
+from latentjax.workdir import ending, record
 from latentjax.workdir.checks import SPLITS, TERMS
+from latentjax.workdir.figures import Protocol, protocol_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Run:
   results: record.Line | None
 
   @property
-  def protocol(self) -> tuple[str, str]:
-    """The data's name and binarisation: only runs that share both can be compared."""
-    return self.config.data.name, self.config.data.binarization
+  def protocol(self) -> Protocol:
+    """Data, binarisation and likelihood: only runs that share all three can be compared."""
+    return protocol_of(self.config)
 
   @property
   def status(self) -> str:
@@ -41,7 +42,7 @@ class Run:
     if self.results is None:
       if not self.lines:
         return "no epoch yet"
-      return "unfinished" if self.lines[-1]["epoch"] < self.config.train.epochs else "not evaluated"
+      return "not evaluated" if ending.over(self.config, self.lines) else "unfinished"
     evaluated = self.results.get("epochs_trained")
     if self.lines and self.lines[-1]["epoch"] != evaluated:
       return f"unfinished, evaluated at epoch {evaluated}"

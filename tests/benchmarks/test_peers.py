@@ -154,3 +154,43 @@ def test_an_eager_step_learns(file, variant, way):
   assert all(
     not torch.equal(average, parameter) for average, parameter in zip(training.average, training.params, strict=True)
   )
+
+
+@pytest.mark.parametrize("file", ["vae", "ladder_vae", "draw"])
+def test_seeds_together_are_each_seed_by_itself(file):
+  """The same loss and clipped gradient as the model of each seed alone, from its own weights, pixels and noise."""
+  changes = {"latent_dims": (3, 2)} if file == "ladder_vae" else {}
+  config = get_config(file, "filterbank" if file == "draw" else "default", **changes)
+  config.train.num_seeds, config.train.clip_norm = 3, 0.1
+  images = np.random.default_rng(0).integers(0, 256, (2 * BATCH, *SHAPE), np.uint8)
+  training = torch_steps.Training(config, images, BATCH, "eager")
+  assert training.order.shape == (2, 3, BATCH)
+  pixels = torch.rand(3, BATCH, *SHAPE).round()
+  noise = [torch.randn(3, *shape) for shape in training.model.noise_shapes(BATCH)]
+  loss, metrics = training.loss(pixels, noise)
+  loss.backward()
+  training.clip()
+
+  losses, norms = [], []
+  for seed in range(3):
+    alone = torch_models.create(config.model, SHAPE)
+    alone.load_state_dict({name: weight[seed].detach() for name, weight in training.stacked.items()}, strict=False)
+    value, _ = training.bound(*alone(pixels[seed], [each[seed] for each in noise]))
+    value.backward()
+    norms.append(torch.nn.utils.clip_grad_norm_(alone.parameters(), 0.1))
+    losses.append(value.item())
+    for name, parameter in alone.named_parameters():
+      np.testing.assert_allclose(training.stacked[name].grad[seed], parameter.grad, rtol=1e-3, atol=1e-6)
+  assert min(norms) > 0.1  # so that clipping had something to do
+  np.testing.assert_allclose(loss.item(), sum(losses), rtol=1e-5)
+  np.testing.assert_allclose(metrics[0], np.mean(losses), rtol=1e-5)
+
+
+def test_a_step_of_several_seeds_moves_every_one():
+  config = get_config("ladder_vae", "default", latent_dims=(3, 2))
+  config.train.num_seeds = 2
+  training = torch_steps.Training(config, np.full((3 * BATCH, *SHAPE), 128, np.uint8), BATCH, "eager")
+  before = [parameter.detach().clone() for parameter in training.params]
+  training.call(2)
+  for old, new in zip(before, training.params, strict=True):
+    assert (old != new).flatten(1).any(1).all()

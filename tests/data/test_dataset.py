@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from latentjax.data import dataset
-from latentjax.data.dataset import binarize_once, hold_out, load
-from latentjax.errors import RunError
+from latentjax.data.dataset import Dataset, binarize_once, hold_out, load
+from latentjax.errors import RunError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,6 +68,27 @@ def test_which_splits_are_binarised(binarization, fixed):
     images = getattr(data, split)
     np.testing.assert_array_equal(images, getattr(again, split))
     assert set(np.unique(images)).issubset({0, 255}) == (split in fixed)
+
+
+def test_std_pixels_are_distances_from_the_mean_image():
+  generator = np.random.default_rng(0)
+  images = generator.integers(0, 256, (50, 4, 3, 2), np.uint8)
+  images[..., 1] //= 4
+  data = Dataset(images, images, images, "none")
+  squares = np.square(images / 255 - images.mean(0) / 255)
+  np.testing.assert_allclose(data.std_pixels(), np.sqrt(squares.mean((0, 1, 2))), rtol=1e-4)
+  assert data.std_pixels().dtype == np.float32
+
+
+@pytest.mark.parametrize("binarization", ["dynamic", "static"])
+def test_colour_is_not_binarised(tiny_cache, binarization):
+  """Neither what is decoded already, nor, before any reading, what is not."""
+  np.savez(tiny_cache / "rgb.npz", train=np.zeros((20, 4, 4, 3), np.uint8))
+  for name in ("rgb", "colour_digits"):
+    with pytest.raises(UsageError, match=f"^{name} is in colour.*binarization=none --config.model.likelihood=discret"):
+      load(name, binarization)
+  assert not (tiny_cache / "colour_digits.npz").exists()
+  assert load("rgb", "none").image_shape == (4, 4, 3)
 
 
 def test_mean_pixels_are_those_of_all_training_images():

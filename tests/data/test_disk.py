@@ -78,7 +78,7 @@ def test_mean_pixels_of_a_large_set_are_those_of_a_part_of_it(monkeypatch):
 
 def test_the_same_batches_are_fed():
   order = np.random.default_rng(1).permutation(60).astype(np.int32)
-  feed = create_feed("auto", on_disk(IMAGES), batch_size=16, steps_per_call=2, mesh=None)
+  feed = create_feed("auto", on_disk(IMAGES), batch_size=16, most_steps=2, mesh=None)
   expected = HostFeed(IMAGES, 16, 2, None)
   for call, other in zip(feed.calls(order, 0), expected.calls(order, 0), strict=True):
     np.testing.assert_array_equal(call.images, other.images)

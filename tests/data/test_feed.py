@@ -31,6 +31,29 @@ def test_every_step_sees_its_batch_of_the_order(create, steps_per_call, first):
   assert len(shapes) <= 1  # or steps.train would be compiled again
 
 
+@pytest.mark.parametrize(
+  ("steps", "most", "counts"),
+  [
+    (390, 50, {39}),
+    (500, 50, {50}),
+    (3, 50, {3}),
+    (6, 1, {1}),
+    (389, 50, {49, 46}),
+    (53, 50, {27, 26}),
+    (34, 20, {17}),
+  ],
+)
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_calls_of_an_epoch_are_all_alike_or_all_but_the_last(placement, steps, most, counts):
+  images = np.zeros((steps, 1, 1, 1), np.uint8)
+  fed = feed.create_feed(placement, images, 1, most, None)
+  assert fed.counts == counts
+  taken = [call.count for call in fed.calls(jnp.arange(steps), 0)]
+  assert sum(taken) == steps
+  assert set(taken) == counts
+  assert set(taken[:-1]) <= {max(counts)}
+
+
 def test_the_host_reads_one_call_ahead_and_no_further():
   seen = []
 

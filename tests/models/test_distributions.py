@@ -48,6 +48,23 @@ def test_kl_between_gaussians_is_its_integral():
   np.testing.assert_allclose(kl, expected, rtol=1e-5)
 
 
+def test_units_add_up_to_the_whole():
+  """Their KLs, their log densities, and the KL of what a Gaussian is in units of another."""
+  one, other = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)), Gaussian(jnp.array(MEAN[::-1]), jnp.array(LOG_STD[::-1]))
+  single = [
+    [Gaussian(jnp.array([m]), jnp.array([s])) for m, s in zip(*row, strict=True)]
+    for row in zip(MEAN, LOG_STD, strict=True)
+  ]
+  np.testing.assert_allclose(one.unit_kl(), [[unit.kl_to_standard() for unit in row] for row in single], rtol=1e-5)
+  value = jnp.array(MEAN + 0.3)
+  expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD)).sum(-1)
+  np.testing.assert_allclose(one.log_prob(value), expected, rtol=1e-5)
+  np.testing.assert_allclose(one.relative_to(other).kl_to_standard(), one.kl(other), rtol=1e-5)
+  relative = one.relative_to(other)
+  noise = jnp.array(MEAN - 0.7)
+  np.testing.assert_allclose(relative.sample(noise), other.standardise(one.sample(noise)), rtol=1e-5)
+
+
 def test_merge_is_the_normalised_product_of_densities():
   one, other = Gaussian(jnp.array(0.3), jnp.array(-0.5)), Gaussian(jnp.array(-1.0), jnp.array(0.4))
   z = np.linspace(-8, 8, 20_001)

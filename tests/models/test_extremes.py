@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from latentjax.models.distributions import Gaussian
 from latentjax.models.draw import attention
 from latentjax.models.draw.layouts import LAYOUTS, REFERENCE
-from latentjax.models.likelihoods import Bernoulli
+from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic
 
 SHAPE = (9, 7, 2)
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -100,3 +100,19 @@ def test_a_binary_pixels_log_probability_is_finite_and_not_positive(logit, pixel
   chex.assert_tree_all_finite((value, gradient))
   assert value <= 0
   assert abs(gradient[0]) <= 1
+
+
+@jax.jit
+def levels(number, log_scale, pixel):
+  def log_prob(number, log_scale):
+    return DiscretizedLogistic().log_prob(number.reshape(1, 1, 1, 1), pixel.reshape(1, 1, 1, 1), log_scale)[0]
+
+  return jax.value_and_grad(log_prob, argnums=(0, 1))(number, log_scale)
+
+
+@thoroughly
+@given(number=number(1e6), log_scale=number(1e4), level=st.sampled_from([0, 1, 128, 254, 255]))
+def test_a_channel_values_log_probability_is_finite_and_not_positive(number, log_scale, level):
+  value, gradients = levels(jnp.array([number]), jnp.array([log_scale]), jnp.array([level / 255]))
+  chex.assert_tree_all_finite((value, gradients))
+  assert value <= 0

@@ -1,4 +1,4 @@
-"""The Bernoulli against a loop over pixels."""
+"""Each likelihood against a float64 loop over channel values."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,10 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.likelihoods import Bernoulli
+from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic
+
+LEVELS = np.arange(256) / 255
+LOGISTIC = DiscretizedLogistic()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 1), (2, 3, 2, 3)])
@@ -33,3 +36,81 @@ def test_gradient_is_pixel_minus_probability_also_at_zero():
   images = jnp.array([1.0, 1.0, 0.0, 0.0, 0.25]).reshape(1, 5, 1, 1)
   gradient = jax.grad(lambda logits: Bernoulli().log_prob(logits, images).sum())(logits)
   np.testing.assert_allclose(gradient, images - jax.nn.sigmoid(logits), atol=1e-6)
+
+
+def of_every_value(centre: float, log_scale: float) -> jax.Array:
+  """[256] log probabilities of a single channel value."""
+  numbers = jnp.full((256, 1, 1, 1), 4.0 * (centre - 0.5))
+  return LOGISTIC.log_prob(numbers, jnp.array(LEVELS).reshape(256, 1, 1, 1), jnp.array([log_scale]))
+
+
+@pytest.mark.parametrize("log_scale", [-30.0, -12.0, -7.0, -4.0, -1.0, 2.0, 12.0, 30.0])
+@pytest.mark.parametrize("centre", [-3.0, 0.0, 0.3, 0.501, 1.0, 40.0])
+def test_the_256_probabilities_add_up_to_1(centre, log_scale):
+  np.testing.assert_allclose(np.exp(np.float64(of_every_value(centre, log_scale))).sum(), 1, rtol=2e-6)
+
+
+def test_discretized_logistic_log_prob():
+  generator = np.random.default_rng(0)
+  shape = (3, 4, 3, 2)
+  numbers, log_scale = generator.normal(0, 2, shape).astype(np.float32), np.array([-1.0, -3.0], np.float32)
+  images = generator.integers(0, 256, shape)
+  images[0, 0], images[0, 1] = 0, 255  # the open ends
+  images = (images / 255).astype(np.float32)
+  actual = LOGISTIC.log_prob(*map(jnp.array, (numbers, images, log_scale)))
+  expected = [oracle.discretized_logistic_log_prob(numbers[i], log_scale, images[i]) for i in range(len(images))]
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("log_scale", "distance"), [(-4.0, 0.3), (-5.0, 0.9), (-12.0, 0.5), (-12.0, 1.0)])
+def test_a_far_tail_falls_by_its_distance_in_scales(log_scale, distance):
+  """Where both sigmoids are 0 or 1 in float32: log p = -distance / s there, to the nearest end of the interval."""
+  log_p = of_every_value(1.0 - distance, log_scale)[255]
+  np.testing.assert_allclose(log_p, -(distance - 0.5 / 255) / np.exp(log_scale), rtol=1e-4)
+
+
+def test_gradients_of_the_discretized_logistic_are_finite_differences_of_the_oracle():
+  generator = np.random.default_rng(1)
+  numbers, log_scale = generator.normal(0, 1, (1, 2, 3, 2)), np.array([-1.5, -2.5])
+  image = np.array([0, 255, 17, 128, 200, 1, 254, 90, 0, 255, 60, 3]).reshape(1, 2, 3, 2) / 255
+  gradients = jax.grad(lambda *x: LOGISTIC.log_prob(x[0], jnp.array(image), x[1]).sum(), argnums=(0, 1))(
+    jnp.array(numbers), jnp.array(log_scale)
+  )
+  for index, (array, gradient) in enumerate(zip((numbers, log_scale), gradients, strict=True)):
+    expected = np.empty_like(array)
+    for place in np.ndindex(array.shape):
+      step = np.zeros_like(array)
+      step[place] = 1e-6
+      ends = [
+        oracle.discretized_logistic_log_prob(
+          *((numbers + sign * step)[0], log_scale) if index == 0 else (numbers[0], log_scale + sign * step), image[0]
+        )
+        for sign in (1, -1)
+      ]
+      expected[place] = (ends[0] - ends[1]) / 2e-6
+    np.testing.assert_allclose(gradient, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_values_count_as_the_nearest_of_256():
+  numbers, log_scale = jnp.zeros((1, 1, 3, 1)), jnp.array([-3.0])
+  near = jnp.array([0.0004, 0.5, 0.9996]).reshape(1, 1, 3, 1)
+  whole = jnp.array([0, 128, 255]).reshape(1, 1, 3, 1) / 255
+  np.testing.assert_allclose(LOGISTIC.log_prob(numbers, near, log_scale), LOGISTIC.log_prob(numbers, whole, log_scale))
+
+
+def test_a_picture_shows_the_median():
+  """Half of the probability lies to each side of the value that is shown, also of one at an end."""
+  for centre in (-0.2, 0.0, 64 / 255, 0.701, 1.3):
+    shown = round(255 * float(LOGISTIC.mean(jnp.array(4.0 * (centre - 0.5)))))
+    p = np.exp(np.float64(of_every_value(centre, -3.0)))
+    assert p[:shown].sum() < 0.5 < p[: shown + 1].sum()
+
+
+def test_the_logistic_starts_at_the_mean_and_the_deviation():
+  """The deviation is that of what it then draws: of draws of the logistic itself, by its quantiles."""
+  mean, std = jnp.array([0.0, 0.3, 1.0]).reshape(3, 1, 1), jnp.array([0.05])
+  np.testing.assert_allclose(LOGISTIC.mean(LOGISTIC.start(mean)), mean, atol=1e-6)
+  (log_scale,) = LOGISTIC.start_scale(std).values()
+  p = np.exp(np.float64(of_every_value(0.5, float(log_scale[0]))))
+  np.testing.assert_allclose(np.sqrt((p * (LEVELS - 0.5) ** 2).sum()), 0.05, rtol=0.01)
+  assert np.isfinite(LOGISTIC.start_scale(jnp.zeros(1))["log_scale"]).all()

@@ -25,6 +25,9 @@ def test_every_phase_is_measured(file, phase, num_seeds, monkeypatch):
   row = benchmark.measure(workload, 4, "float32", measurements=20)
   assert row["batch_size"] == 4
   images = 4 * (num_seeds if phase != "sample" else 1)
+  assert row["num_seeds"] * 4 == images
+  assert row["step_time_ms_per_seed"] * row["num_seeds"] == pytest.approx(row["step_time_ms"])
+  assert row["peak_memory_bytes_per_seed"] * row["num_seeds"] == pytest.approx(row["peak_memory_bytes"])
   assert row["images_per_second"] == pytest.approx(1e3 * images / row["step_time_ms"])
   assert row["step_time_ms_p90"] >= row["step_time_ms"] > 0
   assert row["flops_per_second"] == pytest.approx(row["flops_per_image"] * row["images_per_second"])
@@ -59,9 +62,31 @@ def test_what_remat_computes_again_is_no_work(remat):
   assert shown.row_count == hidden.row_count + 1
 
 
+def test_one_measurement_for_each_number_of_seeds():
+  """0 stands for those that training has; samples are of one whatever training has."""
+  config = importlib.import_module("configs.vae").get_config()
+  assert benchmark.seed_counts(config) == [1]
+  config.train.num_seeds, config.benchmark.num_seeds = 4, (1, 0, 32)
+  assert benchmark.seed_counts(config) == [1, 4, 32]
+  config.benchmark.phase = "sample"
+  assert benchmark.seed_counts(config) == [1]
+
+
+def test_what_a_seed_costs_is_shown_where_there_are_several():
+  row = dict.fromkeys(benchmark_row(), 1.0) | {"batch_size": 128, "num_seeds": 1, "recomputed_flops_per_image": 0.0}
+  results = {"rows": [row, row | {"num_seeds": 8, "step_time_ms_per_seed": 0.125}], "devices": 1, "measurements": 20}
+  shown = benchmark.table(results)
+  assert [column.header for column in shown.columns] == ["batch size", "128", "128 x 8 seeds"]
+  lines = dict(zip(*(shown.columns[index].cells for index in (0, 2)), strict=True))
+  assert lines["ms per step and seed"] == "0.125"
+  results["rows"].pop()
+  assert "ms per step and seed" not in benchmark.table(results).columns[0].cells
+
+
 def benchmark_row() -> list[str]:
   """The keys of a row of the table."""
   times = ["batch_size", "step_time_ms", "step_time_ms_p90", "images_per_second", "compile_seconds"]
   memory = ["peak_memory_bytes", "temporary_memory_bytes"]
+  seeds = ["num_seeds", "step_time_ms_per_seed", "peak_memory_bytes_per_seed"]
   work = ["flops_per_image", "recomputed_flops_per_image", "flops_per_second", "matmul_flops_per_second"]
-  return [*times, *memory, *work, "matmul_ratio"]
+  return [*times, *memory, *seeds, *work, "matmul_ratio"]

@@ -13,10 +13,11 @@ from flax import linen as nn
 from latentjax import models
 from latentjax.config import AT_LEAST_ONE
 from latentjax.errors import UsageError
+from latentjax.models.distributions import Gaussian
 from latentjax.models.likelihoods import Bernoulli
 from latentjax.models.pictures import Grid
 from latentjax.models.terms import Terms
-from latentjax.modes import compare, evaluate, sample, train
+from latentjax.modes import compare, evaluate, explore, sample, train
 
 
 class Blobs(nn.Module):
@@ -39,7 +40,8 @@ class Blobs(nn.Module):
   def setup(self):
     self.mean, self.pixels = nn.Dense(self.latent_dim), nn.Dense(math.prod(self.image_shape))
 
-  def start_at(self, params, mean):
+  def start_at(self, params, mean, std):
+    del std
     return params | {"pixels": params["pixels"] | {"bias": Bernoulli().start(mean).ravel()}}
 
   def __call__(self, images, key):
@@ -53,6 +55,10 @@ class Blobs(nn.Module):
 
   def encode(self, images):
     return (self.mean(images.reshape(len(images), -1)),)
+
+  def posteriors(self, images, key):
+    (mean,) = self.encode(images)
+    return (Gaussian(mean, jnp.zeros_like(mean)),)
 
   def decode(self, latents):
     return Bernoulli().mean(self.pixels(latents[0]).reshape(-1, *self.image_shape))
@@ -84,6 +90,8 @@ def test_it_trains_evaluates_samples_and_compares(config, tmp_path, capsys):
   assert again["test"] == results["test"]
   sample.run(config, workdir)
   assert (workdir / "blobs.png").exists()
+  with pytest.raises(UsageError, match="no page for a model of the name 'blobs'"):
+    explore.run(config, workdir)
   compare.run([str(workdir)], tmp_path / "compared")
   assert "Blobs of 3" in (tmp_path / "compared" / "comparison.md").read_text()
 

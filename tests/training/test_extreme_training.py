@@ -3,7 +3,6 @@
 import importlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,8 +29,8 @@ def test_empty_images_train_or_the_step_that_broke_is_named(name, variant):
     images = np.full((COUNT, *SHAPE), value, np.uint8)
     order_key, noise_key, init_key = jax.random.split(jax.random.key(value), 3)
     state, order = steps.init(init_key), steps.order(order_key, 0)
-    state, first = steps.train(state, images, order, noise_key, jnp.int32(1))
-    state, rest = steps.train(state, images, order, noise_key, jnp.int32(40))
+    state, first = steps.train(state, images, order, noise_key, 1)
+    state, rest = steps.train(state, images, order, noise_key, 40)
     healthy = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
     assert healthy == (rest.diverged_at == NEVER)
     if healthy:

@@ -47,7 +47,7 @@ def traced(file: str, variant: str, **changes):
   steps, inference = create_steps(config, model, BATCH), create_inference(config, model)
   state = jax.eval_shape(steps.init, jax.random.key(0))
   images, order, key = np.zeros((BATCH, 28, 28, 1), np.uint8), np.arange(BATCH), jax.random.key(2)
-  train = steps.train.trace(state, images, order, key, jnp.int32(1))
+  train = steps.train.trace(state, images, order, key, 1)
   return train, inference.evaluate.trace(state.variables, images, key)
 
 

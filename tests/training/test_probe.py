@@ -18,17 +18,26 @@ def clusters(count: int, labels: tuple[int, ...] = (3, 5, 9), spread: float = 1.
 
 @pytest.mark.parametrize("ridge", [1e-6, 0.1, 10.0])
 def test_the_closed_form_is_the_least_squares_of_an_augmented_system(ridge, monkeypatch):
-  """Rows sqrt(M r) e_d with target 0 are the penalty; a column of ones that is not penalised is the bias."""
+  """Rows sqrt(M r) s_d e_d with target 0 are the penalty; a column of ones that is not penalised is the bias."""
   monkeypatch.setattr(probe, "CHUNK", 70)  # does not divide M
   latents, labels = clusters(200)
   one_hot = (labels[:, None] == [3, 5, 9]).astype(float)
-  penalty = np.sqrt(len(latents) * ridge) * np.eye(4)
+  penalty = np.sqrt(len(latents) * ridge) * np.diag(latents.std(0, dtype=float))
   system = np.block([[latents.astype(float), np.ones((200, 1))], [penalty, np.zeros((4, 1))]])
   expected = np.linalg.lstsq(system, np.concatenate([one_hot, np.zeros((4, 3))]), rcond=None)[0]
   (found,) = probe.fit(latents, labels, [ridge])
   np.testing.assert_allclose(found.weights, expected[:-1], rtol=1e-6, atol=1e-9)
   np.testing.assert_allclose(found.bias, expected[-1], rtol=1e-6, atol=1e-9)
   assert found.classes.tolist() == [3, 5, 9]
+
+
+def test_units_do_not_matter_and_a_unit_that_never_moves_has_no_weight():
+  latents, labels = clusters(200)
+  (one,) = probe.fit(latents, labels, [0.1])
+  other = latents.astype(float) * [1e-3, 1.0, 50.0, 1.0]
+  (two,) = probe.fit(np.concatenate([other, np.ones((200, 1))], axis=1), labels, [0.1])
+  np.testing.assert_allclose(other @ two.weights[:4] + two.bias, latents @ one.weights + one.bias, rtol=1e-5, atol=1e-7)
+  np.testing.assert_array_equal(two.weights[4], np.zeros(3))
 
 
 def test_the_ridge_is_chosen_on_validation_and_test_is_only_measured():

@@ -9,6 +9,7 @@ import pytest
 
 from latentjax import models
 from latentjax.models import Terms
+from latentjax.training import state as state_module
 from latentjax.training import step
 from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.metrics import NEVER, Metrics
@@ -95,7 +96,7 @@ def vae_steps(**changes):
 
 
 def advance(steps, state, count, epoch=0, images=IMAGES):
-  return steps.train(state, images, steps.order(ORDER, epoch), NOISE, jnp.int32(count))
+  return steps.train(state, images, steps.order(ORDER, epoch), NOISE, count)
 
 
 def test_resuming_is_bitwise_the_same_as_never_stopping():
@@ -107,6 +108,16 @@ def test_resuming_is_bitwise_the_same_as_never_stopping():
   resumed, _ = advance(fresh, jax.device_put(kept), 4)
   assert int(resumed.step) == 7
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+def test_the_compiler_knows_how_many_steps_a_call_has():
+  """Before each step of a loop of unknown length a GPU asks its host whether there is another one."""
+  steps, state = probing(Normed())
+  arguments, order = (state, IMAGES, steps.order(ORDER, 0)), steps.order(ORDER, 1)
+  train = steps.train.lower(*arguments, NOISE, 3)
+  statistics = steps.add_batch_statistics.lower(state.stats, state, IMAGES, order, jax.random.key(3), jnp.int32(1), 3)
+  for lowered in (train, statistics):
+    assert '"known_trip_count":{"n":"3"}' in lowered.compile().as_text()
 
 
 @pytest.mark.parametrize("importance_samples", [1, 3])
@@ -150,14 +161,14 @@ def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_
   assert seen[:2] == seen[2:]
 
 
-def test_a_model_may_start_at_the_mean_pixels():
+def test_a_model_may_start_at_the_pixels_mean_and_scale():
   class Starting(Probe):
-    def start_at(self, params, mean_pixels):
-      return {"w": params["w"] + mean_pixels.sum()}
+    def start_at(self, params, mean, std):
+      return {"w": params["w"] + mean.sum() + std.sum()}
 
   steps, _ = probing(Starting())
-  state = steps.init(jax.random.key(0), jnp.full(IMAGES.shape[1:], 0.25))
-  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 5.0
+  state = steps.init(jax.random.key(0), (jnp.full(IMAGES.shape[1:], 0.25), jnp.full(1, 2.0)))
+  assert float(state.params["w"]) == float(state.variables["params"]["w"]) == 7.0
   assert float(steps.init(jax.random.key(0)).params["w"]) == 0.0
 
 
@@ -351,6 +362,24 @@ def test_learning_rate_warms_up_step_by_step():
   np.testing.assert_allclose(actual, [0.2, 0.4, 1, 1, 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("norm", [state_module.norm, state_module.norm_of_joined])
+def test_the_norm_is_that_of_all_numbers_of_a_seed(norm):
+  """Of every kind that a backend may take, also of several seeds; one number that is none makes it none."""
+  arrays = [np.random.default_rng(0).normal(0, 3, (2, *shape)).astype(np.float32) for shape in ((3, 4), (5,), ())]
+  gradient = {str(index): jnp.array(array) for index, array in enumerate(arrays)}
+  expected = np.linalg.norm(np.concatenate([array.reshape(2, -1) for array in arrays], axis=1), axis=1)
+  np.testing.assert_allclose(jax.vmap(norm)(gradient), expected, rtol=1e-6)
+  np.testing.assert_allclose(jax.jit(norm)(gradient), np.linalg.norm(expected), rtol=1e-6)
+  for bad in (np.nan, np.inf):
+    assert not np.isfinite(norm(gradient | {"1": gradient["1"].at[0, 0].set(bad)}))
+
+
+@pytest.mark.parametrize(("platform", "joined"), [("cpu", 0), ("cuda", 1), ("tpu", 1)])
+def test_where_launches_cost_most_the_gradient_is_joined_for_its_norm(platform, joined):
+  traced = jax.jit(state_module.norm).trace({"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)})
+  assert traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.concatenate") == joined
+
+
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 def test_optimizer_is_adam_of_the_clipped_gradient(clip_norm):
   train = config_with(train__clip_norm=clip_norm, train__adam_b1=0.5).train
@@ -386,7 +415,7 @@ def test_precision_reaches_every_product(precision, written):
   """Of the forward and of the backward pass, whatever the process's own default is."""
   steps = vae_steps(precision=precision)
   state = jax.eval_shape(steps.init, jax.random.key(0))
-  text = steps.train.lower(state, IMAGES, steps.order(ORDER, 0), NOISE, jnp.int32(1)).as_text()
+  text = steps.train.lower(state, IMAGES, steps.order(ORDER, 0), NOISE, 1).as_text()
   products = [line for line in text.splitlines() if "dot_general" in line]
   assert len(products) == 3 * 4 - 1  # each product has two gradients, but nobody asks for the image's
   assert all(written in line for line in products), products

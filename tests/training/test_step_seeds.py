@@ -34,8 +34,8 @@ def train(config, steps, inference, count: int = 3):
   """(state, metrics, validation) after some steps and one more call."""
   keys = create_keys(config)
   order = steps.order(keys.order, 0)
-  state, _ = steps.train(steps.init(keys.init), IMAGES, order, keys.train, jnp.int32(count))
-  state, metrics = steps.train(state, IMAGES, order, keys.train, jnp.int32(1))
+  state, _ = steps.train(steps.init(keys.init), IMAGES, order, keys.train, count)
+  state, metrics = steps.train(state, IMAGES, order, keys.train, 1)
   return state, metrics, evaluation.bound(inference, state.variables, IMAGES, keys.evaluate, batch_size=8)
 
 

@@ -36,6 +36,8 @@ def test_reconstructions_lie_below_their_images(tmp_path):
   for row, column in ((0, 0), (0, 1), (2, 0)):
     assert (tile(sheet, row, column, plots.TILE) == 0).all()
     assert (tile(sheet, row + 1, column, plots.TILE) == 255).all()
+  assert sheet.shape == (4 * (plots.TILE + 2), 2 * (plots.TILE + 2), 3)
+  assert (sheet[2 * (plots.TILE + 2) :, plots.TILE + 2 :] == 255).all()  # the place of no image is white
 
 
 def test_blocks_stand_side_by_side(tmp_path):
@@ -46,6 +48,22 @@ def test_blocks_stand_side_by_side(tmp_path):
   height, width, _ = sheet.shape
   assert (sheet[height // 3, width // 6] == 0).all()
   assert (sheet[height // 3, 4 * width // 6] == 255).all()
+
+
+@pytest.mark.parametrize(("rows", "columns", "red"), [(1, 3, (0, 2)), (4, 13, (2, 5))])
+def test_a_traversal_has_its_rows_and_columns_in_place(tmp_path, rows, columns, red):
+  """One red tile among blue ones, in a picture with words around."""
+  images = np.broadcast_to(np.array([0.0, 0.0, 1.0]), (rows, columns, 6, 4, 3)).copy()
+  images[red] = [1, 0, 0]
+  plots.save_traversals(
+    tmp_path / "rows.png", images, [f"z1, unit {row}\n0.50 nats" for row in range(rows)], range(columns)
+  )
+  sheet = pixels(tmp_path / "rows.png")
+  reds, all_tiles = (sheet == (255, 0, 0)).all(-1), sheet.max(-1) - sheet.min(-1).astype(int) == 255
+  for axis, (place, count) in enumerate(zip(red, (rows, columns), strict=True)):
+    inside, outside = np.nonzero(reds)[axis], np.nonzero(all_tiles)[axis]
+    where = (inside.mean() - outside.min()) / (outside.max() - outside.min())
+    assert where == pytest.approx((place + 0.5) / count, abs=0.01)
 
 
 def test_colour_stays_colour(tmp_path):

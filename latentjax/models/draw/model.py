@@ -14,13 +14,13 @@ from flax import linen as nn
 from flax import struct
 
 from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, Rule, one_of
-from latentjax.models.distributions import standard_normal_log_prob
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.draw import fast
 from latentjax.models.draw.attention import Window
 from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention, Weights
 from latentjax.models.draw.plan import Plan, choose_plan
 from latentjax.models.draw.step import Inferred, State, generate_step, infer_step, initial_state
-from latentjax.models.likelihoods import Bernoulli, Likelihood
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 from latentjax.models.linear import from_kernel, init_linear
 from latentjax.models.lstm import LSTMState, init_lstm
 from latentjax.models.pictures import Animation, Grid, Picture
@@ -62,6 +62,7 @@ class DRAW(nn.Module):
       it takes 2 pi for a number of the patch to reach the canvas undiminished.
     unroll, weight_gradients, remat: what of the `Plan` a config says, see `choose_plan`; they change speed and memory
       and nothing else.
+    likelihood: of `LIKELIHOODS`, what the pixels are.
     plan: in place of the one that these three and the backend choose.
   """
 
@@ -81,9 +82,9 @@ class DRAW(nn.Module):
     "unroll": ("0 or more", lambda value: value >= 0),
     "weight_gradients": one_of("auto", "step", "after"),
     "remat": one_of("none", "step", "sqrt"),
+    "likelihood": one_of(*LIKELIHOODS),
   }
   SPEED: ClassVar[tuple[str, ...]] = ("unroll", "weight_gradients", "remat")
-  likelihood: ClassVar[Likelihood] = Bernoulli()
 
   image_shape: tuple[int, int, int]
   attention: str = "filterbank"
@@ -101,6 +102,7 @@ class DRAW(nn.Module):
   unroll: int = 0
   weight_gradients: str = "auto"
   remat: str = "none"
+  likelihood: str = "bernoulli"
   plan: Plan | None = None
 
   @staticmethod
@@ -120,6 +122,8 @@ class DRAW(nn.Module):
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
+    channels = self.image_shape[-1:]
+    self.log_scale = self.param("log_scale", nn.initializers.zeros, channels) if self.family.scaled else None
 
   @property
   def heads(self) -> Heads:
@@ -145,9 +149,14 @@ class DRAW(nn.Module):
       "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),
     }
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array) -> dict[str, Any]:
+  @property
+  def family(self) -> Likelihood:
+    return LIKELIHOODS[self.likelihood]
+
+  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     weights = params["weights"]
-    return {"weights": weights | {"initial": weights["initial"].replace(canvas=self.likelihood.start(mean))}}
+    initial = weights["initial"].replace(canvas=self.family.start(mean))
+    return {"weights": weights | {"initial": initial}} | self.family.start_scale(std)
 
   def plan_for(self, backend: str) -> Plan:
     """How `__call__` computes the steps on "cpu", "gpu" or "tpu"."""
@@ -156,16 +165,16 @@ class DRAW(nn.Module):
   def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise, plan = self.noise(key, len(images)), self.plan_for(jax.default_backend())
-    canvas, terms = fast.infer(self.heads, self.weights, images, noise, self.likelihood.mean, latent_terms, plan)
+    canvas, terms = fast.infer(self.heads, self.weights, images, noise, self.family.mean, latent_terms, plan)
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
-    return Terms(self.likelihood.mean(canvas), self.likelihood.log_prob(canvas, images), kl, log_pz, log_qz)
+    return Terms(self.family.mean(canvas), self.family.log_prob(canvas, images, self.log_scale), kl, log_pz, log_qz)
 
   def noise(self, key: jax.Array, batch: int) -> jax.Array:
     return jax.random.normal(key, (self.num_steps, batch, self.latent_dim))
 
   def infer(self, images: jax.Array, noise: jax.Array) -> Inferred:
     """All that the steps make of images [B, H, W, C] and noise [T, B, Z], with a leading axis T."""
-    step = partial(infer_step, self.heads, self.likelihood.mean, images, self.weights)
+    step = partial(infer_step, self.heads, self.family.mean, images, self.weights)
     return jax.lax.scan(step, initial_state(self.weights, len(images)), noise)[1]
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
@@ -180,11 +189,16 @@ class DRAW(nn.Module):
     """What latents z [T, B, Z], in units of the prior, draw."""
     step = partial(generate_step, self.heads, self.weights)
     _, (canvases, write) = jax.lax.scan(step, initial_state(self.weights, z.shape[1]), z)
-    return Drawing(self.likelihood.mean(canvases), None, write)
+    return Drawing(self.family.mean(canvases), None, write)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """T arrays [B, Z]: the posterior mean of every step in units of its prior, given the means before it."""
     return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
+
+  def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
+    """T Gaussians [B, Z] in units of the prior, each given a sample of the steps before."""
+    posterior = self.infer(images, self.noise(key, len(images))).posterior
+    return tuple(map(Gaussian, posterior.mean, posterior.log_std))
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
@@ -193,7 +207,7 @@ class DRAW(nn.Module):
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
     """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""
     inferred = self.infer(images, self.noise(key, len(images)))
-    return Drawing(self.likelihood.mean(inferred.canvas), inferred.read, inferred.write)
+    return Drawing(self.family.mean(inferred.canvas), inferred.read, inferred.write)
 
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
     """drawing.gif, images drawn again; dream.gif and dream.png, drawings from the prior, the latter as a strip."""

@@ -1,16 +1,8 @@
-"""The launch counter on a program small enough to count by hand, and the limits that training steps are to keep.
-
-The latter are skipped where what compiles for an H100 is not installed: the head of benchmarks/launches.py names it.
-"""
-
-import importlib.util
-import re
-import subprocess
-import sys
+"""The reading of optimised HLO, on a program small enough to count by hand."""
 
 import pytest
 
-from benchmarks.launches import NEEDED, compile_for_h100, count_launches
+from benchmarks.hlo import Program
 
 PROGRAM = """HloModule jit_train, is_scheduled=true, entry_computation_layout={(f32[4]{0})->f32[4]{0}}
 
@@ -48,7 +40,10 @@ ENTRY %main.1 (p.4: f32[4]) -> f32[4] {
   %p.4 = f32[4]{0} parameter(0)
   %zero = s32[] constant(0)
   %call.1 = f32[4]{0} call(%p.4), to_apply=%captured
-  %tuple.2 = (s32[], f32[4]{0}) tuple(%zero, %call.1)
+  %reduce.1 = (f32[4]{0}, bf16[2,3]{1,0}) all-reduce-start(%call.1, %p.4), replica_groups={{0,1}}, to_apply=%captured
+  %reduce.2 = (f32[4]{0}, bf16[2,3]{1,0}) all-reduce-done(%reduce.1)
+  %apart = f32[4]{0} negate(%p.4)
+  %tuple.2 = (s32[], f32[4]{0}) tuple(%zero, %reduce.2)
   %while.2 = (s32[], f32[4]{0}) while(%tuple.2), condition=%inner_condition, body=%outer
   ROOT %out = f32[4]{0} get-tuple-element(%while.2), index=1
 }
@@ -56,25 +51,33 @@ ENTRY %main.1 (p.4: f32[4]) -> f32[4] {
 
 
 def test_a_loop_counts_as_often_as_it_runs_and_one_of_unknown_length_once():
-  assert count_launches(PROGRAM) == {"fusion": 10 + 1, "custom-call": 10, "copy": 1}
+  expected = {"fusion": 10 + 1, "custom-call": 10, "copy": 1, "all-reduce-start": 1, "negate": 1}
+  assert Program(PROGRAM).launches("main.1") == expected
+
+
+def test_the_longest_chain_leaves_out_what_waits_for_nothing():
+  """The call, the exchange and ten fusions; the products in their loop, the copy and the negation lie beside them."""
+  program = Program(PROGRAM)
+  assert program.longest_chain("main.1") == 2 + 10
+  assert program.longest_chain("inner") == 1
+  assert program.longest_chain("captured") == 1
+
+
+def test_collectives_are_counted_with_their_bytes():
+  assert Program(PROGRAM).collectives("main.1") == {"all-reduce": (1, 4 * 4 + 2 * 3 * 2)}
+  assert Program(PROGRAM).collectives("outer") == {}
+
+
+def test_a_loop_is_found_by_its_trips_or_as_the_only_one():
+  assert Program(PROGRAM).body_of_loop(39) == "outer"
+  (loop,) = [line for line in PROGRAM.splitlines(keepends=True) if "body=%outer" in line]
+  counted = loop.replace("while.2", "while.3").replace("\n", ', backend_config={"known_trip_count":{"n":"39"}}\n')
+  two = Program(PROGRAM.replace(loop, loop + counted))
+  assert two.body_of_loop(39) == "outer"
+  with pytest.raises(ValueError, match="0 loops of 10"):  # the one within the other has them
+    two.body_of_loop(10)
 
 
 def test_no_program_is_refused():
   with pytest.raises(ValueError, match="ENTRY"):
-    count_launches("HloModule empty\n")
-
-
-@pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="nothing here compiles for an H100")
-@pytest.mark.parametrize(
-  ("config", "num_steps", "most"), [("draw:base", 10, 564), ("draw:paper", 10, 564), ("draw:paper", 64, 3000)]
-)
-def test_a_training_step_keeps_within_its_launches(config, num_steps, most):
-  command = [sys.executable, "-m", "benchmarks.launches", f"--config={config}", "--set", f"model.num_steps={num_steps}"]
-  said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-  assert int(re.search(r"(\d+) launches per step", said)[1]) <= most
-
-
-def test_what_is_not_installed_is_said(monkeypatch):
-  monkeypatch.setattr("benchmarks.launches.NEEDED", ("no_such_module",))
-  with pytest.raises(SystemExit, match="compiles for an H100"):
-    compile_for_h100(None, None, 1)
+    Program("HloModule empty\n")

@@ -1,0 +1,75 @@
+"""--mode=explore: a page that runs a workdir's model in the browser."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from latentjax import best, models
+from latentjax.console import console
+from latentjax.errors import UsageError
+from latentjax.explore import page
+from latentjax.explore.generative import Arrays, generative_arrays
+from latentjax.modes import sample
+from latentjax.trained import Trained
+from latentjax.training.state import num_parameters
+from latentjax.workdir import record
+
+NAME = "explore.html"
+ENDS = 10  # test images in the page
+MEASURED = 500  # over which the KL of every latent is averaged
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  """Writes explore.html of the model that `workdir` holds; without test images the page has no ways between them.
+
+  Raises:
+    UsageError: there is no model yet, no page for such a model, or the workdir holds a different experiment.
+    RunError: it cannot be read, or the page not be written.
+  """
+  record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
+  if not page.supports(config.model.name):
+    raise UsageError(f"--mode=explore has no page for a model of the name {config.model.name!r}")
+  likelihood = config.model.get("likelihood", "bernoulli")
+  if likelihood not in page.LIKELIHOODS:
+    raise UsageError(f"--mode=explore cannot show model.likelihood = {likelihood!r} yet")
+  trained = best.open_seed(config, workdir).on_one_device()
+  model, fields = trained.model, config.model.to_dict()
+  arrays = generative_arrays(fields["name"], trained.variables)
+  images, kl = sample.test_images(config, model.image_shape), None
+  if images is not None:
+    kl = kl_per_latent(trained, images[:MEASURED])
+    arrays |= ends(trained, images[:ENDS])
+  blank = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
+  dims = [group.shape[-1] for group in jax.eval_shape(trained.inference.encode, trained.variables, blank)]
+  content = page.render(
+    models.title(config.model), facts(trained, workdir), fields, model.image_shape, dims, arrays, kl
+  )
+  record.write_whole(workdir / NAME, content)
+  console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
+
+
+def kl_per_latent(trained: Trained, images: np.ndarray) -> list[np.ndarray]:
+  """L arrays [Z_l] of nats: the KL of every latent, averaged over uint8 images [M, H, W, C], with one sample each."""
+  kl = trained.inference.unit_kl(trained.variables, images, trained.keys.evaluate)
+  return [np.asarray(group).mean(0) for group in kl]
+
+
+def ends(trained: Trained, images: np.ndarray) -> Arrays:
+  """Test images and their latents, as `page.render` takes them."""
+  latents = jax.device_get(trained.inference.encode(trained.variables, images))
+  return {"test/images": images / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
+
+
+def facts(trained: Trained, workdir: Path) -> list[str]:
+  """About the run, in words; its numbers where they are of this very state."""
+  words = [f"trained on {trained.config.data.name}", f"{num_parameters(trained.variables['params']):,} parameters"]
+  saved, results = record.read_config(workdir), record.read_results(workdir)
+  if saved.train.num_seeds > 1:
+    words.append(f"seed {saved.seed}, the first of {saved.train.num_seeds}")
+  elif results is not None and results.get("step") == trained.step:
+    test = results["test"]
+    words.append(f"test ELBO {test['elbo']:.2f} nats")
+    words += [f"test NLL {test['nll']:.2f} nats"] if test.get("nll") is not None else []
+  return words

@@ -1,0 +1,87 @@
+"""What the figures of a run are called, and what they may stand beside: by data, binarisation and likelihood."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from latentjax.workdir.checks import TERMS
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+  """How to name what files have under `elbo`, `kl`, `reconstruction` and `nll`.
+
+  Attributes:
+    likelihood: in words, as titles and results.json have it.
+    terms: names of the first three.
+    nll: name of the last.
+    bits: whether bits per dimension belong beside nats.
+    note: what a reader must know of them, if anything.
+  """
+
+  likelihood: str
+  terms: Mapping[str, str]
+  nll: str
+  bits: bool
+  note: str | None
+
+  def in_bits(self, numbers: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
+    """A split's numbers, where bits belong beside them with `bits_per_dim` and, of an NLL, `nll_bits_per_dim`.
+
+    Both are nats / (H W C ln 2), the first those of -ELBO. Numbers of several seeds are lists.
+    """
+    unit = math.prod(image_shape) * math.log(2)
+    bits = {"bits_per_dim": (-np.array(numbers["elbo"]) / unit).tolist()}
+    if "nll" in numbers:
+      bits["nll_bits_per_dim"] = numbers["nll"] / unit
+    return {**numbers, **(bits if self.bits else {})}
+
+
+BINARY = Figures("Bernoulli", TERMS, "NLL", bits=False, note=None)
+CROSS_ENTROPY = Figures(
+  "cross-entropy",
+  {"elbo": "CE bound", "kl": "KL", "reconstruction": "cross-entropy"},
+  "marginal CE",
+  bits=False,
+  note=(
+    "The pixels are grey values under a Bernoulli: a cross-entropy (CE) stands where a likelihood would, and no figure"
+    " is one of a density. CE bound is -(KL + cross-entropy); marginal CE is what importance sampling makes of it."
+    " model.likelihood = discretized_logistic has likelihoods of such pixels."
+  ),
+)
+LEVELS = Figures(
+  "discretised logistic",
+  TERMS,
+  "NLL",
+  bits=True,
+  note="The pixels have 256 values per channel. Bits per dimension are nats / (H W C ln 2), of -ELBO and of the NLL.",
+)
+
+
+class Protocol(NamedTuple):
+  """What two runs must share for their figures to compare: the keys of their configs."""
+
+  dataset: str
+  binarization: str
+  likelihood: str
+
+  @property
+  def figures(self) -> Figures:
+    if self.likelihood == "discretized_logistic":
+      return LEVELS
+    return CROSS_ENTROPY if self.binarization == "none" else BINARY
+
+  @property
+  def title(self) -> str:
+    binarization = "no" if self.binarization == "none" else self.binarization
+    likelihood = "" if self.figures is BINARY else f", {self.figures.likelihood}"
+    return f"{self.dataset}, {binarization} binarisation{likelihood}"
+
+
+def protocol_of(config: ConfigDict) -> Protocol:
+  """That of a run; a model without a key `likelihood` has binary pixels."""
+  return Protocol(config.data.name, config.data.binarization, config.model.get("likelihood", "bernoulli"))

@@ -1,0 +1,219 @@
+"""The queue of the accelerator's measurements, with a runner that costs nothing: order, end of time, failures."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from benchmarks.accelerator import process
+from benchmarks.accelerator.log import Log
+from benchmarks.accelerator.plan import CONFIGS, PARTS, Place, plan
+from benchmarks.accelerator.queue import LEAST, Measurement, Outcome, work_off
+from benchmarks.accelerator.report import report
+from benchmarks.accelerator.trace import busy_ns, summary
+
+MACHINE = {
+  "device": "NVIDIA Test",
+  "platform": "gpu",
+  "devices": 1,
+  "runtime": "CUDA 13",
+  "nvidia_smi": {"name": "NVIDIA Test", "driver_version": "580"},
+  "processor": "a processor",
+  "cpu_cores": 2,
+  "python": "3.12.1",
+  "packages": {"jax": "0.11.2"},
+  "xla_flags": "",
+}
+
+
+class Runner:
+  """Runs nothing: every measurement takes `seconds` of a clock of its own, or ends as `outcomes` say."""
+
+  def __init__(self, minutes: float, seconds: float = 60.0, outcomes: dict[str, Outcome] | None = None):
+    self.left, self.seconds, self.outcomes, self.begun = 60 * minutes, seconds, outcomes or {}, []
+
+  def __call__(self, measurement: Measurement, seconds: float) -> Outcome:
+    self.begun.append(measurement.name)
+    needed = self.outcomes.get(measurement.name, Outcome(self.seconds, result={"name": measurement.name}))
+    taken = min(needed.seconds, seconds)
+    self.left -= taken
+    return needed if taken == needed.seconds else Outcome(taken, ended=True)
+
+  def work_off(self, queue, path) -> bool:
+    return work_off(queue, Log(path), self, lambda: self.left)
+
+
+def queue(*names: str, limit: float = 300.0) -> list[Measurement]:
+  return [Measurement(name, "steps", (name,), limit) for name in names]
+
+
+def statuses(path) -> dict[str, str]:
+  return {line["name"]: line["status"] for line in Log(path).lines}
+
+
+def test_the_queue_stops_in_time_and_goes_on(tmp_path):
+  path, measurements = tmp_path / "results.jsonl", queue(*"abcd")
+  first = Runner(minutes=2.2)
+  assert not first.work_off(measurements, path)
+  assert first.begun == ["a", "b"]  # 12 seconds are too few to begin another
+  assert LEAST > 12
+  second = Runner(minutes=9)
+  assert second.work_off(measurements, path)
+  assert second.begun == ["c", "d"]
+  assert not Runner(minutes=9).begun
+  assert statuses(path) == dict.fromkeys("abcd", "measured")
+  assert [line["result"]["name"] for line in Log(path).lines] == list("abcd")
+
+
+def test_what_the_end_of_time_stops_is_begun_again(tmp_path):
+  path, measurements = tmp_path / "results.jsonl", queue(*"abc")
+  assert not Runner(minutes=1.6).work_off(measurements, path)
+  assert statuses(path) == {"a": "measured", "b": "stopped"}
+  again = Runner(minutes=9)
+  assert again.work_off(measurements, path)
+  assert again.begun == ["b", "c"]
+
+
+def test_a_failure_costs_its_own_row_only_and_is_not_repeated(tmp_path):
+  path, measurements = tmp_path / "results.jsonl", queue(*"abc", limit=100)
+  outcomes = {"a": Outcome(5, problem="out of memory", result={"half": 1}), "b": Outcome(1000)}
+  assert Runner(minutes=9, outcomes=outcomes).work_off(measurements, path)
+  a, b, c = Log(path).lines
+  assert (a["status"], a["reason"], a["result"]) == ("failed", "out of memory", {"half": 1})
+  assert (b["status"], b["reason"]) == ("failed", "took more than 100 s")
+  assert c["status"] == "measured"
+  assert not (again := Runner(minutes=9)).begun
+  assert again.work_off(measurements, path)
+  assert not again.begun
+
+
+def test_what_is_lacking_is_skipped_once_and_measured_when_it_is_there(tmp_path):
+  path = tmp_path / "results.jsonl"
+  (lacking,) = [Measurement("a", "peers", ("a",), 300.0, lacks="PyTorch is not installed")]
+  for _ in range(2):
+    runner = Runner(minutes=9)
+    assert runner.work_off([lacking], path)
+    assert not runner.begun
+  assert len(path.read_text().splitlines()) == 1
+  assert Runner(minutes=9).work_off(queue("a"), path)
+  assert statuses(path) == {"a": "measured"}
+
+
+def test_half_a_line_is_what_a_kill_leaves(tmp_path):
+  path, measurements = tmp_path / "results.jsonl", queue(*"ab")
+  Runner(minutes=9).work_off(measurements, path)
+  path.write_text(path.read_text()[:-10])
+  runner = Runner(minutes=9)
+  assert runner.work_off(measurements, path)
+  assert runner.begun == ["b"]
+  assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("rehearsal", "platform"), [(False, "gpu"), (True, "cpu"), (False, "tpu")])
+def test_the_plan_is_in_order_of_worth_and_every_name_is_a_file(tmp_path, rehearsal, platform):
+  measurements = list(plan(Place("device", platform, tmp_path, rehearsal)))
+  names = [measurement.name for measurement in measurements]
+  assert len(set(names)) == len(names)
+  assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") for name in names)
+  parts = [measurement.part for measurement in measurements]
+  order = [part for part, before in pairwise([*parts, ""]) if part != before]
+  assert order == list(PARTS)
+  steps = [measurement.facts for measurement in measurements if measurement.part == "steps"]
+  assert [fact["config"] for fact in steps[:5]] == [*CONFIGS, "draw:paper"]
+  assert [fact["batch_size"] for fact in steps[::5]] == ([8, 16, 32] if rehearsal else [128, 1024, 8192])
+  flags = [measurement for measurement in measurements if "XLA_FLAGS" in measurement.environment]
+  assert len(flags) == 16
+  assert all(bool(measurement.lacks) == (platform == "tpu") for measurement in flags)
+
+
+def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
+  place = Place("NVIDIA Test", "gpu", tmp_path, False)
+  measurements = list(plan(place))
+  step = {
+    "step_time_ms": 0.5,
+    "step_time_ms_per_seed": 0.5,
+    "images_per_second": 256000.0,
+    "matmul_ratio": 0.01,
+    "flops_per_second": 1e12,
+    "compile_seconds": 9.0,
+    "peak_memory_bytes": 2**21,
+    "peak_memory_bytes_per_seed": 2**21,
+    "busy_ms": 0.25,
+    "kernels_per_step": 550.0,
+    "us_of_all": 260.0,
+    "dearest": [{"kernel": "loop_fusion", "per_step": 10.0, "us_per_step": 130.0}],
+  }
+  turns = {"results": [{"config": "vae:default", "turns": {"latentjax": [1.0, 2.0], "torch eager": [3.0, 4.0]}}]}
+  training = {
+    "epochs": 12,
+    "epoch_seconds": 5.0,
+    "call_seconds": 20.0,
+    "validation_elbo": -85.2,
+    "best_validation_elbo": -85.2,
+    "images_per_second": 1e5,
+    "until": -85.3,
+    "reached": True,
+  }
+  log = Log(tmp_path / "results.jsonl")
+  log.add(Measurement("machine", "machine", (), 1.0, {"rehearsal": False}), "measured", "", 1.0, MACHINE)
+  for measurement in measurements:
+    part = measurement.part
+    result = turns if "way" in measurement.facts else training if part in ("target", "paper") else step
+    log.add(measurement, "measured", "", 1.0, result)
+  text = report(log.lines, len(measurements))
+  rows = [line for line in text.splitlines() if line.startswith("| ")]
+  assert len(rows) >= len(measurements)
+  assert "| 0.500 | 256,000 | 50% | 550 | 1.00% | 1,000 | 9.0 | 2 |" in text
+  assert "| `loop_fusion` | 10.0 | 130.00 | 50.0% |" in text
+  assert "2.50 (2.00 to 3.00)" in text
+  assert "-85.20 | -85.20 | -85.30 | yes" in text
+  assert "0 are left" in text
+  assert "rehearsal" not in text
+
+  first = measurements[0]
+  log.add(first, "failed", "RESOURCE_EXHAUSTED: a | b", 1.0)
+  text = report(log.lines, len(measurements))
+  assert "failed: RESOURCE_EXHAUSTED: a \\| b |" in text
+  assert "1 failed" in text
+
+
+def test_busy_is_the_union_of_what_ran():
+  kernels = [("a", 0.0, 10.0), ("b", 5.0, 12.0), ("c", 6.0, 7.0), ("a", 20.0, 21.0)]
+  assert busy_ns(reversed(kernels)) == 13.0
+  found = summary(kernels, steps=2)
+  assert found["kernels_per_step"] == 2.0
+  assert found["busy_ms"] == pytest.approx(6.5e-6)
+  assert found["dearest"][0] == {"kernel": "a", "per_step": 1.0, "us_per_step": pytest.approx(5.5e-3)}
+  assert found["us_of_all"] == pytest.approx(9.5e-3)
+  with pytest.raises(ValueError, match="no kernels"):
+    summary([], steps=2)
+
+
+SCRIPT = """
+import json, os, sys, time
+path = sys.argv[-1].removeprefix("--json=")
+open(path, "w").write(json.dumps({"said": os.environ["SAID"]}))
+print("ValueError: this went wrong")
+print("and more")
+if "sleep" in sys.argv: time.sleep(60)
+if "die" in sys.argv: os.kill(os.getpid(), 9)
+sys.exit(3 if "fail" in sys.argv else 0)
+"""
+
+
+@pytest.mark.parametrize(
+  ("word", "seconds", "problem", "ended"),
+  [
+    ("well", 20.0, "", False),
+    ("fail", 20.0, "ValueError: this went wrong (exit code 3)", False),
+    ("die", 20.0, "ValueError: this went wrong (killed by SIGKILL)", False),
+    ("sleep", 1.0, "", True),
+  ],
+)
+def test_a_process_is_ended_in_time_and_says_what_went_wrong(tmp_path, monkeypatch, word, seconds, problem, ended):
+  (tmp_path / "script.py").write_text(SCRIPT)
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+  measurement = Measurement("name", "steps", ("script", word), 300.0, environment={"SAID": word})
+  outcome = process.run(measurement, seconds, tmp_path)
+  assert (outcome.problem, outcome.ended, outcome.result) == (problem, ended, {"said": word})
+  assert outcome.seconds < 15
