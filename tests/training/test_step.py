@@ -154,7 +154,7 @@ def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_
     state = jax.tree.map(jnp.copy, first)  # as it is donated
     for index in range(2):
       arguments = (images, order) if resident else (images[None, order], jnp.int32(0))
-      state, metrics = steps.train(state, *arguments, NOISE, jnp.int32(1))
+      state, metrics = steps.train(state, *arguments, NOISE, 1)
       assert metrics.mean()["reconstruction"] == pytest.approx(2 * images.sum() / 255 / 22, rel=1e-5), index
       seen.append(metrics.mean()["kl"])
   assert abs(seen[0] - seen[1]) > 1
