@@ -33,53 +33,51 @@ from latentjax.models.draw.layouts import read_by_product, window_filterbanks_by
 from latentjax.models.linear import init_linear, linear
 from latentjax.models.lstm import LSTMState, init_lstm, lstm
 
-HELD_OUT_SEED = 0  # of the canvases for validation and test: the same for every run, so that their numbers compare
-
 
 def get_config() -> ConfigDict:
-  config = ConfigDict()
-  config.seed = 0  # initialisation and training canvases
-  config.data = ConfigDict()
-  config.data.name = "mnist"  # or mnist_digits, which need no download; any other set with labels from 0 to 9
-  config.data.canvas_size = 100  # S
-  config.data.num_pieces = 8  # of other digits
-  config.data.piece_size = 8
-  config.model = ConfigDict()
-  config.model.num_glimpses = 8  # T
-  config.model.window_size = 12  # N
-  config.model.hidden_dim = 256
-  config.model.variance_bias = 2.0  # initial log variance; the initial window spans the canvas
-  config.train = ConfigDict()
-  config.train.batch_size = 64
-  config.train.steps = 20_000
-  config.train.learning_rate = 1.5e-3  # falls to 0 along a cosine
-  config.train.clip_norm = 1.0
-  config.train.ema_decay = 0.999  # moving average of weights for evaluation
-  config.train.report_steps = 500  # between validations, each of which keeps all that is needed to resume
-  return config
-
-
-def make_canvas(data: ConfigDict, key: jax.Array, images: jax.Array, target: jax.Array) -> jax.Array:
-  """[S, S, 1] in [0, 1]: an image and pieces of others, each anywhere, summed and clipped.
-
-  Args:
-    images: [M, H, W, 1] uint8. target: number of the image among them.
-  """
-  keys, size = jax.random.split(key, 4), data.piece_size
-  canvas = jnp.zeros((data.canvas_size, data.canvas_size, 1), jnp.uint16)
-  places = data.canvas_size - images.shape[1] + 1
-  canvas = add(canvas, images[target], jax.random.randint(keys[0], (2,), 0, places))
-  others = jax.random.randint(keys[1], (data.num_pieces,), 0, len(images))
-  crops = jax.random.randint(keys[2], (data.num_pieces, 2), 0, images.shape[1] - size + 1)
-  corners = jax.random.randint(keys[3], (data.num_pieces, 2), 0, data.canvas_size - size + 1)
-  for other, crop, corner in zip(others, crops, corners, strict=True):
-    canvas = add(canvas, jax.lax.dynamic_slice(images, (other, *crop, 0), (1, size, size, 1))[0], corner)
-  return jnp.minimum(canvas, 255).astype(jnp.float32) / 255
+  data = {
+    "name": "mnist",  # or mnist_digits, which need no download; any other set with labels from 0 to 9
+    "canvas_size": 100,  # S
+    "num_pieces": 8,  # of other digits
+    "piece_size": 8,
+  }
+  model = {
+    "num_glimpses": 8,  # T
+    "window_size": 12,  # N
+    "hidden_dim": 256,
+    "variance_bias": 2.0,  # initial log variance; the initial window spans the canvas
+  }
+  train = {
+    "batch_size": 64,
+    "steps": 20_000,
+    "learning_rate": 1.5e-3,  # falls to 0 along a cosine
+    "clip_norm": 1.0,
+    "ema_decay": 0.999,  # moving average of weights for evaluation
+    "report_steps": 500,  # between validations, each of which keeps all that is needed to resume
+  }
+  return ConfigDict({"seed": 0, "data": data, "model": model, "train": train})
 
 
 def make_canvases(data: ConfigDict, key: jax.Array, images: jax.Array, targets: jax.Array) -> jax.Array:
-  """[B, S, S, 1] of B targets."""
-  return jax.vmap(partial(make_canvas, data), (0, None, 0))(jax.random.split(key, len(targets)), images, targets)
+  """[B, S, S, 1] in [0, 1]: each an image and pieces of others, all anywhere, summed and clipped.
+
+  Args:
+    images: [M, H, W, 1] uint8. targets: [B] numbers of those that are shown whole.
+  """
+  size, places = data.piece_size, data.canvas_size - images.shape[1] + 1
+
+  def make(key, target):
+    keys = jax.random.split(key, 4)
+    canvas = jnp.zeros((data.canvas_size, data.canvas_size, 1), jnp.uint16)
+    canvas = add(canvas, images[target], jax.random.randint(keys[0], (2,), 0, places))
+    others = jax.random.randint(keys[1], (data.num_pieces,), 0, len(images))
+    crops = jax.random.randint(keys[2], (data.num_pieces, 2), 0, images.shape[1] - size + 1)
+    corners = jax.random.randint(keys[3], (data.num_pieces, 2), 0, data.canvas_size - size + 1)
+    for other, crop, corner in zip(others, crops, corners, strict=True):
+      canvas = add(canvas, jax.lax.dynamic_slice(images, (other, *crop, 0), (1, size, size, 1))[0], corner)
+    return jnp.minimum(canvas, 255).astype(jnp.float32) / 255
+
+  return jax.vmap(make)(jax.random.split(key, len(targets)), targets)
 
 
 def init(model: ConfigDict, key: jax.Array) -> dict:
@@ -114,13 +112,8 @@ def look(model: ConfigDict, weights: dict, canvases: jax.Array) -> tuple[jax.Arr
 def loss(weights: dict, model: ConfigDict, canvases: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Cross-entropy in nats, the mean over all glimpses, so that the first ones learn as well; the last one's errors."""
   logits, _ = look(model, weights, canvases)
-  labels = jnp.broadcast_to(labels, logits.shape[:-1])
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), error_rates(logits, labels)[-1]
-
-
-def error_rates(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """[T] of logits [T, B, 10]."""
-  return (logits.argmax(-1) != labels).mean(-1)
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.broadcast_to(labels, logits.shape[:-1]))
+  return losses.mean(), (logits[-1].argmax(-1) != labels).mean()
 
 
 def create_optimizer(train: ConfigDict) -> optax.GradientTransformation:
@@ -157,25 +150,25 @@ def train_steps(config: ConfigDict, state: dict, images: jax.Array, labels: jax.
   return state, total / count
 
 
-def held_out(config: ConfigDict, images: jax.Array, targets: jax.Array) -> jax.Array:
-  """The canvases [B, S, S, 1] of these targets, always the same."""
-  return make_canvases(config.data, jax.random.fold_in(jax.random.key(HELD_OUT_SEED), targets[0]), images, targets)
+def held_out(data: ConfigDict, images: jax.Array, targets: jax.Array) -> jax.Array:
+  """The canvases [B, S, S, 1] of these targets: the same for every run and seed, so that their numbers compare."""
+  return make_canvases(data, jax.random.fold_in(jax.random.key(0), targets[0]), images, targets)
 
 
 def evaluate(config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array) -> jax.Array:
   """[T] error rates after every glimpse, of one canvas for each image."""
 
   def rates(targets):
-    return error_rates(look(config.model, weights, held_out(config, images, targets))[0], labels[targets])
+    logits, _ = look(config.model, weights, held_out(config.data, images, targets))
+    return (logits.argmax(-1) != labels[targets][None]).mean(-1)
 
   return jax.lax.map(rates, jnp.arange(len(images)).reshape(-1, math.gcd(len(images), 500))).mean(0)
 
 
 def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array, rows: int = 6):
   """Where it looks: a canvas in every row, with the window and what it says after each glimpse."""
-  canvases = held_out(config, images, jnp.arange(rows))
+  canvases, columns = held_out(config.data, images, jnp.arange(rows)), config.model.num_glimpses
   logits, windows = jax.device_get(look(config.model, weights, canvases))
-  columns = config.model.num_glimpses
   figure = Figure(figsize=(1.4 * columns, 1.55 * rows), layout="constrained")
   for (row, step), axis in np.ndenumerate(figure.subplots(rows, columns, squeeze=False)):
     axis.imshow(canvases[row], cmap="gray", vmin=0, vmax=1)
@@ -190,7 +183,7 @@ def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Arra
 
 def run(config: ConfigDict, workdir: Path) -> None:
   data = dataset.load(config.data.name, "none", "host", with_labels=True)
-  if "train" not in data.labels:
+  if len(data.labels) < 3:
     raise UsageError(f"data.name = {config.data.name} has no labels: take mnist or mnist_digits")
   train, validation, test = ((jnp.asarray(getattr(data, name)), jnp.asarray(of)) for name, of in data.labels.items())
   path, state = workdir / "state.npz", first_state(config)
@@ -207,17 +200,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
       state["best"] = {"error": on_validation, "weights": state["average"]}
     np.savez(unfinished := workdir / "unfinished.npz", *jax.tree.leaves(state))
     unfinished.replace(path)
-    minutes = (time.monotonic() - began) / 60
-    print(f"{minutes:.1f} minutes, step {state['step']}: loss {value:.3f}, error {error:.2%}", end="")
-    print(f", on validation {on_validation:.2%}", flush=True)
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes, step {state['step']}: loss {value:.3f}", end=", ")
+    print(f"error {error:.2%}, on validation {on_validation:.2%}", flush=True)
   print("test error after each glimpse:", *(f"{rate:.2%}" for rate in rates(state["best"]["weights"], *test)))
   save_picture(workdir / "glimpses.png", config, state["best"]["weights"], *test)
 
 
 def main(argv: list[str]) -> None:
-  if argv[1:]:
-    sys.exit(f"error: {argv[1]!r} is no flag")
   try:
+    if argv[1:]:
+      raise UsageError(f"{argv[1]!r} is no flag")
     run(CONFIG.value, Path(WORKDIR.value))
   except (UsageError, RunError) as error:
     sys.exit(f"error: {error}")
