@@ -201,6 +201,7 @@ sys.exit(3 if "fail" in sys.argv else 0)
 """
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns of it where it is imported, which here are the tests alone
 @pytest.mark.parametrize(
   ("word", "seconds", "problem", "ended"),
   [

@@ -35,7 +35,7 @@ def test_a_dry_run_says_what_a_step_takes_and_writes_nothing(tmp_path, monkeypat
   layers = [784 * 256, 256 * 4, 2 * 256, 256 * 784]  # a multiplication and an addition of each weight, forward
   flops = 2 * 16 * (3 * sum(layers) - layers[0])  # and for gradients of weights and inputs; nobody asks for the image's
   parameters = sum(layers) + 256 + 4 + 256 + 784
-  assert f"vae, {parameters:,} parameters, on tiny " in said
+  assert f"vae, {parameters:,} parameters, on tiny, " in said
   assert "writing nothing" in said
   assert f"a step of 16 images: {flops / 1e9:.2f} GFLOP in matrix products, {flops / 16e6:.2f} MFLOP per image" in said
   assert "5 epochs of 3 steps: 15 steps" in said
