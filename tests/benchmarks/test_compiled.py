@@ -56,9 +56,9 @@ def test_graphs_and_kernels_of_a_step_are_those_of_the_loops_body():
   [
     ("vae:default", None, 70),
     ("ladder_vae:default", None, 156),
-    ("draw:base", 10, 282),
-    ("draw:paper", 10, 556),
-    ("draw:paper", 64, 3000),
+    ("draw:base", 10, 286),
+    ("draw:paper", 10, 400),
+    ("draw:paper", 64, 2200),
   ],
 )
 def test_a_step_keeps_within_its_launches_and_is_one_graph(tmp_path, config, num_steps, most):
