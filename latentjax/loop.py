@@ -170,7 +170,8 @@ def describe_arguments(experiment: Experiment, state: TrainState, feed: Feed) ->
   """What a compiler needs to know of `steps.train`'s arguments but the last, which themselves may be gone by then."""
 
   def describe(x):
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+    placed = getattr(x, "committed", False)  # what is not goes where the others are
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding if placed else None)
 
   call = next(feed.calls(experiment.steps.order(experiment.keys.order, 0), 0))
   return jax.tree.map(describe, (state, call.images, call.order, experiment.keys.train))

@@ -119,7 +119,9 @@ def test_paper_settings():
 
 
 def test_unknown_variant_lists_the_choices():
-  with pytest.raises(ValueError, match="demo, base, filterbank, paper, colour, svhn, cifar"):
+  with pytest.raises(
+    ValueError, match="demo, base, filterbank, paper, two_digits, two_digits_demo, colour, svhn, cifar"
+  ):
     get_config("draw", "nope")
 
 

@@ -120,7 +120,7 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert list((trained / "tensorboard").glob("events.*"))
   log = (trained / "train.log").read_text(encoding="utf-8")
   assert f"  {ROOT / 'main.py'} --workdir={trained} " in log
-  assert "configs/draw.py: demo, 2 epochs on tiny; other variants: base, filterbank, paper\ndraw, " in log
+  assert "configs/draw.py: demo, 2 epochs on tiny; other variants: base, filterbank, paper, " in log
   assert "\nepoch   2/2  ELBO " in log
   assert len(list((trained / "checkpoints").iterdir())) == 2  # the two newest, one of them the best
   (origin,) = json.loads((trained / "config.json").read_text())["run"]
@@ -393,7 +393,7 @@ BAD = {
   "--config=configs/nothing.py": "no such file; there are configs/draw.py, configs/ladder_vae.py, configs/vae.py",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
-  "--config configs/vae.py --config.model.attention=none": "unknown config key 'model.attention'",
+  "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is of vae",
   "--mode=dance": "train|evaluate|sample|encode|explore|export|sweep|compare|benchmark|show",
   "--colour=red": "unknown flag --colour",
   "--learning_rate=1e-3": "the nearest is --config.train.learning_rate=1e-3",
