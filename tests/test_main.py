@@ -393,7 +393,7 @@ BAD = {
   "--config=configs/nothing.py": "no such file; there are configs/draw.py, configs/ladder_vae.py, configs/vae.py",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
-  "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is of vae",
+  "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is",
   "--mode=dance": "train|evaluate|sample|encode|explore|export|sweep|compare|benchmark|show",
   "--colour=red": "unknown flag --colour",
   "--learning_rate=1e-3": "the nearest is --config.train.learning_rate=1e-3",
