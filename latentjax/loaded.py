@@ -4,7 +4,8 @@ Shapes: B images, H W C image, L latent groups (1 for a VAE, layers for a Ladder
 group, T steps. Images are [H, W], [B, H, W] or [B, H, W, C], uint8 or floats in [0, 1]; results are NumPy's.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class LoadedModel:
 
   def decode(self, latents: Sequence) -> np.ndarray:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""
-    if isinstance(latents, np.ndarray | jax.Array):
+    if isinstance(latents, np.ndarray | jax.Array) or not isinstance(latents, Iterable):
       raise TypeError("latents must be a sequence of arrays [B, Z], one for each group, as encode returns them")
     groups = [np.asarray(group, np.float32) for group in latents]
     shapes, sizes = [group.shape for group in groups], {len(group) for group in groups if group.ndim}
@@ -157,7 +158,9 @@ class LoadedModel:
 
 def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
   """As `latentjax.load`."""
-  workdir = Path(workdir)
+  if not isinstance(workdir, str | os.PathLike):
+    raise TypeError(f"a workdir is a path, not {workdir!r}")
+  workdir = Path(workdir).expanduser()
   if not (workdir / "config.json").is_file():
     raise ValueError(f"{workdir} is no run: give its workdir, or a folder with its config.json and model.npz")
   try:

@@ -106,6 +106,8 @@ def test_latents_that_do_not_fit_are_named(run, images):
   latents = model.encode(images)
   with pytest.raises(TypeError, match="a sequence of arrays"):
     model.decode(np.zeros((1, 2)))
+  with pytest.raises(TypeError, match="a sequence of arrays"):
+    model.decode(None)
   for wrong in ([], latents[:-1], [*latents, latents[0]], [group[:, :1] for group in latents]):
     with pytest.raises(ValueError, match=rf"latents must be {len(latents)} arrays \[B, "):
       model.decode(wrong)
@@ -154,6 +156,8 @@ def test_seeds_are_chosen_by_index(tiny_cache, images, tmp_path):
 def test_no_model_is_one_clear_error(tmp_path):
   with pytest.raises(ValueError, match="is no run: give its workdir"):
     latentjax.load(tmp_path)
+  with pytest.raises(TypeError, match="a workdir is a path, not None"):
+    latentjax.load(None)
 
 
 def test_loading_changes_nothing_global_and_needs_neither_data_nor_checkpoint_libraries(run):

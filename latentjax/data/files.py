@@ -178,7 +178,9 @@ class Arrays:
           f"{split} in {self.name} must be uint8 [M, H, W], [M, H, W, 1] or [M, H, W, 3], not {images.dtype}"
           f" {list(images.shape)}"
         )
-      if not images.size or images.shape[1:] != expected:
+      if not images.size:
+        raise UsageError(f"{split} in {self.name} has no images: it is {list(images.shape)}")
+      if images.shape[1:] != expected:
         raise UsageError(f"{split} in {self.name} is {list(images.shape)}, and {first} is {list(found[first].shape)}")
     for split, numbers in labels.items():
       if split not in found:

@@ -55,7 +55,8 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
     write(trained, of_set(config, trained.model.image_shape), workdir)
     return
   images = of_files(config, own, size, trained.model.image_shape)
-  out = workdir / "encoded" / Path(own).expanduser().resolve().name
+  out = workdir / "encoded" / Path(images.name).name
+  require_of(out, images.name)
   out.mkdir(parents=True, exist_ok=True)
   latents = write(trained, images, out)
   shown, num_images = np.concatenate(list(images.splits.values())), config.sample.num_images
@@ -86,7 +87,18 @@ def of_files(config: ConfigDict, own: str, size: int, image_shape: tuple[int, in
   if config.data.binarization != "none":
     splits = {name: dataset.binarize_once(images, name) for name, images in splits.items()}
   labels = {name: found[name + LABELS] for name in splits if name + LABELS in found}
-  return Images(own, splits, labels, tuple(found.get(NAMES, ())), source.names)
+  return Images(str(Path(own).expanduser().resolve()), splits, labels, tuple(found.get(NAMES, ())), source.names)
+
+
+def require_of(out: Path, name: str) -> None:
+  """Raises UsageError if a folder has what was made of other images, of another place but the same name."""
+  path = out / "encode.json"
+  try:
+    other = json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() else name
+  except (OSError, ValueError, KeyError, TypeError):
+    other = name  # damaged: it is made anew
+  if other != name:
+    raise UsageError(f"{out} has what was made of {other}: move it away, or rename one of the two")
 
 
 def fitted(images: np.ndarray, image_shape: tuple[int, int, int], own: str) -> np.ndarray:

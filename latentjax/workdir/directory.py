@@ -25,7 +25,10 @@ def given(workdir: str | None, read_only: bool = False) -> Path | None:
     raise UsageError(
       f"{workdir} is no directory of this machine, where runs live: mount it, or train elsewhere and copy the run"
     )
-  path = Path(workdir)
+  try:
+    path = Path(workdir).expanduser()
+  except RuntimeError:
+    raise UsageError(f"{workdir} begins with ~ and the name of nobody here") from None
   if path.is_symlink() and not path.exists():
     raise UsageError(f"{workdir} is a symbolic link to {path.readlink()}, which does not exist")
   if path.exists() and not path.is_dir():

@@ -114,8 +114,11 @@ def read_field(workdir: Path, name: str, check: Callable[[Any], Any]) -> Any:
   path = workdir / "config.json"
   try:
     tree = json.loads(path.read_text(encoding="utf-8"))
-    return check(tree[name]) if name in tree else None
   except (OSError, *INVALID):
+    raise RunError(f"{path} is damaged: restore it, or choose another workdir") from None
+  try:
+    return check(tree[name]) if name in tree else None
+  except INVALID:
     raise RunError(f"{name} in {path} is damaged: restore it, or choose another workdir") from None
 
 

@@ -76,7 +76,7 @@ def read(workdir: Path) -> Weights | None:
       found = dict(arrays)
     number = int(found["format"])
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
-    raise damaged(path, error) from None
+    raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle
   require_format(path, number)
   try:
     image_shape, seeds, steps = (found[name].tolist() for name in ("image_shape", "seed", "step"))
@@ -84,8 +84,8 @@ def read(workdir: Path) -> Weights | None:
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
     return Weights(tuple(image_shape), seeds, steps, variables)
   except Exception as error:
-    raise damaged(path, error) from None
+    raise damaged(path, str(error)) from None
 
 
-def damaged(path: Path, error: Exception) -> RunError:
-  return RunError(f"{path} is damaged ({error}): delete it, and --mode=evaluate writes it anew")
+def damaged(path: Path, reason: str) -> RunError:
+  return RunError(f"{path} is damaged ({reason}): delete it, and --mode=evaluate writes it anew")

@@ -1,5 +1,8 @@
 """A run that was given no workdir gets one of its own, and leaves none if it came to nothing."""
 
+import pytest
+
+from latentjax.errors import UsageError
 from latentjax.workdir import directory
 
 
@@ -21,3 +24,10 @@ def test_only_empty_directories_are_discarded(tmp_path, monkeypatch):
   used.joinpath("config.json").unlink()
   directory.discard_empty(used)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_persons_home(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert directory.given("~/runs/draw") == tmp_path / "runs" / "draw"
+  with pytest.raises(UsageError, match="the name of nobody here"):
+    directory.given("~no_such_user/runs")
