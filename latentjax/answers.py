@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
-from latentjax import config_file, models
+from latentjax import config_file, config_json, models
 from latentjax.config_file import Chosen
 from latentjax.console import console
 from latentjax.errors import RunError
@@ -18,7 +18,7 @@ from latentjax.workdir import record
 def show(config: ConfigDict, workdir: Path | None) -> int:
   """Prints the config, or in what it differs from that of a run."""
   if workdir is None or not (workdir / "config.json").exists():
-    return answer(configs.to_json(config).rstrip())
+    return answer(config_json.to_json(config).rstrip())
   saved = record.read_config(workdir)
   refused = configs.differences(saved, config, models.speed_keys(saved.model))
   lines = [

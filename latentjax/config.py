@@ -1,14 +1,12 @@
-"""What a config may say, how it is kept as JSON, and what makes two of them different experiments."""
+"""What a config may say, and what makes two of them different experiments."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from latentjax.errors import RunError, UsageError
+from latentjax.errors import UsageError
 from latentjax.synonyms import nearest
 
 # Keys and sections that say how long to train, how fast, and what to evaluate or draw, not which experiment it is.
@@ -25,28 +23,6 @@ FREE = (
   "sample",
   "benchmark",
 )
-
-# What else config.json says: the format of the workdir's files, the images' (H, W, C), and of every command that
-# trained there the code, libraries and data.
-RECORDED = ("format", "image_shape", "run")
-
-# Keys that an older config.json lacks because they came later, and what stood for them, by model.
-SINCE = {
-  "data.image_size": 0,
-  "encode.nll_samples": 0,
-  "model.likelihood": "bernoulli",
-  "train.importance_start": 0,
-  "train.patience": 0,
-  "train.pictures_every": 0,
-  "train.profile_steps": 0,
-  "train.warmup_epochs": 0.0,
-  "benchmark.num_seeds": (0,),
-}
-CAME_LATER = {
-  "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
-  "ladder_vae": {**SINCE, "model.skips": False},
-  "vae": {**SINCE, "model.network": "dense"},
-}
 
 Rule = tuple[str, Callable[[Any], bool]]
 
@@ -183,58 +159,6 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   for name, value in tree.items():
     leaves |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
   return leaves
-
-
-def to_json(config: ConfigDict) -> str:
-  return json.dumps(config.to_dict(), indent=2) + "\n"
-
-
-def read(path: Path) -> ConfigDict:
-  """The config in a config.json, without what else it says; lists come back as the tuples they were.
-
-  Raises:
-    RunError: the file cannot be read or is no config.
-  """
-
-  def with_tuples(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
-
-  try:
-    tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
-    config = renewed(ConfigDict({name: value for name, value in tree.items() if name not in RECORDED}))
-    check(config)
-    require_complete(config)
-    return config
-  except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
-    raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
-
-
-def renewed(config: ConfigDict) -> ConfigDict:
-  """An older version's config as this version writes it, with the values that stood for keys it lacks.
-
-  Raises:
-    UsageError: no value of today's keys means what it says.
-  """
-  fields = config.model
-  if "encoder_activation" in fields:  # the VAE had one activation for each network
-    if fields.encoder_activation != fields.decoder_activation:
-      raise UsageError("model.encoder_activation and model.decoder_activation differ, and there is one for both now")
-    fields.activation = fields.encoder_activation
-    del fields.encoder_activation, fields.decoder_activation
-  known = flatten(config.to_dict())
-  lacking = {key: value for key, value in CAME_LATER.get(fields.name, {}).items() if key not in known}
-  for section in {key.partition(".")[0] for key in lacking} - set(config):
-    config[section] = ConfigDict()
-  config.update_from_flattened_dict(lacking)
-  return config
-
-
-def require_complete(config: ConfigDict) -> None:
-  """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
-  keys = flatten(config.to_dict())
-  for key in ("data.name", "compile_cache", "model.name", *RULES):
-    if key not in keys:
-      raise UsageError(f"it has no {key}")
 
 
 def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
+from latentjax import config_json
 from latentjax.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -53,7 +54,7 @@ def load(asked: str) -> Chosen:
   name, _, variant = asked.partition(":")
   path = find(name)
   if path.suffix == ".json":
-    return Chosen(configs.read(path), path, None, True, {})
+    return Chosen(config_json.read(path), path, None, True, {})
   module = execute(path, asked)
   make = getattr(module, "get_config", None)
   if not callable(make):
@@ -70,7 +71,7 @@ def load(asked: str) -> Chosen:
     )
   config = ConfigDict(config).copy_and_resolve_references()  # also where it is frozen
   try:
-    configs.require_complete(config)
+    config_json.require_complete(config)
   except UsageError as error:
     raise UsageError(f"--config={asked}: {error}") from None
   variants = {

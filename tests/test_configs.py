@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latentjax import config as configs
-from latentjax import models
+from latentjax import config_json, models
 from latentjax.errors import RunError, UsageError
 from latentjax.training.compiled import create_steps
 
@@ -89,8 +89,8 @@ def test_every_kind_trains_a_step(file, variant):
 def test_every_variant_survives_json(file, variant, tmp_path):
   config = get_config(file, variant)
   path = tmp_path / "config.json"
-  path.write_text(configs.to_json(config))
-  assert configs.read(path).to_dict() == config.to_dict()
+  path.write_text(config_json.to_json(config))
+  assert config_json.read(path).to_dict() == config.to_dict()
 
 
 @pytest.mark.parametrize(("file", "variant"), VARIANTS)
@@ -222,24 +222,24 @@ def test_damaged_config_is_one_line(tmp_path, text):
   path = tmp_path / "config.json"
   path.write_text(text)
   with pytest.raises(RunError, match="is damaged"):
-    configs.read(path)
+    config_json.read(path)
 
 
 @pytest.mark.parametrize("file", sorted(models.MODELS))
 def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file):
   config = get_config(file, "default" if file != "draw" else "filterbank")
   tree = config.to_dict()
-  for key in configs.CAME_LATER[file]:
+  for key in config_json.CAME_LATER[file]:
     section, name = key.split(".")
     del tree[section][name]
     if not tree[section]:
       del tree[section]
   path = tmp_path / "config.json"
   path.write_text(json.dumps(tree))
-  read = configs.read(path)
+  read = config_json.read(path)
   models.check(read.model)
   flat = configs.flatten(read.to_dict())
-  assert {key: flat[key] for key in configs.CAME_LATER[file]} == configs.CAME_LATER[file]
+  assert {key: flat[key] for key in config_json.CAME_LATER[file]} == config_json.CAME_LATER[file]
 
 
 def test_a_key_that_was_always_there_must_be(tmp_path):
@@ -248,7 +248,7 @@ def test_a_key_that_was_always_there_must_be(tmp_path):
   path = tmp_path / "config.json"
   path.write_text(json.dumps(tree))
   with pytest.raises(RunError, match=r"it has no train\.learning_rate"):
-    configs.read(path)
+    config_json.read(path)
 
 
 def test_one_activation_stands_for_the_two_that_the_vae_had(tmp_path):
@@ -259,9 +259,9 @@ def test_one_activation_stands_for_the_two_that_the_vae_had(tmp_path):
     tree["model"] |= {"encoder_activation": "tanh", "decoder_activation": decoder}
     path.write_text(json.dumps(tree))
     if activation:
-      read = configs.read(path)
+      read = config_json.read(path)
       models.check(read.model)
       assert read.model.activation == activation
     else:
       with pytest.raises(RunError, match=r"encoder_activation and .*decoder_activation differ"):
-        configs.read(path)
+        config_json.read(path)

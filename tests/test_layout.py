@@ -20,6 +20,7 @@ MAY_IMPORT = {
   "latentjax/errors.py": (),
   "latentjax/synonyms.py": (),
   "latentjax/config.py": ("latentjax.errors", "latentjax.synonyms"),
+  "latentjax/config_json.py": ("latentjax.errors", "latentjax.config"),
   "latentjax/streams.py": (),
   "latentjax/console.py": ("latentjax.errors", "latentjax.streams"),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),

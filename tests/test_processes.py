@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from latentjax import config as configs
+from latentjax import config_json
 from latentjax import experiment as experiments
 from latentjax.modes import train
 from latentjax.workdir.checkpoint import Checkpoints
@@ -67,7 +67,7 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
     assert words not in said[1][0]  # which is not empty: Gloo reports there, from several threads at once
   assert len(list((together / "tensorboard").iterdir())) == 1  # every writer has a file of its own
 
-  config = configs.read(together / "config.json")
+  config = config_json.read(together / "config.json")
   config.train.epochs = len(lines(together)) + 1
   for workdir in (alone, together):
     train.run(config, workdir)

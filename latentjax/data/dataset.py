@@ -15,8 +15,7 @@ import psutil
 from latentjax import processes
 from latentjax.data import cache, scenes, sources
 from latentjax.data.cache import cached
-from latentjax.data.disk import LABELS, NAMES, DiskImages, DiskLabels, Splits
-from latentjax.data.files import SPLITS
+from latentjax.data.disk import LABELS, NAMES, SPLITS, DiskImages, DiskLabels, Splits
 from latentjax.data.sources import Source
 from latentjax.errors import RunError, UsageError
 

@@ -71,6 +71,7 @@ class DiskLabels:
     return DiskLabels(self._source, self._rows[rows])
 
 
+SPLITS = ("train", "validation", "test")
 LABELS = "_labels"  # after a split's name
 NAMES = "label_names"
 

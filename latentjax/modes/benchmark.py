@@ -198,8 +198,8 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
     product_seconds[i] = seconds_of(lambda: jax.block_until_ready(product()))
     step_seconds[i] = seconds_of(workload.call, count) / count
   median, of_one_device = float(np.median(step_seconds)), workload.flops / workload.devices
-  memory, seeds = memory_bytes(workload.compiled), workload.num_seeds
-  peak = memory["peak_memory_bytes"]
+  needed, seeds = memory.needed_bytes(workload.compiled), workload.num_seeds
+  peak = needed["peak_memory_bytes"]
   return {
     "batch_size": batch_size,
     "num_seeds": seeds,
@@ -208,7 +208,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
     "step_time_ms": 1e3 * median,
     "step_time_ms_p90": 1e3 * float(np.quantile(step_seconds, 0.9)),
     "images_per_second": workload.images / median,
-    **memory,
+    **needed,
     "step_time_ms_per_seed": 1e3 * median / seeds,
     "peak_memory_bytes_per_seed": None if peak is None else peak / seeds,
     "flops_per_image": workload.flops / workload.images,
@@ -225,16 +225,6 @@ def seconds_of(call: Callable, *args) -> float:
   return time.perf_counter() - began
 
 
-def memory_bytes(compiled) -> dict[str, int | None]:
-  """What the compiled program says it needs: at its peak with its arguments, and for its temporary arrays."""
-  stats = compiled.memory_analysis()
-  if stats is None:  # a backend that does not say
-    return {"peak_memory_bytes": None, "temporary_memory_bytes": None}
-  temporary = stats.temp_size_in_bytes
-  arguments_and_outputs = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-  return {"peak_memory_bytes": arguments_and_outputs + temporary, "temporary_memory_bytes": temporary}
-
-
 def table(results: dict[str, Any]) -> Table:
   """A column for every batch size and number of seeds."""
   ratio = "ratio of the two, median" if results["devices"] == 1 else "ratio of the two per device, median"
@@ -242,15 +232,15 @@ def table(results: dict[str, Any]) -> Table:
   recomputed = "MFLOP per image computed again, not counted below"
   per_seed = {
     "ms per step and seed": lambda row: f"{row['step_time_ms_per_seed']:.3f}",
-    "memory per seed, MiB": lambda row: mebibytes(row["peak_memory_bytes_per_seed"]),
+    "memory per seed, MiB": lambda row: memory.mebibytes(row["peak_memory_bytes_per_seed"]),
   }
   lines = {
     "ms per step, median": lambda row: f"{row['step_time_ms']:.2f}",
     "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",
     "images/s": lambda row: f"{row['images_per_second']:,.0f}",
     "seconds to compile": lambda row: f"{row['compile_seconds']:.1f}",
-    "memory at its peak, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
-    "of it temporary, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
+    "memory at its peak, MiB": lambda row: memory.mebibytes(row["peak_memory_bytes"]),
+    "of it temporary, MiB": lambda row: memory.mebibytes(row["temporary_memory_bytes"]),
     **(per_seed if any(row["num_seeds"] > 1 for row in results["rows"]) else {}),
     "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
     **({recomputed: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"} if again else {}),
@@ -266,7 +256,3 @@ def table(results: dict[str, Any]) -> Table:
   for name, show in lines.items():
     out.add_row(name, *(show(row) for row in rows))
   return out
-
-
-def mebibytes(count: float | None) -> str:
-  return "-" if count is None else f"{count / 2**20:,.1f}"

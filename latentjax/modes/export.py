@@ -1,4 +1,4 @@
-"""--mode=export: encode, decode and sample as files that run with JAX alone."""
+"""--mode=export: encode, decode and sample as files that run with JAX and flatbuffers alone."""
 
 import json
 from pathlib import Path

@@ -81,3 +81,17 @@ def patience() -> Iterator[None]:
     yield
   finally:
     timer.cancel()
+
+
+def needed_bytes(compiled) -> dict[str, int | None]:
+  """What the compiled program says it needs: at its peak with its arguments, and for its temporary arrays."""
+  stats = compiled.memory_analysis()
+  if stats is None:  # a backend that does not say
+    return {"peak_memory_bytes": None, "temporary_memory_bytes": None}
+  temporary = stats.temp_size_in_bytes
+  arguments_and_outputs = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+  return {"peak_memory_bytes": arguments_and_outputs + temporary, "temporary_memory_bytes": temporary}
+
+
+def mebibytes(count: float | None) -> str:
+  return "-" if count is None else f"{count / 2**20:,.1f}"

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
+from latentjax import config_json
 from latentjax.console import console
 from latentjax.errors import RunError, UsageError
 from latentjax.workdir.checks import INVALID, check_line, check_results, reason
@@ -73,7 +74,7 @@ def read_config(workdir: Path) -> ConfigDict:
   if not path.exists():
     raise UsageError(f"{workdir} has no config.json: give the --workdir of a run that --mode=train has started")
   read_field(workdir, "format", lambda number: require_format(path, number))
-  config = configs.read(path)
+  config = config_json.read(path)
   if "name" not in config.get("model", ()) or "name" not in config.data:
     raise RunError(f"{path} is damaged (it has no model.name or data.name): restore it or choose another workdir")
   return config

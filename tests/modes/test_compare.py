@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjax import config as configs
+from latentjax import config_json
 from latentjax.errors import RunError, UsageError
 from latentjax.modes import compare
 from latentjax.workdir import plots
@@ -31,7 +31,7 @@ def make_run(workdir: Path, model: str = "vae", data=("mnist", "dynamic"), epoch
   config.data.name, config.data.binarization = data
   config.train.epochs = 3
   workdir.mkdir(parents=True)
-  (workdir / "config.json").write_text(configs.to_json(config))
+  (workdir / "config.json").write_text(config_json.to_json(config))
   better = 5.25 if model == "draw" else 0.0
   lines = [
     {"step": 10 * epoch, "epoch": epoch, "seconds": 60.5 * epoch, "images_per_second": 100.0 * epoch}

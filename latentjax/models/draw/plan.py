@@ -6,7 +6,6 @@ CHOICES = {
   "weight_gradients": ("step", "after"),
   "remat": ("none", "step", "sqrt"),
   "attention_layout": ("joint", "separate"),
-  "flat_canvas": (True, False),
   "peel_last": (True, False),
   "whole": (16, 64),
 }
@@ -21,7 +20,6 @@ class Plan:
     weight_gradients: "step" or "after" the loop, see `scan.scan_layers`; "after" keeps what remat would compute again.
     remat: "none", "step" or "sqrt", see `scan.scan_remat`.
     attention_layout: "joint" for few launches or "separate" for a CPU, see `layouts`.
-    flat_canvas: carry the canvas as [B, H W C]: arithmetic along a last axis of one channel is slow on a CPU.
     peel_last: make the last step outside of the loop, without what only a next step would use.
     whole: numbers at whose multiples parts of a product begin: 16, a vector of a CPU, or 64, a tile of a GPU's product.
 
@@ -33,7 +31,6 @@ class Plan:
   weight_gradients: str
   remat: str
   attention_layout: str
-  flat_canvas: bool
   peel_last: bool
   whole: int
 
@@ -67,7 +64,6 @@ def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, 
     weight_gradients=("after" if keep_all else "step") if weight_gradients == "auto" else weight_gradients,
     remat=remat,
     attention_layout="separate" if on_cpu else "joint",
-    flat_canvas=True,
     peel_last=not keep_all,
     whole=16 if on_cpu else 64,
   )

@@ -1,0 +1,104 @@
+"""A person's own images as an .npz of arrays.
+
+Shapes: M images in a split, H W C image.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from latentjax.data.decoding import fit, with_channels
+from latentjax.data.disk import LABELS, SPLITS, Splits
+from latentjax.data.own import asked, keyed, read_bytes
+from latentjax.errors import RunError, UsageError
+
+
+class Arrays:
+  """An .npz with uint8 arrays `train`, and maybe `validation` and `test`, [M, H, W] or [M, H, W, C]: a `Source`.
+
+  Pixels from 0 to 255, or 0 and 1. Of each whole numbers [M], `train_labels` and so on, may be there, too.
+
+  Args:
+    size: as of `Folder`.
+    to_encode: these are no training images: any of the arrays will do, or one called `images`.
+  """
+
+  prepared = True
+
+  def __init__(self, name: str, size: int = 0, to_encode: bool = False):
+    self.name, self._size, self._path, self._to_encode = name, size, Path(name).expanduser(), to_encode
+
+  @cached_property
+  def key(self) -> str:
+    return keyed(self.name, self._size, [("", read_bytes(self._path))])
+
+  @property
+  def num_train(self) -> int:
+    return len(self._arrays["train"])
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self._arrays["train"].shape[1:]
+
+  @property
+  def labelled(self) -> bool:
+    return any(name.endswith(LABELS) for name in self._arrays)
+
+  @property
+  def names(self) -> dict[str, list[str]]:
+    """Arrays have no paths."""
+    return {}
+
+  def read(self) -> Splits:
+    return self._arrays
+
+  def open(self) -> Splits:
+    raise UsageError(f"data.placement = disk is for TFDS sets, not for {self.name}")
+
+  @cached_property
+  def _arrays(self) -> Splits:
+    said, splits = asked(self.name, self._to_encode), ("images", *SPLITS) if self._to_encode else SPLITS
+    try:
+      with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        found = {split: arrays[split] for split in splits if split in arrays.files}
+        labels = {split: arrays[split + LABELS] for split in splits if split + LABELS in arrays.files}
+        names = arrays.files
+    except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
+      kind = type(error).__name__  # numpy's own words recommend to unpickle
+      raise RunError(f"{said} cannot be read as an .npz of arrays of numbers ({kind})") from None
+    if not (found if self._to_encode else "train" in found):
+      wanted = "`images`, `train`, `validation` or `test`" if self._to_encode else "`train`"
+      raise UsageError(f"{said} has no array {wanted}, only {', '.join(names) or 'nothing'}")
+    first, expected = next((split, images.shape[1:]) for split, images in found.items())
+    for split, images in found.items():
+      if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+        raise UsageError(
+          f"{split} in {self.name} must be uint8 [M, H, W], [M, H, W, 1] or [M, H, W, 3], not {images.dtype}"
+          f" {list(images.shape)}"
+        )
+      if not images.size:
+        raise UsageError(f"{split} in {self.name} has no images: it is {list(images.shape)}")
+      if images.shape[1:] != expected:
+        raise UsageError(f"{split} in {self.name} is {list(images.shape)}, and {first} is {list(found[first].shape)}")
+    for split, numbers in labels.items():
+      if split not in found:
+        raise UsageError(f"{split}{LABELS} in {self.name} are of no images: there is no array `{split}`")
+      if not np.issubdtype(numbers.dtype, np.integer) or numbers.shape != found[split].shape[:1]:
+        raise UsageError(
+          f"{split}{LABELS} in {self.name} must be whole numbers [{len(found[split])}], one for each image of {split},"
+          f" not {numbers.dtype} {list(numbers.shape)}"
+        )
+    found = {split: images if images.ndim == 4 else images[..., None] for split, images in found.items()}
+    factor = 255 if max(images.max() for images in found.values()) == 1 else 1  # binary images are often 0 and 1
+    resized = {split: self._resized(images * np.uint8(factor)) for split, images in found.items()}
+    return resized | {split + LABELS: numbers.astype(np.int64) for split, numbers in labels.items()}
+
+  def _resized(self, images: np.ndarray) -> np.ndarray:
+    if not self._size:
+      return images
+    pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
+    return np.stack(
+      [with_channels(np.asarray(fit(picture, self._size)), images.shape[-1] == 3) for picture in pictures]
+    )

@@ -1,0 +1,28 @@
+"""What all of a person's own images share: how they are named in messages, read, and found again in the cache."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from latentjax.errors import RunError
+
+
+def asked(name: str, to_encode: bool) -> str:
+  """How a person named these images."""
+  return f"--images={name}" if to_encode else f"data.name = {name!r}"
+
+
+def keyed(name: str, size: int, contents: Iterable[tuple[str, bytes]]) -> str:
+  """What the cache calls a set: its last name and a hash of all that it is made from."""
+  total = hashlib.sha256(f"{size}".encode())
+  for path, content in contents:
+    total.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
+    total.update(content)
+  return f"{Path(name).stem}-{total.hexdigest()[:16]}"
+
+
+def read_bytes(path: Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise RunError(f"cannot read {path} ({error.strerror})") from None
