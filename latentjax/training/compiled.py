@@ -17,10 +17,8 @@ from latentjax.mesh import sharding
 from latentjax.models import Model
 from latentjax.training import inference, step
 from latentjax.training.metrics import METRICS_AXES
+from latentjax.training.precision import at_precision
 from latentjax.training.state import SEED_AXES, create_state
-
-# How the inputs of matrix products are rounded; sums, weights and all else stay float32. A CPU rounds none of them.
-PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
 
 
 class Inference(NamedTuple):
@@ -137,13 +135,3 @@ def jit_on(mesh: Mesh | None) -> Callable:
 def over_seeds(config: ConfigDict, function: Callable, in_axes, out_axes=0) -> Callable:
   """The function for all seeds at once; a seed alone has no axis for it."""
   return function if config.train.num_seeds == 1 else jax.vmap(function, in_axes, out_axes)
-
-
-def at_precision(precision: str, function: Callable) -> Callable:
-  """The function with its matrix products at a precision of `PRECISIONS`."""
-
-  def precise(*args):
-    with jax.default_matmul_precision(PRECISIONS[precision]):
-      return function(*args)
-
-  return precise

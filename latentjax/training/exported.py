@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from latentjax.models import Model
 from latentjax.training import inference
-from latentjax.training.compiled import at_precision
+from latentjax.training.precision import at_precision
 from latentjax.training.state import Variables
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -10,7 +10,7 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
-from latentjax.training.compiled import PRECISIONS
+from latentjax.training.precision import at_precision
 
 
 def matmul_flops(jaxpr) -> int:
@@ -56,6 +56,5 @@ def create_product(precision: str) -> tuple[Callable[[], jax.Array], int]:
   """
   size = 2048 if jax.default_backend() == "cpu" else 8192
   left, right = jax.random.normal(jax.random.key(0), (2, size, size))
-  with jax.default_matmul_precision(PRECISIONS[precision]):
-    product = jax.jit(jnp.matmul).lower(left, right).compile()
+  product = jax.jit(at_precision(precision, jnp.matmul)).lower(left, right).compile()
   return lambda: product(left, right), 2 * size**3

@@ -1,0 +1,79 @@
+"""How the inputs of matrix products are rounded; sums, weights and all else stay float32."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+# What `config.precision` asks of every matrix product. A CPU has no tensorfloat32: there that one is float32.
+PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
+
+
+def at_precision(precision: str, function: Callable) -> Callable:
+  """The function, to be jitted, with its matrix products at a precision of `PRECISIONS`."""
+
+  def precise(*args):
+    with jax.default_matmul_precision(PRECISIONS[precision]):
+      if precision == "bfloat16" and jax.default_backend() == "cpu":
+        return spelled_out(function, *args)
+      return function(*args)
+
+  return precise
+
+
+def spelled_out(function: Callable, *args):
+  """function(*args), whose products at `bfloat16` round their inputs by operations of their own.
+
+  XLA for a CPU reads over a product's precision, and has fast products of bfloat16 where the processor has.
+  """
+  closed, shapes = jax.make_jaxpr(lambda: function(*args), return_shape=True)()
+  return jax.tree.unflatten(jax.tree.structure(shapes), run(closed.jaxpr, closed.consts, ()))
+
+
+def run(jaxpr: Jaxpr, constants: Sequence[jax.Array], args: Sequence[jax.Array]) -> list[jax.Array]:
+  """The outputs of a program, as `spelled_out`."""
+  values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *args], strict=True))
+
+  def value(atom):
+    return atom.val if isinstance(atom, Literal) else values[atom]
+
+  for equation in jaxpr.eqns:
+    outputs = run_equation(equation, [value(atom) for atom in equation.invars])
+    values.update(zip(equation.outvars, outputs, strict=True))
+  return [value(atom) for atom in jaxpr.outvars]
+
+
+def run_equation(equation: JaxprEqn, inputs: list[jax.Array]) -> Sequence[jax.Array]:
+  """The outputs of one operation, as `spelled_out`."""
+  primitive, parameters = equation.primitive, equation.params
+  if parameters.get("precision") == lax.DotAlgorithmPreset.BF16_BF16_F32:
+    return [rounded_product(*inputs, parameters["dimension_numbers"])]
+  parameters = {name: rewritten(parameter) for name, parameter in parameters.items()}
+  with equation.ctx.manager:
+    outputs = primitive.bind(*inputs, **primitive.get_bind_params(parameters))
+  return outputs if primitive.multiple_results else [outputs]
+
+
+def rounded_product(x: jax.Array, y: jax.Array, dimension_numbers) -> jax.Array:
+  """dot_general of both inputs rounded to bfloat16, summed in float32.
+
+  Many small products, one of an example each, are faster as products of float32 that hold the rounded values.
+  """
+  if dimension_numbers[1][0]:
+    x, y = (lax.reduce_precision(one, exponent_bits=8, mantissa_bits=7) for one in (x, y))
+  else:
+    x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+  return lax.dot_general(x, y, dimension_numbers, preferred_element_type=jnp.float32, precision="highest")
+
+
+def rewritten(parameter):
+  """A parameter of an operation, as `spelled_out` where it is a program: a loop's body, or a branch."""
+  if isinstance(parameter, ClosedJaxpr):
+    return jax.make_jaxpr(lambda *args: run(parameter.jaxpr, parameter.consts, args))(*parameter.in_avals)
+  if isinstance(parameter, Jaxpr):
+    return jax.make_jaxpr(lambda *args: run(parameter, (), args))(*(atom.aval for atom in parameter.invars)).jaxpr
+  if type(parameter) is tuple:
+    return tuple(rewritten(one) for one in parameter)
+  return parameter
