@@ -41,7 +41,8 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
   import jax
 
   from latentjax import models
-  from latentjax.modes.benchmark import FEW, SHORTEST, create_workload, seconds_of
+  from latentjax.modes.benchmark import SHORTEST, seconds_of
+  from latentjax.modes.workload import FEW, create_workload
 
   images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
   workloads, counts = [], []

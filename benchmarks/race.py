@@ -116,7 +116,7 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   images = np.random.default_rng(0).integers(0, 256, (num_images, *IMAGES), np.uint8)
   if contestant == "latentjax":
     from latentjax import models
-    from latentjax.modes.benchmark import create_workload
+    from latentjax.modes.workload import create_workload
 
     call = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size).call
   else:

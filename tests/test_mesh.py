@@ -18,7 +18,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from latentjax import models
 from latentjax.data.feed import create_feed
 from latentjax.mesh import create_mesh
-from latentjax.modes import benchmark
+from latentjax.modes.workload import create_workload
 from latentjax.training import compiled, step
 
 step.create_optimizer = lambda config, schedule: optax.sgd(1e-2)
@@ -67,7 +67,7 @@ costs = [
 print(costs[0]["flops"] / costs[1]["flops"])
 
 config.benchmark.phase = "eval"
-workload = benchmark.create_workload(config, model, images, 16, mesh)
+workload = create_workload(config, model, images, 16, mesh)
 workload.call(2)
 print(workload.devices * workload.compiled.cost_analysis()["flops"] / workload.flops)
 """

@@ -30,15 +30,16 @@ def main() -> None:
 
   from benchmarks.accelerator import trace
   from latentjax import models
-  from latentjax.modes import benchmark
+  from latentjax.modes.benchmark import measure
+  from latentjax.modes.workload import create_workload
 
   found = jax.devices()[0].device_kind
   if options.device and found != options.device:
     raise SystemExit(f"error: JAX finds {found}, and not {options.device}")
   num_images = options.batch_size * max(2, 4096 // options.batch_size)
   images = np.random.default_rng(0).integers(0, 256, (num_images, *IMAGES), np.uint8)
-  workload = benchmark.create_workload(config, models.create(config.model, IMAGES), images, options.batch_size)
-  row = benchmark.measure(workload, options.batch_size, config.precision, options.measurements)
+  workload = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size)
+  row = measure(workload, options.batch_size, config.precision, options.measurements)
   write(options.json, row)  # before the trace, which may crash
   if options.trace:
     steps = row["steps_per_measurement"]

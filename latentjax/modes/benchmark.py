@@ -5,7 +5,6 @@ By batch size, and by how many seeds are trained together: what one of them then
 Needs no workdir of a run: weights are fresh, and time does not depend on them.
 """
 
-import dataclasses
 import json
 import os
 import time
@@ -15,51 +14,21 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
 from latentjax import models
 from latentjax.console import console
 from latentjax.data import dataset
-from latentjax.experiment import create_keys
-from latentjax.mesh import create_mesh, require_divisible, sharding
+from latentjax.mesh import create_mesh, require_divisible
+from latentjax.modes.workload import FEW, Workload, create_workload
 from latentjax.training import memory
-from latentjax.training.compiled import create_inference, create_steps
-from latentjax.training.flops import create_product, matmul_flops
+from latentjax.training.flops import create_product
 from latentjax.workdir import record
 
-FEW = 2  # steps of the first call: a loop, as in training
 SHORTEST = 1.0  # seconds that one measurement should last: many steps a call, as in training
 
 Row = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload:
-  """What is timed: a compiled function with its arguments on the device.
-
-  Attributes:
-    call: (count) -> None does `count` steps and waits for them; the first call with a count compiles it.
-    compiled: the executable of `FEW` steps, for what it says of its memory.
-    compile_seconds: tracing, lowering and compiling it.
-    devices: that share the work.
-    num_seeds: trained or evaluated together.
-    images: of one step, of all seeds.
-    flops: of one step, see `matmul_flops`; what it computes again for the sake of memory is no work.
-    recomputed_flops: what it computes again.
-    most_steps: that training gives one call.
-  """
-
-  call: Callable[[int], None]
-  compiled: Any
-  compile_seconds: float
-  devices: int
-  num_seeds: int
-  images: int
-  flops: int
-  recomputed_flops: int
-  most_steps: int
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -92,7 +61,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "rows": [],
     "config": config.to_dict(),
   }
-  ignored = " (which a CPU computes in float32)" if device.platform == "cpu" and config.precision != "float32" else ""
+  unknown = device.platform == "cpu" and config.precision == "tensorfloat32"
+  ignored = " (which a CPU computes in float32)" if unknown else ""
   several = f"{results['devices']} x " if results["devices"] > 1 else ""
   console.print(
     f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on"
@@ -115,74 +85,6 @@ def seed_counts(config: ConfigDict) -> list[int]:
   if config.benchmark.phase == "sample":
     return [1]
   return [count or config.train.num_seeds for count in config.benchmark.num_seeds]
-
-
-def create_workload(
-  config: ConfigDict, model, images: np.ndarray, batch_size: int, mesh: Mesh | None = None
-) -> Workload:
-  """Compiles the phase that `config.benchmark.phase` names, for one batch size.
-
-  Args:
-    images: [M, H, W, C] uint8; repeated where they do not fill a batch.
-    mesh: the devices that share each batch, as in training.
-
-  Raises:
-    RunError: it needs more memory than there is.
-  """
-  config = config.copy_and_resolve_references()
-  config.train.batch_size = batch_size
-  if config.benchmark.phase == "sample":
-    config.train.num_seeds = 1  # as --mode=sample has it
-  images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
-  images = jax.device_put(images, sharding(mesh))
-  steps, inference = create_steps(config, model, len(images), mesh), create_inference(config, model, mesh)
-  keys, recomputed = create_keys(config), 0
-  state = steps.init(keys.init)
-
-  def compile_ahead(function, *args):
-    began = time.perf_counter()
-    with memory.patience():
-      traced = function.trace(*args)
-      compiled = memory.compile_to_fit(traced, inference.num_devices)
-    return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
-
-  if config.benchmark.phase == "train":
-    order = steps.order(keys.order, 0)
-    arguments = images, order, keys.train
-    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, FEW)
-    if getattr(model, "remat", "none") != "none":
-      whole = create_steps(config, model.clone(remat="none"), len(images), mesh)
-      recomputed = (flops - matmul_flops(whole.train.trace(state, *arguments, FEW).jaxpr)) // FEW
-    flops //= FEW
-
-    def call(count):
-      nonlocal state
-      state, metrics = compiled(state, *arguments) if count == FEW else steps.train(state, *arguments, count)
-      jax.block_until_ready((state, metrics))
-
-  else:
-    if config.benchmark.phase == "eval":
-      function, args, dynamic = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
-    else:
-      function, args, dynamic = inference.sample, (state.variables, keys.sample, batch_size), 2
-    compiled, seconds, flops = compile_ahead(function, *args)
-
-    def call(count):
-      for _ in range(count):
-        out = compiled(*args[:dynamic])
-      jax.block_until_ready(out)
-
-  return Workload(
-    call=call,
-    compiled=compiled,
-    compile_seconds=seconds,
-    devices=inference.num_devices,
-    num_seeds=config.train.num_seeds,
-    images=config.train.num_seeds * batch_size,
-    flops=flops - recomputed,
-    recomputed_flops=recomputed,
-    most_steps=config.train.steps_per_call,
-  )
 
 
 def measure(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:

@@ -7,6 +7,7 @@ import pytest
 
 from latentjax import models
 from latentjax.modes import benchmark
+from latentjax.modes.workload import create_workload
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 1), np.uint8)
 
@@ -21,7 +22,7 @@ def test_every_phase_is_measured(file, phase, num_seeds, monkeypatch):
   config.benchmark.phase, config.train.num_seeds = phase, num_seeds
   monkeypatch.setattr(benchmark, "SHORTEST", 0.001)
   monkeypatch.setattr(benchmark, "create_product", lambda precision: (lambda: np.zeros(()), 1000))
-  workload = benchmark.create_workload(config, models.create(config.model, (5, 4, 1)), IMAGES, batch_size=4)
+  workload = create_workload(config, models.create(config.model, (5, 4, 1)), IMAGES, batch_size=4)
   row = benchmark.measure(workload, 4, "float32", measurements=20)
   assert row["batch_size"] == 4
   images = 4 * (num_seeds if phase != "sample" else 1)
@@ -39,6 +40,20 @@ def test_every_phase_is_measured(file, phase, num_seeds, monkeypatch):
     assert row["flops_per_image"] == forward
 
 
+def test_a_step_of_training_is_one_of_the_first():
+  """Importance-weighting that begins later is neither compiled nor counted."""
+  config = importlib.import_module("configs.vae").get_config()
+  config.model.update({"hidden_dims": (6,), "latent_dim": 3})
+
+  def flops(**train):
+    config.train.update(train)
+    return create_workload(config, models.create(config.model, (5, 4, 1)), IMAGES, batch_size=4).flops
+
+  alone = flops(importance_samples=1)
+  assert flops(importance_samples=5, importance_start=2) == alone
+  assert flops(importance_samples=5, importance_start=0) > 3 * alone
+
+
 @pytest.mark.parametrize("remat", ["step", "sqrt"])
 def test_what_remat_computes_again_is_no_work(remat):
   """The model's own operations are those without remat; of the steps most of the forward pass is computed again."""
@@ -49,7 +64,7 @@ def test_what_remat_computes_again_is_no_work(remat):
 
   def workload(remat):
     config.model.remat = remat
-    return benchmark.create_workload(config, models.create(config.model, (6, 6, 1)), images, batch_size=4)
+    return create_workload(config, models.create(config.model, (6, 6, 1)), images, batch_size=4)
 
   forward = workload("none").flops
   config.benchmark.phase = "train"
