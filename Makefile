@@ -16,7 +16,7 @@ compare: .venv/ready  ## train the three demos and compare them: about 5 minutes
 
 # The rows of the README's results table, each with its config. WITHOUT="draw_base ..." leaves rows out; the papers'
 # own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
-ROWS = vae vae_residual bottom_up ladder_vae ladder_vae_dense draw_base draw_filterbank
+ROWS = vae vae_residual bottom_up ladder_vae ladder_vae_dense draw_base draw_filterbank draw_deep
 vae = vae.py:default
 vae_residual = vae.py:residual
 bottom_up = ladder_vae.py:bottom_up
@@ -24,6 +24,7 @@ ladder_vae = ladder_vae.py:default
 ladder_vae_dense = ladder_vae.py:dense
 draw_base = draw.py:base
 draw_filterbank = draw.py:filterbank
+draw_deep = draw.py:deep
 draw_paper = draw.py:paper
 ladder_vae_paper = ladder_vae.py:paper
 # Seeds trained together in every row: one where the processor works alone, and error bars on an accelerator.

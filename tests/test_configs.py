@@ -16,6 +16,7 @@ VARIANTS = [
   ("draw", "demo"),
   ("draw", "base"),
   ("draw", "filterbank"),
+  ("draw", "deep"),
   ("draw", "paper"),
   ("draw", "two_digits"),
   ("draw", "two_digits_demo"),
@@ -120,7 +121,7 @@ def test_paper_settings():
 
 def test_unknown_variant_lists_the_choices():
   with pytest.raises(
-    ValueError, match="demo, base, filterbank, paper, two_digits, two_digits_demo, colour, svhn, cifar"
+    ValueError, match="demo, base, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar"
   ):
     get_config("draw", "nope")
 
