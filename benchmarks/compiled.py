@@ -47,6 +47,8 @@ def compile_steps(config, model, target: Target, batch_size: int, dump: str):
   if not all(map(importlib.util.find_spec, target.needs)):
     raise SystemExit("error: the compiler for this target is not installed: `make compiled` does that")
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask
+  os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")  # nor to be found; the target's own topology counts
+  os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor one to share
   import jax
   import jax.numpy as jnp
