@@ -59,12 +59,15 @@ def run_equation(equation: JaxprEqn, inputs: list[jax.Array]) -> Sequence[jax.Ar
 def rounded_product(x: jax.Array, y: jax.Array, dimension_numbers) -> jax.Array:
   """dot_general of both inputs rounded to bfloat16, summed in float32.
 
-  Many small products, one of an example each, are faster as products of float32 that hold the rounded values.
+  XLA has products of bfloat16 for a matrix whose rows are summed over. Others, as those for the gradient of weights, it
+  computes in float32, or says when it runs that it cannot; and many small ones, of an example each, are slower in
+  bfloat16. So all these are products of float32 that hold the rounded values.
   """
-  if dimension_numbers[1][0]:
-    x, y = (lax.reduce_precision(one, exponent_bits=8, mantissa_bits=7) for one in (x, y))
-  else:
+  (x_inner, _), (x_batch, _) = dimension_numbers
+  if tuple(x_inner) == (x.ndim - 1,) and not x_batch:
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+  else:
+    x, y = (lax.reduce_precision(one, exponent_bits=8, mantissa_bits=7) for one in (x, y))
   return lax.dot_general(x, y, dimension_numbers, preferred_element_type=jnp.float32, precision="highest")
 
 

@@ -72,3 +72,16 @@ def test_structures_of_arrays_pass_through():
   found = compute(lambda tree: {"product": tree["x"] @ tree["y"], "x": tree["x"], "one": 1.0}, {"x": X, "y": Y})
   assert found.keys() == {"product", "x", "one"}
   np.testing.assert_array_equal(found["x"], X)
+
+
+def test_weights_shared_by_several_samples_have_a_gradient():
+  """Which XLA refuses as a product of bfloat16 when it runs, at sizes that are no toys."""
+  weights = [np.asarray(0.1 * jax.random.normal(jax.random.key(i), (64, 64))) for i in range(2)]
+  samples = np.asarray(jax.random.normal(jax.random.key(2), (5, 256, 64)))
+
+  def value(weights):
+    return jax.vmap(lambda x: jnp.tanh(x @ weights[0]) @ weights[1])(samples).mean()
+
+  found, exact = compute(jax.grad(value), weights), jax.grad(value)(weights)
+  for one, other in zip(found, exact, strict=True):
+    np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
