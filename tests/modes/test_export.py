@@ -37,7 +37,7 @@ def workdirs(tmp_path_factory):
   found = {}
   for name in untrained.SMALL:
     found[name] = tmp_path_factory.mktemp("export") / name
-    precision = "bfloat16" if name == "draw" else "float32"  # which a CPU passes over, and others have to know
+    precision = "bfloat16" if name == "draw" else "float32"  # which the file has to say
     export.run(untrained.write(found[name], name, SHAPE, precision=precision), found[name])
   return found
 
