@@ -62,12 +62,12 @@ def dense() -> ConfigDict:
   config = paper()
   config.model.hidden_dims = (512, 256, 256, 256, 256)
   config.model.skips = True
-  config.train.epochs = 600
+  config.train.epochs = 500
   config.train.learning_rate = 2e-3
   config.train.schedule = "cosine"
-  config.train.kl_warmup_epochs = 60.0
+  config.train.kl_warmup_epochs = 50.0
   config.train.importance_samples = 5
-  config.train.importance_start = 480
+  config.train.importance_start = 430
   config.eval.nll_samples = 1000
   return config
 
