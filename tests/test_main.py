@@ -120,7 +120,7 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert list((trained / "tensorboard").glob("events.*"))
   log = (trained / "train.log").read_text(encoding="utf-8")
   assert f"  {ROOT / 'main.py'} --workdir={trained} " in log
-  assert "configs/draw.py: demo, 2 epochs on tiny; other variants: base, cifar, colour, filterbank, " in log
+  assert "configs/draw.py: demo, 2 epochs on tiny; other variants: base, cifar, colour, deep, filterbank, " in log
   assert "\nepoch   2/2  ELBO " in log
   assert len(list((trained / "checkpoints").iterdir())) == 2  # the two newest, one of them the best
   (origin,) = json.loads((trained / "config.json").read_text())["run"]
@@ -389,7 +389,7 @@ def test_show_prints_the_resolved_config(tiny_cache):
 BAD = {
   "--config.trian.epochs=3": "'train.epochs'",
   "--config.train.epochs=many": "invalid literal for int",
-  "--config=configs/draw.py:nope": "choose one of demo, base, filterbank, paper",
+  "--config=configs/draw.py:nope": "choose one of demo, base, filterbank, deep, paper",
   "--config=configs/nothing.py": "no such file; there are configs/draw.py, configs/ladder_vae.py, configs/vae.py",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
