@@ -161,6 +161,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   return leaves
 
 
+def require_complete(config: ConfigDict) -> None:
+  """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
+  keys = flatten(config.to_dict())
+  for key in ("data.name", "compile_cache", "model.name", *RULES):
+    if key not in keys:
+      raise UsageError(f"it has no {key}")
+
+
 def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[str, str]) -> list[str]:
   """A line for every key: its value, what may stand there, and what it means.
 

@@ -71,7 +71,7 @@ def load(asked: str) -> Chosen:
     )
   config = ConfigDict(config).copy_and_resolve_references()  # also where it is frozen
   try:
-    config_json.require_complete(config)
+    configs.require_complete(config)
   except UsageError as error:
     raise UsageError(f"--config={asked}: {error}") from None
   variants = {

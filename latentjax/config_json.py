@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from latentjax.config import RULES, check, flatten
+from latentjax.config import check, flatten, require_complete
 from latentjax.errors import RunError, UsageError
 
 # What else config.json says: the format of the workdir's files, the images' (H, W, C), and of every command that
@@ -74,11 +74,3 @@ def renewed(config: ConfigDict) -> ConfigDict:
     config[section] = ConfigDict()
   config.update_from_flattened_dict(lacking)
   return config
-
-
-def require_complete(config: ConfigDict) -> None:
-  """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
-  keys = flatten(config.to_dict())
-  for key in ("data.name", "compile_cache", "model.name", *RULES):
-    if key not in keys:
-      raise UsageError(f"it has no {key}")

@@ -61,8 +61,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "rows": [],
     "config": config.to_dict(),
   }
-  unknown = device.platform == "cpu" and config.precision == "tensorfloat32"
-  ignored = " (which a CPU computes in float32)" if unknown else ""
+  passed_over = device.platform == "cpu" and config.precision == "tensorfloat32"
+  ignored = " (which a CPU computes in float32)" if passed_over else ""
   several = f"{results['devices']} x " if results["devices"] > 1 else ""
   console.print(
     f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on"
