@@ -5,7 +5,8 @@
 
 Every contestant lives in a process of its own and waits for its turn, A B C A B C ...; a ratio compares turns of the
 same round, so that a machine that becomes faster or slower does so for all. Other work on it is not shared alike, and
-PyTorch suffers most: let nothing else run. Contestants on a CPU are held to the same cores and number of threads.
+PyTorch suffers most: let nothing else run. Contestants on a CPU are held to the same cores and number of threads. All
+take Adam's steps, whatever a config says.
 """
 
 import argparse
@@ -94,7 +95,8 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def configured(name: str, options: argparse.Namespace):
-  return named_config(name, [*options.set, f"precision={options.precision}", f"train.num_seeds={options.num_seeds}"])
+  changes = f"precision={options.precision}", f"train.num_seeds={options.num_seeds}", "train.optimizer=adam"
+  return named_config(name, [*options.set, *changes])
 
 
 def has_gpu() -> bool:

@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
   config.train = ConfigDict()
   config.train.batch_size = 128  # images of one step
   config.train.epochs = 60  # passes over the training images
-  config.train.learning_rate = 1e-3  # of Adam, where it is highest
+  config.train.optimizer = "adam"  # adam | muon: orthogonal steps of matrices, better per epoch and dearer per step
+  config.train.learning_rate = 1e-3  # where it is highest
   config.train.warmup_epochs = 0.0  # epochs over which the learning rate rises to its full value
   config.train.schedule = "cosine"  # constant | linear | cosine, from decay_start to decay_end
   config.train.decay_start = 0  # epoch at which the learning rate starts to fall

@@ -51,6 +51,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "data.binarization": one_of("dynamic", "static", "none"),
   "train.batch_size": AT_LEAST_ONE,
   "train.epochs": ("from 1 to 1000000", lambda value: 1 <= value <= 10**6),
+  "train.optimizer": one_of("adam", "muon"),
   "train.learning_rate": POSITIVE,
   "train.schedule": one_of("constant", "linear", "cosine"),
   "train.decay_start": ("from 0 to 1000000", lambda value: 0 <= value <= 10**6),

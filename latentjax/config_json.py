@@ -19,6 +19,7 @@ SINCE = {
   "encode.nll_samples": 0,
   "model.likelihood": "bernoulli",
   "train.importance_start": 0,
+  "train.optimizer": "adam",
   "train.patience": 0,
   "train.pictures_every": 0,
   "train.profile_steps": 0,

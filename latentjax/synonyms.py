@@ -19,6 +19,7 @@ SYNONYMS = {
   "model.latent_dims": ("z", "z_dim", "z_size", "latent", "latent_sizes", "latents"),
   "train.batch_size": ("bs", "batch", "minibatch", "batchsize"),
   "train.epochs": ("num_epochs", "n_epochs", "max_epochs", "epoch"),
+  "train.optimizer": ("optim", "opt", "optimiser"),
   "train.learning_rate": ("lr", "rate", "step_size", "eta"),
   "train.schedule": ("lr_schedule", "scheduler", "decay"),
   "train.adam_b1": ("b1", "beta1", "momentum"),

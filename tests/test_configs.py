@@ -36,6 +36,7 @@ VARIANTS = [
 TRAINED = [
   ("draw", "demo"),
   ("draw", "base"),
+  ("draw", "deep"),
   ("draw", "colour"),
   ("ladder_vae", "demo"),
   ("ladder_vae", "bottom_up"),

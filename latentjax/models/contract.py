@@ -20,11 +20,13 @@ class Model(Protocol):
   Attributes:
     RULES: what each field may be.
     SPEED: the fields that change speed and memory and nothing else, so that a run may go on under others.
+    STACKED: layers whose kernel [I, n O] is n matrices side by side, such as a cell's gates, and n.
     image_shape: (H, W, C).
   """
 
   RULES: ClassVar[Mapping[str, Rule]]
   SPEED: ClassVar[tuple[str, ...]]
+  STACKED: ClassVar[Mapping[str, int]]
   image_shape: tuple[int, int, int]
 
   @staticmethod

@@ -41,6 +41,7 @@ class VAE(nn.Module):
     "likelihood": one_of(*LIKELIHOODS),
   }
   SPEED: ClassVar[tuple[str, ...]] = ()
+  STACKED: ClassVar[Mapping[str, int]] = {}
 
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256)

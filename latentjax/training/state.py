@@ -1,5 +1,6 @@
 """What training carries from step to step, and the optimiser that changes it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from ml_collections import ConfigDict
+
+from latentjax.training.muon import muon
 
 Params = dict[str, Any]
 Variables = dict[str, Params]
@@ -105,13 +108,18 @@ def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Sc
   return lambda step: decayed(step) * jnp.minimum(1, (step + 1) / warmup_steps)
 
 
-def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-  """Adam after clipping the gradient's global norm; `clip_norm` 0 turns clipping off.
+def create_optimizer(
+  config: ConfigDict, schedule: optax.Schedule, stacked: Mapping[str, int]
+) -> optax.GradientTransformation:
+  """Adam or Muon after clipping the gradient's global norm; `clip_norm` 0 turns clipping off.
 
   Args:
     config: `config.train`.
+    stacked: as a model has it.
   """
   clip = clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
+  if config.optimizer == "muon":
+    return optax.chain(clip, muon(schedule, config.adam_b1, stacked))
   return optax.chain(clip, optax.adam(schedule, b1=config.adam_b1))
 
 

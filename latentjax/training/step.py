@@ -54,7 +54,7 @@ def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh 
     config=config,
     model=model,
     steps_per_epoch=steps_per_epoch,
-    optimizer=create_optimizer(config.train, learning_rate),
+    optimizer=create_optimizer(config.train, learning_rate, model.STACKED),
     learning_rate=learning_rate,
     beta=lambda step: objectives.warmed_up(config.train.beta, step, warmup_steps),
     mesh=mesh,

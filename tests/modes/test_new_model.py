@@ -25,6 +25,7 @@ class Blobs(nn.Module):
 
   RULES: ClassVar = {"latent_dim": AT_LEAST_ONE}
   SPEED: ClassVar = ()
+  STACKED: ClassVar = {}
 
   image_shape: tuple[int, int, int]
   latent_dim: int = 2

@@ -1,6 +1,7 @@
 """The compiled steps of a run: what they report on a model that shows what it was given, and that a tiny VAE learns."""
 
 import importlib
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ class Probe:
   One weight w, 0 at first; -log p(x|z) is the image's sum of pixels and (w - 1)^2; two groups have a KL of 2 and 5.
   """
 
+  STACKED: ClassVar = {}
   image_shape = IMAGES.shape[1:]
 
   def init(self, init_key, images, sample_key):
@@ -383,7 +385,7 @@ def test_where_launches_cost_most_the_gradient_is_joined_for_its_norm(platform, 
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 def test_optimizer_is_adam_of_the_clipped_gradient(clip_norm):
   train = config_with(train__clip_norm=clip_norm, train__adam_b1=0.5).train
-  optimizer = create_optimizer(train, lambda step: 0.01 * (1 + step))
+  optimizer = create_optimizer(train, lambda step: 0.01 * (1 + step), {})
   gradients = np.random.default_rng(0).normal(0, [[0.1], [3], [1]], (3, 4))  # norms below and above 1
   state, first, second = optimizer.init(jnp.zeros(4)), np.zeros(4), np.zeros(4)
   for index, gradient in enumerate(gradients):

@@ -85,6 +85,7 @@ class DRAW(nn.Module):
     "likelihood": one_of(*LIKELIHOODS),
   }
   SPEED: ClassVar[tuple[str, ...]] = ("unroll", "weight_gradients", "remat")
+  STACKED: ClassVar[Mapping[str, int]] = {"encoder": 4, "decoder": 4}  # gates
 
   image_shape: tuple[int, int, int]
   attention: str = "filterbank"
