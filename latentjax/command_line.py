@@ -186,7 +186,7 @@ def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
     config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=list(last.values()))
     flag_values(["", *last.values()])
   except (flags.Error, ValueError, TypeError) as error:
-    raise UsageError(last_line(error)) from None
+    raise UsageError(configs.reworded(last_line(error), config)) from None
   return last
 
 

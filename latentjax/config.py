@@ -1,6 +1,7 @@
 """What a config may say, and what makes two of them different experiments."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ FREE = (
   "benchmark",
 )
 
+KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
 Rule = tuple[str, Callable[[Any], bool]]
 
 
@@ -109,6 +111,13 @@ def check(config: ConfigDict) -> None:
     raise UsageError(f"seed and the number of seeds must together be at most 4294967296, not {after_last}")
   if config.benchmark.phase == "sample" and max(config.benchmark.num_seeds) > 1:
     raise UsageError("benchmark.num_seeds is for phases train and eval: samples are those of one seed")
+
+
+def reworded(message: str, config: ConfigDict) -> str:
+  """What absl says of a value of another type than its key's, in the words of a config; another message as it is."""
+  match = re.fullmatch(r"flag --config\.([\w.]+)=(.*?): .*", message)
+  kind = match and KINDS.get(type(flatten(config.to_dict()).get(match[1])))
+  return f"{match[1]} must be {kind}, not {match[2]!r}" if kind else message
 
 
 def obeys(value: Any, rule: Rule) -> bool:

@@ -52,9 +52,11 @@ def test_booleans_need_no_value():
     ("--epochs=3", "--config.train.epochs=3;"),
     ("--work-dir=x", "--workdir=x;"),
     ("epochs=3", "'epochs=3' is no flag"),
-    ("--config.train.epochs=many", "--config.train.epochs=many: invalid literal for int"),
+    ("--config.train.epochs=many", "train.epochs must be a whole number, not 'many'"),
+    ("--config.train.learning_rate=fast", "train.learning_rate must be a number, not 'fast'"),
+    ("--config.compile_cache=maybe", "compile_cache must be True or False, not 'maybe'"),
     ("--config.model.hidden_dims=(8,", "--config.model.hidden_dims"),
-    ("--config.train.epochs", "--config.train.epochs=: invalid literal"),
+    ("--config.train.epochs", "train.epochs must be a whole number, not ''"),
   ],
 )
 def test_a_slip_is_met_by_its_meaning(word, near):
