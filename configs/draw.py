@@ -92,8 +92,10 @@ def demo() -> ConfigDict:
   config.train.epochs = 24
   config.train.learning_rate = 1e-2
   config.train.warmup_epochs = 1.0
+  config.train.kl_warmup_epochs = 8.0
   config.train.adam_b1 = 0.8
   config.train.clip_norm = 0.5
+  config.train.ema_decay = 0.99
   return config
 
 
@@ -158,5 +160,7 @@ def colour() -> ConfigDict:
   config.model.read_size = config.model.write_size = 8
   config.model.hidden_dim = 128
   config.train.epochs = 40
+  config.train.kl_warmup_epochs = 0.0
+  config.train.ema_decay = 0.999
   config.train.learning_rate = 3e-3  # as the scale falls, a step of the same size moves a pixel by more scales
   return config
