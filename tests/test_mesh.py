@@ -21,7 +21,7 @@ from latentjax.mesh import create_mesh
 from latentjax.modes.workload import create_workload
 from latentjax.training import compiled, step
 
-step.create_optimizer = lambda config, schedule: optax.sgd(1e-2)
+step.create_optimizer = lambda config, schedule, stacked: optax.sgd(1e-2)
 images = np.random.default_rng(0).integers(0, 256, (40, 7, 6, 1), np.uint8)
 mesh = create_mesh()
 
@@ -73,7 +73,13 @@ print(workload.devices * workload.compiled.cost_analysis()["flops"] / workload.f
 """
 MODELS = {
   "ladder_vae": {"model.hidden_dims": (40, 20), "model.latent_dims": (4, 3)},
-  "draw": {"model.attention": "none", "model.num_steps": 2, "model.hidden_dim": 40, "model.latent_dim": 3},
+  "draw": {
+    "model.attention": "none",
+    "model.num_steps": 2,
+    "model.hidden_dim": 40,
+    "model.latent_dim": 3,
+    "train.kl_warmup_epochs": 0.0,  # at first, without the KL, gradients are too small to compare
+  },
   "vae": {"model.hidden_dims": (40,), "model.latent_dim": 3},
 }
 

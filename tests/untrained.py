@@ -23,7 +23,7 @@ def write(workdir: Path, name: str, image_shape: tuple[int, int, int], **changes
   config.model.update(SMALL[name])
   config.update_from_flattened_dict({"data.name": "tiny"} | changes)
   model = models.create(config.model, image_shape)
-  optimizer = create_optimizer(config.train, lambda step: 0.0)
+  optimizer = create_optimizer(config.train, lambda step: 0.0, model.STACKED)
   variables = jax.jit(lambda key: create_state(model, optimizer, 0.0, key).variables)(jax.random.key(1))
   workdir.mkdir(parents=True)
   record.write_config(workdir, config, image_shape, {"dataset_sha256": ""})
