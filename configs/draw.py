@@ -61,7 +61,7 @@ def base() -> ConfigDict:
 
 
 def deep() -> ConfigDict:
-  """Twice the steps of `filterbank` and orthogonal steps of its weights, for the best bound."""
+  """Twice the steps of `filterbank` and orthogonal steps of its weights, which need fewer epochs."""
   config = filterbank()
   config.model.num_steps = 20
   config.train.optimizer = "muon"
@@ -160,7 +160,7 @@ def colour() -> ConfigDict:
   config.model.read_size = config.model.write_size = 8
   config.model.hidden_dim = 128
   config.train.epochs = 40
-  config.train.kl_warmup_epochs = 0.0
+  config.train.kl_warmup_epochs = 0.0  # this and the next of the demo's were not tried with colour
   config.train.ema_decay = 0.999
   config.train.learning_rate = 3e-3  # as the scale falls, a step of the same size moves a pixel by more scales
   return config

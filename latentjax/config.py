@@ -25,7 +25,7 @@ FREE = (
   "benchmark",
 )
 
-KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
+KINDS = {bool: "True or False", int: "a whole number", float: "a number"}  # what a key takes, by the type of its value
 Rule = tuple[str, Callable[[Any], bool]]
 
 

@@ -2,8 +2,8 @@
 orthogonal, which moves the directions of a small gradient as far as those of a large one. All other weights take Adam's
 steps.
 
-Optax has it for kernels that are one matrix. An LSTM's is four side by side, whose steps are better and four times
-cheaper to compute one by one.
+Optax has it for kernels that are one matrix. An LSTM's is four side by side, whose steps are cheaper one by one: the
+cost grows with the square of the smaller side.
 
 Shapes: I inputs, O outputs of a layer, n matrices side by side in its kernel.
 """
