@@ -47,9 +47,8 @@ def main() -> None:
   queue = [measurement for part in options.parts for measurement in plan(place) if measurement.part == part]
   total = sum(1 for _ in plan(place))
 
-  def written(lines):
-    (options.out / "report.md").write_text(report(lines, total))
-    line = lines[-1]
+  def written(line):
+    (options.out / "report.md").write_text(report(log.lines, total))
     print(f"{until - time.monotonic():>5.0f} s left  {line['name']}: {line['status']} {line['reason']}", flush=True)
 
   log.written = written

@@ -17,10 +17,10 @@ class Log:
 
   Args:
     path: of the file; half a last line, which a kill may leave, is dropped.
-    written: called with all lines after every new one.
+    written: called with every new line.
   """
 
-  def __init__(self, path: Path, written: Callable[[list[Line]], None] = lambda lines: None):
+  def __init__(self, path: Path, written: Callable[[Line], None] = lambda line: None):
     self._path, self.written = path, written
     self._lines: dict[str, Line] = {}
     texts = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
@@ -64,4 +64,4 @@ class Log:
       file.write(json.dumps(line) + "\n")
       file.flush()
       os.fsync(file.fileno())
-    self.written(self.lines)
+    self.written(line)

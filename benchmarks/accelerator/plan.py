@@ -136,11 +136,11 @@ def training(
 ) -> Measurement:
   """A whole training, which goes on where it was stopped."""
   data = "mnist" if config != PAPER else "binarized_mnist"
-  if place.rehearsal:
-    data, until = "mnist_digits", until and -400.0
-    changes = [*changes, *smaller(config), "eval.nll_samples=2", "train.epochs=3"]
   file = cached(data)
   lacks = "" if file.exists() else f"there is no decoded set {file}"
+  if place.rehearsal:
+    data, until, lacks = "mnist_digits", until and -400.0, ""  # of digits that come with a package
+    changes = [*changes, *smaller(config), "eval.nll_samples=2", "train.epochs=3"]
   command = [
     "benchmarks.accelerator.train",
     f"--config={config}",

@@ -99,6 +99,25 @@ def test_what_is_lacking_is_skipped_once_and_measured_when_it_is_there(tmp_path)
   assert statuses(path) == {"a": "measured"}
 
 
+def test_what_became_of_a_measurement_is_said_also_where_others_have_lines_behind_it(tmp_path):
+  path, said = tmp_path / "results.jsonl", []
+  lacking = Measurement("a", "peers", ("a",), 300.0, lacks="PyTorch is not installed")
+  Runner(minutes=9).work_off([lacking, *queue("b")], path)
+  log = Log(path, lambda line: said.append((line["name"], line["status"])))
+  work_off(queue("a", "b"), log, Runner(minutes=9), lambda: 540.0)
+  assert said == [("a", "measured")]
+
+
+def test_a_rehearsal_trains_without_decoded_sets(tmp_path, monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  lacks = {
+    rehearsal: [m.lacks for m in plan(Place("device", "cpu", tmp_path, rehearsal)) if m.part in ("target", "paper")]
+    for rehearsal in (True, False)
+  }
+  assert lacks[True] == ["", ""]
+  assert all(lacks[False])
+
+
 def test_half_a_line_is_what_a_kill_leaves(tmp_path):
   path, measurements = tmp_path / "results.jsonl", queue(*"ab")
   Runner(minutes=9).work_off(measurements, path)
