@@ -15,7 +15,7 @@ from latentjax.experiment import Experiment
 from latentjax.trained import Trained
 from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.state import TrainState
-from latentjax.workdir import record
+from latentjax.workdir import record, weights
 from latentjax.workdir.checkpoint import Checkpoints
 
 
@@ -90,5 +90,7 @@ def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
 def open_checkpoints(workdir: Path) -> Checkpoints:
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
   if not checkpoints.best:
+    if (workdir / weights.NAME).exists():
+      raise UsageError(f"{workdir} has no checkpoint: its {weights.NAME} serves every mode but train and evaluate")
     raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
   return checkpoints

@@ -33,8 +33,11 @@ def read(name: str) -> dict[str, np.ndarray] | None:
   try:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       return dict(arrays)
+  except PermissionError as error:
+    raise RunError(f"cannot read {path} ({error.strerror})") from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
-    raise RunError(f"the decoded images in {path} are damaged ({error}): delete that file and run again") from None
+    reason = type(error).__name__  # numpy's own words recommend to unpickle
+    raise RunError(f"the decoded images in {path} are damaged ({reason}): delete that file and run again") from None
 
 
 def write(name: str, splits: dict[str, np.ndarray]) -> None:

@@ -29,6 +29,8 @@ def decode(path: Path, size: int) -> np.ndarray:
       picture = ImageOps.exif_transpose(picture)
       picture = fit(to_8_bits(picture), size) if size else to_8_bits(picture)
       return np.asarray(picture)
+  except PermissionError as error:
+    raise RunError(f"cannot read {path} ({error.strerror})") from None
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow tells of a broken file
     raise RunError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
 

@@ -46,6 +46,7 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
   """
   ignored = ("seed", *models.speed_keys(config.model), *(["data.image_size"] if own else []))
   record.require_same(workdir, config, ignored)
+  record.require_writable(workdir)
   saved, size = record.read_config(workdir), config.data.image_size
   config.data.image_size = saved.data.image_size  # of the images that it was trained on, where opening needs them
   trained = best.open_seed(config, workdir).on_one_device()

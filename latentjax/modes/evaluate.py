@@ -24,9 +24,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   Raises:
     UsageError: there is none, or the workdir holds a different experiment.
-    RunError: it cannot be read.
+    RunError: it cannot be read, or the workdir not be written.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
+  processes.on_primary(lambda: record.require_writable(workdir))
   experiment = experiments.create(config)
   finish(experiment, list(best.restore(experiment, workdir)), workdir)
 

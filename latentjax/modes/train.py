@@ -8,13 +8,14 @@ from ml_collections import ConfigDict
 from latentjax import best, loop, models, processes
 from latentjax import experiment as experiments
 from latentjax.console import console, results_table
+from latentjax.errors import UsageError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
 from latentjax.loop import Epoch
 from latentjax.mesh import require_divisible
 from latentjax.modes import evaluate, sample
 from latentjax.training.state import TrainState, num_parameters
-from latentjax.workdir import ending, plots, provenance, record
+from latentjax.workdir import ending, plots, provenance, record, weights
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.figures import protocol_of
 from latentjax.workdir.lock import Lock
@@ -26,7 +27,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Trains to the end, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
 
   Raises:
-    UsageError: the workdir holds a different experiment, or a batch cannot be divided among the devices.
+    UsageError: the workdir holds a different experiment, or results without a checkpoint; or a batch cannot be divided
+      among the devices.
     RunError: the loss became NaN or infinite, the disk refused, or another process trains in the workdir.
     Stopped: a signal asked for it; the same call resumes from there.
   """
@@ -38,6 +40,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir), console.kept_in(workdir / "train.log"):
       checkpoints = Checkpoints(workdir / "checkpoints")
+      if checkpoints.newest is None:
+        processes.on_primary(lambda: require_untrained(workdir))
       state, begun = restore(experiment, checkpoints)
       done = loop.epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
@@ -50,8 +54,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
       prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
+      log = MetricsLog(workdir, done)  # before anything is written: a damaged one changes nothing
       processes.on_primary(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
-      with MetricsLog(workdir, done) as log:
+      with log:
         if prepared is not None:
           log.add_hparams(config)
           with profiled(prepared.train, config.train.profile_steps, workdir / "tensorboard") as step:
@@ -64,6 +69,15 @@ def run(config: ConfigDict, workdir: Path) -> None:
       processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(experiment, seeds, workdir)  # last: results.json says that the run is finished
+
+
+def require_untrained(workdir: Path) -> None:
+  """Raises UsageError if a workdir without checkpoints has results, which a training from scratch would replace."""
+  for name in (weights.NAME, "results.json"):
+    if (workdir / name).exists():
+      raise UsageError(
+        f"{workdir} has the {name} of a trained model but no checkpoint to go on from: choose another --workdir"
+      )
 
 
 def finished(workdir: Path, epochs: int) -> record.Line | None:

@@ -25,7 +25,8 @@ EXPERIMENT = ("seed", "precision", "data", "model", "train")  # what of a config
 
 
 class MetricsLog:
-  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager.
+  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager: nothing is
+  written before it is entered.
 
   Of several processes that are one run the first writes, and only its `lines` are those of the file.
 
@@ -42,10 +43,10 @@ class MetricsLog:
 
   def __init__(self, workdir: Path, epoch: int):
     self._path, self.lines, self._events = workdir / "metrics.jsonl", [], None
-    processes.on_primary(lambda: self._open(workdir, epoch))
+    processes.on_primary(lambda: self._read(epoch))
 
-  def _open(self, workdir: Path, epoch: int) -> None:
-    logged = read_lines(workdir)
+  def _read(self, epoch: int) -> None:
+    logged = read_lines(self._path.parent)
     self.lines = logged[:epoch]
     if len(logged) < epoch:
       raise RunError(
@@ -54,9 +55,15 @@ class MetricsLog:
       )
     if len(logged) > epoch + 1:  # one line more is what a run killed before its checkpoint leaves
       console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: those between are repeated")
+
+  def __enter__(self) -> "MetricsLog":
+    processes.on_primary(self._open)
+    return self
+
+  def _open(self) -> None:
     write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
     first_step = self.lines[-1]["step"] + 1 if self.lines else 0
-    directory = workdir / "tensorboard"
+    directory = self._path.parent / "tensorboard"
     try:
       directory.mkdir(exist_ok=True)
       self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
@@ -64,9 +71,6 @@ class MetricsLog:
       self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=started))
     except OSError as error:
       raise RunError(f"cannot write to {directory} ({error.strerror})") from None
-
-  def __enter__(self) -> "MetricsLog":
-    return self
 
   def __exit__(self, *_) -> None:
     if self._events is not None:

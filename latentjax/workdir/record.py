@@ -63,6 +63,12 @@ def require_same(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()
     )
 
 
+def require_writable(workdir: Path) -> None:
+  """Raises RunError if nothing can be written in a workdir: what takes long to compute asks before, not after."""
+  if not os.access(workdir, os.W_OK):
+    raise RunError(f"cannot write to {workdir}: its permissions, or its disk, are for reading only")
+
+
 def read_config(workdir: Path) -> ConfigDict:
   """The config of a run's workdir.
 
@@ -115,7 +121,9 @@ def read_field(workdir: Path, name: str, check: Callable[[Any], Any]) -> Any:
   path = workdir / "config.json"
   try:
     tree = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, *INVALID):
+  except OSError as error:
+    raise RunError(f"cannot read {path} ({error.strerror})") from None
+  except INVALID:
     raise RunError(f"{path} is damaged: restore it, or choose another workdir") from None
   try:
     return check(tree[name]) if name in tree else None

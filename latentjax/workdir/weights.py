@@ -66,7 +66,7 @@ def read(workdir: Path) -> Weights | None:
   """What `write` wrote, or None if there is no such file.
 
   Raises:
-    RunError: it is damaged, or of a later format.
+    RunError: it cannot be read, is damaged, or of a later format.
   """
   path = workdir / NAME
   if not path.exists():
@@ -75,6 +75,8 @@ def read(workdir: Path) -> Weights | None:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       found = dict(arrays)
     number = int(found["format"])
+  except PermissionError as error:
+    raise RunError(f"cannot read {path} ({error.strerror})") from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
     raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle
   require_format(path, number)

@@ -16,7 +16,7 @@ import pytest
 from latentjax import experiment as experiments
 from latentjax import loop
 from latentjax.data.cache import cache_dir
-from latentjax.errors import RunError, Stopped
+from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import evaluate, train
 from latentjax.training.state import TrainState
 from latentjax.workdir.checkpoint import Checkpoints
@@ -200,14 +200,35 @@ def test_no_whole_checkpoint_is_refused(whole, tmp_path):
   assert (workdir / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.parametrize("kept", ["model.npz", "results.json"])
+def test_results_without_a_checkpoint_are_not_trained_over(whole, tmp_path, kept):
+  for name in ("config.json", kept):
+    shutil.copy(whole / name, tmp_path / name)
+  with pytest.raises(UsageError, match=f"has the {kept} of a trained model but no checkpoint to go on from"):
+    train.run(tiny_config(), tmp_path)
+  assert (tmp_path / kept).read_bytes() == (whole / kept).read_bytes()
+  with pytest.raises(UsageError, match="has no checkpoint"):
+    evaluate.run(tiny_config(), tmp_path)
+
+
+def test_what_cannot_be_written_is_not_evaluated_first(whole, monkeypatch):
+  monkeypatch.setattr(os, "access", lambda path, mode: False)
+  monkeypatch.setattr(evaluate, "measure", None)
+  with pytest.raises(RunError, match="cannot write to"):
+    evaluate.run(tiny_config(), whole)
+
+
 def test_metrics_that_lack_an_epoch_are_refused(whole, tmp_path):
   workdir = shutil.copytree(whole, tmp_path / "damaged")
   lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
   (workdir / "results.json").unlink()
+  config, longer = (workdir / "config.json").read_text(), tiny_config()
+  longer.train.epochs += 1
   for damaged in (lines[:2], [lines[0], lines[2]], [*lines[:2], lines[2][:40]]):
     (workdir / "metrics.jsonl").write_text("".join(damaged))
     with pytest.raises(RunError, match=r"metrics\.jsonl (ends at epoch 2|is damaged)"):
-      train.run(tiny_config(), workdir)
+      train.run(longer, workdir)
+  assert (workdir / "config.json").read_text() == config
 
 
 def test_other_images_under_the_same_name_are_refused(whole, tiny_cache, tmp_path, monkeypatch):

@@ -1,5 +1,9 @@
 """model.npz gives back what was written, or says in one line why not."""
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,6 +53,20 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
   with pytest.raises(RunError, match=r"model\.npz is damaged") as error:
     weights.read(tmp_path)
   assert len(str(error.value).splitlines()) == 1
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+  weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
+  (tmp_path / "config.json").write_text("{}")
+
+  def refuse(path, *_, **__):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+  monkeypatch.setattr(Path, "open", refuse)
+  monkeypatch.setattr(Path, "read_text", refuse)
+  for file, read in (("model.npz", weights.read), ("config.json", record.read_config)):
+    with pytest.raises(RunError, match=f"cannot read .*{file} .Permission denied."):
+      read(tmp_path)
 
 
 def test_a_later_format_is_refused_whatever_it_holds(tmp_path):
