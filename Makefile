@@ -31,7 +31,7 @@ ladder_vae_paper = ladder_vae.py:paper
 SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
-results: .venv/tfds  ## the results table: trains what is not finished, hours on two CPU cores
+results: .venv/tfds  ## trains the results table's configs that are not finished: hours on two CPU cores
 	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --config.train.num_seeds=$(SEEDS) \
 	  --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \

@@ -61,9 +61,9 @@ def base() -> ConfigDict:
 
 
 def deep() -> ConfigDict:
-  """Twice the steps of `filterbank` and orthogonal steps of its weights, which need fewer epochs."""
+  """The best bound: T 32 instead of the 10 of `filterbank`, and orthogonal steps of its weights."""
   config = filterbank()
-  config.model.num_steps = 20
+  config.model.num_steps = 32
   config.train.optimizer = "muon"
   return config
 
