@@ -48,7 +48,7 @@ COUNTS: Rule = (
 RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
-  "data.image_size": ("0 or more", lambda value: value >= 0),
+  "data.image_size": ("from 0 to 4096", lambda value: 0 <= value <= 4096),
   "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "train.batch_size": AT_LEAST_ONE,
