@@ -91,6 +91,6 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
   if not checkpoints.best:
     if (workdir / weights.NAME).exists():
-      raise UsageError(f"{workdir} has no checkpoint: its {weights.NAME} serves every mode but train and evaluate")
+      raise UsageError(f"{workdir} has no checkpoint: its {weights.NAME} serves sample, encode, explore and export")
     raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
   return checkpoints

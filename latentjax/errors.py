@@ -1,5 +1,7 @@
 """The ways a run ends on purpose; `main.py` prints one line of them and exits with their code."""
 
+from pathlib import Path
+
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # as XLA says it on accelerators, and on a CPU
 
 
@@ -25,6 +27,11 @@ class Stopped(BaseException):  # like KeyboardInterrupt: no `except Exception` t
   def __init__(self, signal: int):
     super().__init__(f"stopped by signal {signal}")
     self.exit_code = 128 + signal
+
+
+def unreadable(path: Path, error: OSError) -> RunError:
+  """What to raise where a file is not damaged but may not, or cannot, be read."""
+  return RunError(f"cannot read {path} ({error.strerror})")
 
 
 def last_line(error: Exception) -> str:

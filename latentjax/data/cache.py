@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from latentjax.errors import RunError
+from latentjax.errors import RunError, unreadable
 
 
 def cache_dir() -> Path:
@@ -34,7 +34,7 @@ def read(name: str) -> dict[str, np.ndarray] | None:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       return dict(arrays)
   except PermissionError as error:
-    raise RunError(f"cannot read {path} ({error.strerror})") from None
+    raise unreadable(path, error) from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
     reason = type(error).__name__  # numpy's own words recommend to unpickle
     raise RunError(f"the decoded images in {path} are damaged ({reason}): delete that file and run again") from None

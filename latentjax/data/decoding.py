@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from latentjax.errors import RunError, UsageError
+from latentjax.errors import RunError, UsageError, unreadable
 
 LARGEST = 2**16 - 1  # of a pixel of 16 bits
 
@@ -30,7 +30,7 @@ def decode(path: Path, size: int) -> np.ndarray:
       picture = fit(to_8_bits(picture), size) if size else to_8_bits(picture)
       return np.asarray(picture)
   except PermissionError as error:
-    raise RunError(f"cannot read {path} ({error.strerror})") from None
+    raise unreadable(path, error) from None
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow tells of a broken file
     raise RunError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from latentjax.errors import RunError
+from latentjax.errors import unreadable
 
 
 def asked(name: str, to_encode: bool) -> str:
@@ -25,4 +25,4 @@ def read_bytes(path: Path) -> bytes:
   try:
     return path.read_bytes()
   except OSError as error:
-    raise RunError(f"cannot read {path} ({error.strerror})") from None
+    raise unreadable(path, error) from None

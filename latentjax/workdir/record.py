@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from latentjax import config as configs
 from latentjax import config_json
 from latentjax.console import console
-from latentjax.errors import RunError, UsageError
+from latentjax.errors import RunError, UsageError, unreadable
 from latentjax.workdir.checks import INVALID, check_line, check_results, reason
 
 Line = dict[str, Any]
@@ -122,7 +122,7 @@ def read_field(workdir: Path, name: str, check: Callable[[Any], Any]) -> Any:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"))
   except OSError as error:
-    raise RunError(f"cannot read {path} ({error.strerror})") from None
+    raise unreadable(path, error) from None
   except INVALID:
     raise RunError(f"{path} is damaged: restore it, or choose another workdir") from None
   try:

@@ -19,7 +19,7 @@ import numpy as np
 from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from latentjax.errors import RunError
+from latentjax.errors import RunError, unreadable
 from latentjax.workdir.record import FORMAT, require_format, write_whole
 
 NAME = "model.npz"
@@ -76,7 +76,7 @@ def read(workdir: Path) -> Weights | None:
       found = dict(arrays)
     number = int(found["format"])
   except PermissionError as error:
-    raise RunError(f"cannot read {path} ({error.strerror})") from None
+    raise unreadable(path, error) from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
     raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle
   require_format(path, number)
