@@ -29,6 +29,7 @@ from latentjax.interruption import stop_at_once
 from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
+DEMO = "configs/draw.py"  # what runs without arguments
 MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
@@ -137,7 +138,8 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     args.append(swept(chosen, overrides))
   backend.require_devices()
   if chosen.variant and not chosen.named:
-    epochs = f"{chosen.config.train.epochs:,} epochs " if mode == "train" else ""
+    count = chosen.config.train.epochs
+    epochs = f"{count:,} epoch{'s'[: count != 1]} " if mode == "train" else ""
     others = ", ".join(name for name in chosen.variants if name != chosen.variant)
     others = f"; other variants: {others}" if others else ""
     console.heading = f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
@@ -151,11 +153,18 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
 
 
 def choose(request: Request, workdir: Path | None) -> Chosen:
-  """The config asked for, without overrides: without --config it is that of the workdir, or the demo's."""
-  if not request.config and workdir is not None and (workdir / "config.json").exists():
-    config = record.read_config(workdir)
-    return Chosen(config, config_file.CONFIGS / f"{config.model.name}.py", None, True, {})
-  return config_file.load(request.config or "draw")
+  """The config asked for, without overrides: without --config that of the workdir, and without either the demo's.
+
+  Raises:
+    UsageError: the workdir has none, and none is given: the demo's would hide that its name is mistyped.
+  """
+  if workdir is not None and not request.config:
+    if (workdir / "config.json").exists():
+      config = record.read_config(workdir)
+      return Chosen(config, config_file.CONFIGS / f"{config.model.name}.py", None, True, {})
+    if not request.help:
+      raise UsageError(f"{workdir} holds no run: check its name, or say by --config what to start there")
+  return config_file.load(request.config or DEMO)
 
 
 def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
@@ -176,8 +185,11 @@ def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
     unknown = configs.unknown_key(config, [override[1]])
     if unknown is not None:
       raise UsageError(config_file.of_another_model(override[1], config) or unknown)
-    key = override[1]
-    if "=" not in word and not isinstance(configs.flatten(config.to_dict()).get(key), bool):
+    key, known = override[1], configs.flatten(config.to_dict())
+    if key not in known:
+      own = ", ".join(name for name in known if name.startswith(f"{key}."))
+      raise UsageError(f"{key} is a section of the config: give one of its keys, {own}")
+    if "=" not in word and not isinstance(known[key], bool):
       word = f"{word}={next(words, '')}"
     last.pop(key, None)
     last[key] = word
@@ -234,7 +246,8 @@ def run(request: Request, given: Path | None, name: str, args: list) -> int:
   workdir = given or directory.create(name)
   message = "stopped"
   if request.mode in ("train", "sweep"):
-    again = [*command(), *sys.argv[1:], *([] if given else [f"--workdir={workdir}"])]
+    config = [] if given or request.config else [f"--config={DEMO}"]  # its workdir may not have got one yet
+    again = [*command(), *sys.argv[1:], *config, *([] if given else [f"--workdir={workdir}"])]
     message += f"; resume with: {shlex.join(again)}"
   stop_at_once(message, partial(directory.discard_empty, workdir) if given is None else lambda: None)
   try:

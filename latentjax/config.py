@@ -35,8 +35,8 @@ def one_of(*choices: str) -> Rule:
 
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
 WHOLE: Rule = ("0 or more", lambda value: value >= 0)
-NOT_NEGATIVE: Rule = ("0 or more", lambda value: 0 <= value < math.inf)
-POSITIVE: Rule = ("more than 0", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE: Rule = ("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
+POSITIVE: Rule = ("a finite number above 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
 FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 BOOLEAN: Rule = ("True or False", lambda value: isinstance(value, bool))
@@ -150,10 +150,9 @@ def differences(
   before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
   spared = {*free, *ignore}
   keys = [key for key in {**before, **after} if spared.isdisjoint(sections(key))]
+  shown = [({key: repr(value) for key, value in of.items()}) for of in (before, after)]
   return [
-    f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
-    for key in keys
-    if before.get(key) != after.get(key)
+    f"{key}: {' -> '.join(of.get(key, 'absent') for of in shown)}" for key in keys if before.get(key) != after.get(key)
   ]
 
 

@@ -140,9 +140,11 @@ class LoadedModel:
       images = images[None]
     if images.ndim == 3:
       images = images[..., None]
-    if images.shape[1:] != self.image_shape or not len(images):
+    if images.shape[1:] != self.image_shape:
       flat = " [H, W], [B, H, W] or" if channels == 1 else ""
       raise ValueError(f"images must be{flat} [B, H, W, C] with H, W, C = {height}, {width}, {channels}, not {shape}")
+    if not len(images):
+      raise ValueError(f"images must be at least one, not {shape}")
     if images.dtype == np.uint8:
       if images.max() == 1:
         raise ValueError("uint8 images go from 0 to 255, and these from 0 to 1: give them as bool or as floats")

@@ -57,6 +57,7 @@ def test_booleans_need_no_value():
     ("--config.compile_cache=maybe", "compile_cache must be True or False, not 'maybe'"),
     ("--config.model.hidden_dims=(8,", "--config.model.hidden_dims"),
     ("--config.train.epochs", "train.epochs must be a whole number, not ''"),
+    ("--config.sample=3", "sample is a section of the config: give one of its keys, sample.num_images"),
   ],
 )
 def test_a_slip_is_met_by_its_meaning(word, near):

@@ -88,7 +88,7 @@ def test_every_shape_and_type_of_images_is_the_same_image(run, images):
   ("change", "error", "words"),
   [
     (lambda x: x[:, :20], ValueError, r"\[B, H, W, C\] with H, W, C = 28, 28, 1, not \(5, 20, 28, 1\)"),
-    (lambda x: x[:0], ValueError, r"not \(0, 28, 28, 1\)"),
+    (lambda x: x[:0], ValueError, r"images must be at least one, not \(0, 28, 28, 1\)"),
     (lambda x: x.astype(int), TypeError, "uint8 from 0 to 255 or floats from 0 to 1, not int64"),
     (lambda x: x.astype(float), ValueError, r"must lie in \[0, 1\]; these lie in \[0, 2"),
     (lambda x: x * np.nan, ValueError, r"must lie in \[0, 1\]"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
+  "--config=configs/draw.py",
   "--config.data.name=tiny",
   "--config.train.batch_size=16",
   "--config.train.schedule=constant",
@@ -130,7 +132,12 @@ def test_train_leaves_everything_that_was_promised(trained):
 
 def test_a_finished_run_is_left_alone(trained, tiny_cache):
   before = (trained / "results.json").read_text()
-  assert "nothing left to train" in ok(tiny_cache, f"--workdir={trained}")
+  said = ok(tiny_cache, f"--workdir={trained}")
+  assert "nothing left to train" in said
+  assert "without effect" not in said
+  said = ok(tiny_cache, f"--workdir={trained}", "--config.train.epochs=1", "--config.eval.nll_samples=9")
+  assert "without effect on a finished run: eval.nll_samples: 3 -> 9; train.epochs: 2 -> 1\n" in said
+  assert "resuming" not in said
   assert (trained / "results.json").read_text() == before
 
 
@@ -405,7 +412,7 @@ BAD = {
   "--config.model.read_size=29 --config.train.batch_size=16": "larger than the image (28 x 28 pixels)",
   "--config.model.num_steps=0": "model.num_steps must be at least 1",
   "--config.train.batch_size=1000": "larger than the 48 training images",
-  "--config.train.learning_rate=-1": "train.learning_rate must be more than 0",
+  "--config.train.learning_rate=-1": "train.learning_rate must be a finite number above 0",
   "--config.data.name=mnits": "did you mean mnist",
   "--mode=sweep --config=configs/draw.py": "has no sweep()",
   "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
@@ -417,8 +424,10 @@ BAD = {
   "--config.data.placement=cloud": "one of auto, device, host, disk",
   "--mode=evaluate": "needs the --workdir",
   "--mode=explore": "needs the --workdir",
-  "--mode=explore --workdir=EMPTY": "has no config.json",
-  "--mode=evaluate --workdir=EMPTY": "has no config.json",
+  "--mode=explore --workdir=EMPTY": "holds no run: check its name",
+  "--mode=evaluate --workdir=EMPTY": "holds no run: check its name",
+  "--workdir=EMPTY --config.train.epochs=3": "holds no run: check its name",
+  "--mode=show --workdir=EMPTY": "holds no run: check its name",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
 }
@@ -430,6 +439,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, 
   args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
   own = any(word in line for word in ("--workdir", "evaluate", "explore"))
   fresh = [] if own else [f"--workdir={tmp_path / 'new'}"]
+  fresh += ["--config=configs/draw.py"] if fresh and not re.search("--config[ =]", line) else []
   tiny = (
     []
     if any(name in line for name in ("data.name", "nothing", "nope", "README", "errors.py"))
@@ -469,4 +479,5 @@ def test_a_signal_while_the_step_compiles_ends_the_run_in_one_line(tiny_cache, t
   _, said = process.communicate(timeout=120)
   assert process.returncode == 128 + number
   assert said.startswith("stopped; resume with: ")
+  assert " --config=configs/draw.py --workdir=runs/draw-demo-" in said  # which has no config.json yet
   assert said.count("\n") == 1

@@ -73,7 +73,7 @@ class Folder:
         if image.shape[:2] != shape:
           raise UsageError(
             f"{file} has {image.shape[0]} x {image.shape[1]} pixels and {first} has {shape[0]} x {shape[1]}: all must"
-            " be of one size, or --config.data.image_size=64 crops and resizes them"
+            " be of one size, or let --config.data.image_size crop and resize them"
           )
     coloured = any(image.ndim == 3 for images in decoded.values() for image in images)
     stacked = {split: [with_channels(image, coloured) for image in images] for split, images in decoded.items()}
@@ -149,4 +149,6 @@ def to_encode(name: str, size: int) -> Folder | Arrays:
   path = Path(name).expanduser()
   if not path.exists():
     raise UsageError(f"--images={name}: there is no such folder, image or .npz file")
+  if path.suffix == ".npy":
+    raise UsageError(f"--images={name}: an array comes in an .npz, as np.savez('NAME.npz', images=array) writes it")
   return (Arrays if path.suffix == ".npz" and path.is_file() else Folder)(name, size, to_encode=True)

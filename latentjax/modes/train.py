@@ -6,6 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from latentjax import best, loop, models, processes
+from latentjax import config as configs
 from latentjax import experiment as experiments
 from latentjax.console import console, results_table
 from latentjax.errors import UsageError
@@ -49,6 +50,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
       over = processes.on_primary(lambda: ended(config, workdir, done))
       if over and results is not None:
         console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
+        changed = configs.differences(record.read_config(workdir), config, free=())
+        if changed:
+          console.print(f"without effect on a finished run: {'; '.join(changed)}")
         console.print(results_table(config.model.name, results, figures))
         return
       prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
@@ -122,6 +126,7 @@ def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: P
   )
   if protocol.figures.note:
     console.print(protocol.figures.note)
-  if state.step > 0:
+  done = loop.epochs_done(experiment, state, begun)
+  if state.step > 0 and done < config.train.epochs:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
-    console.print(f"resuming after epoch {loop.epochs_done(experiment, state, begun)}{steps} of {config.train.epochs}")
+    console.print(f"resuming after epoch {done}{steps} of {config.train.epochs}")

@@ -161,18 +161,18 @@ def read_lines(workdir: Path) -> list[Line]:
   """All lines of metrics.jsonl: one per epoch, from the first on.
 
   Raises:
-    RunError: a line other than the last is damaged; half a last line is what a killed run leaves, and is reported and
+    RunError: a line is damaged; half a last line is what a killed run leaves, and is reported and
       left out.
   """
   path = workdir / "metrics.jsonl"
-  texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+  texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
   lines = []
   for number, text in enumerate(texts, start=1):
     try:
       lines.append(json.loads(text))
       check_line(lines[-1], number)
     except INVALID as error:
-      if len(lines) < number == len(texts):  # no JSON
+      if len(lines) < number == len(texts) and not text.endswith("\n"):  # no JSON
         console.print(f"line {number} of {path}, its last, is cut short: it is left out")
         break
       raise RunError(

@@ -83,6 +83,8 @@ def read(workdir: Path) -> Weights | None:
   try:
     image_shape, seeds, steps = (found[name].tolist() for name in ("image_shape", "seed", "step"))
     flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
+    if not all(np.isfinite(array).all() for array in flat.values()):
+      raise ValueError("some weights are no numbers")
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
     return Weights(tuple(image_shape), seeds, steps, variables)
   except Exception as error:

@@ -148,10 +148,16 @@ def test_photographs_are_cropped_and_resized_where_that_is_asked_for(copy, tmp_p
 
 
 @pytest.mark.parametrize(
-  ("name", "words"), [("nothing", "there is no such folder"), ("empty", "there are no PNG or JPEG files in")]
+  ("name", "words"),
+  [
+    ("nothing", "there is no such folder"),
+    ("empty", "there are no PNG or JPEG files in"),
+    ("array.npy", "an array comes in an .npz"),
+  ],
 )
 def test_no_images_are_one_line(run, tmp_path, name, words):
   (tmp_path / "empty").mkdir()
+  np.save(tmp_path / "array.npy", np.zeros((3, 28, 28), np.uint8))
   with pytest.raises(UsageError, match=rf"--images=.*{name}: {words}"):
     encode.run(run[0], str(tmp_path / name), run[1])
 

@@ -85,7 +85,7 @@ def test_damaged_lines_and_results_are_named(tmp_path, capsys):
   lines = [json.dumps(line_of(epoch)) for epoch in (1, 2, 3)]
   damages = {
     2: (["not json"], ["{}"], ["[]"], [lines[1].replace("kl", "km")], [lines[1].replace("-3.0", "null")], [lines[2]]),
-    3: ([lines[1], lines[1]], [lines[1], "3"]),
+    3: ([lines[1], lines[1]], [lines[1], "3"], [lines[1], "not json"]),
   }
   for number, texts in damages.items():
     for text in texts:

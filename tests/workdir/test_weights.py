@@ -38,7 +38,7 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
   assert (tmp_path / "a" / "model.npz").read_bytes() == (tmp_path / "b" / "model.npz").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["half", "pickle", "no shape", "no zip"])
+@pytest.mark.parametrize("damage", ["half", "pickle", "no shape", "no zip", "no numbers"])
 def test_a_damaged_file_is_one_line(tmp_path, damage):
   path = tmp_path / "model.npz"
   weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
@@ -48,6 +48,8 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
     np.savez(path, format=1, image_shape=np.array([{}], dtype=object))
   elif damage == "no shape":
     np.savez(path, format=1)
+  elif damage == "no numbers":
+    weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(np.nan)])
   else:
     path.write_bytes(b"no zip")
   with pytest.raises(RunError, match=r"model\.npz is damaged") as error:
