@@ -14,7 +14,7 @@ compare: .venv/ready  ## train the three demos and compare them: about 5 minutes
 	  --workdir=runs/demo/comparison
 	@echo "Open runs/demo/comparison/report.html in a browser."
 
-# The rows of the README's results table, each with its config. WITHOUT="draw_base ..." leaves rows out; the papers'
+# Configs of the README's results table, as they stand. WITHOUT="draw_base ..." leaves rows out; the papers'
 # own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
 ROWS = vae vae_residual bottom_up ladder_vae ladder_vae_dense draw_base draw_filterbank draw_deep
 vae = vae.py:default

@@ -15,6 +15,7 @@ from latentjax.modes import sample
 from latentjax.trained import Trained
 from latentjax.training.state import num_parameters
 from latentjax.workdir import record
+from latentjax.workdir.figures import protocol_of
 
 NAME = "explore.html"
 ENDS = 10  # test images in the page
@@ -69,7 +70,7 @@ def facts(trained: Trained, workdir: Path) -> list[str]:
   if saved.train.num_seeds > 1:
     words.append(f"seed {saved.seed}, the first of {saved.train.num_seeds}")
   elif results is not None and results.get("step") == trained.step:
-    test = results["test"]
-    words.append(f"test ELBO {test['elbo']:.2f} nats")
-    words += [f"test NLL {test['nll']:.2f} nats"] if test.get("nll") is not None else []
+    test, figures = results["test"], protocol_of(trained.config).figures
+    words.append(f"test {figures.terms['elbo']} {test['elbo']:.2f} nats")
+    words += [f"test {figures.nll} {test['nll']:.2f} nats"] if test.get("nll") is not None else []
   return words

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import latentjax
-from latentjax.modes import compare, evaluate, sweep, train
+from latentjax.modes import compare, evaluate, explore, sweep, train
 from latentjax.workdir import plots
 
 SHAPE = (6, 5, 3)
@@ -78,6 +78,7 @@ def test_what_is_no_likelihood_is_called_so_and_stands_apart(colours, tmp_path, 
   for kind, likelihood in kinds.items():
     train.run(config_of(likelihood, colours), tmp_path / kind)
     evaluate.run(config_of(likelihood, colours), tmp_path / kind)
+    explore.run(config_of(likelihood, colours), tmp_path / kind)
     said[kind] = capsys.readouterr().out
   assert not re.search(r"ELBO|NLL|reconstruction\b|bits", said["grey"].replace("model.likelihood", ""))
   for name in ("CE bound", "cross-entropy", "marginal CE", "marginal CE by K"):
@@ -86,6 +87,11 @@ def test_what_is_no_likelihood_is_called_so_and_stands_apart(colours, tmp_path, 
   for name in ("ELBO", "NLL by K", "bits/dim"):
     assert name in said["levels"]
   assert [next(iter(terms.values())) for terms in drawn] == ["CE bound", "ELBO"]
+  pages = [(tmp_path / kind / "explore.html").read_text(encoding="utf-8") for kind in kinds]
+  assert [[f"test {name}" in page for name in ("CE bound", "marginal CE", "ELBO", "NLL")] for page in pages] == [
+    [True, True, False, False],
+    [False, False, True, True],
+  ]
   assert json.loads((tmp_path / "grey" / "results.json").read_text())["likelihood"] == "cross-entropy"
 
   labels = []
