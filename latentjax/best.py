@@ -1,4 +1,4 @@
-"""The states of a run with the highest validation ELBO, made into trained models as they are evaluated."""
+"""The states of a run with the highest validation bound, made into trained models as they are evaluated."""
 
 from collections.abc import Iterator
 from pathlib import Path

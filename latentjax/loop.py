@@ -185,9 +185,9 @@ def compile_to_fit(experiment: Experiment, traced: jax.stages.Traced) -> jax.sta
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
   """The true bound on the validation split; of several seeds trained together a list of each number.
 
-  `loss` is what training minimises, with the KL weighed as in the last step. Of importance-weighted training there is
-  `importance_bound` in its place, that of as many samples, by which its best epoch is chosen: it is never below the
-  ELBO of the epochs before.
+  `loss` is what training minimises, with the KL weighed as in the last step; importance-weighted training has none.
+  From `importance_start` on it has `importance_bound`, that of as many samples, by which the best epoch is then chosen:
+  it lies above the ELBO of the same weights.
   """
   config = experiment.config
   numbers = evaluation.bound(

@@ -13,7 +13,8 @@ from latentjax.workdir import plots
 def draw(experiment: Experiment, state: TrainState) -> dict[str, bytes]:
   """Sheets of samples and of validation images with reconstructions, as PNG; of the first of several seeds.
 
-  They take no part in training. The programs are those that draw the run's last pictures, compiled once for both.
+  They take no part in training. On one device the programs are those that draw the run's last pictures, compiled once
+  for both.
   """
   one, count = experiment.by_seed[0], experiment.config.sample.num_images
   variables = (state if experiment.config.train.num_seeds == 1 else state.of_seed(0)).variables

@@ -55,6 +55,8 @@ for name, changes in json.loads(sys.argv[1]).items():
     "flops": shared["flops"] / cost["flops"],
     "gathers": shared["gathers"],
   }))
+uneven = next(create_feed("host", images, 12, 2, mesh).calls(jnp.arange(40), 0)).images
+print(uneven.shape == (2, 12, 7, 6, 1) and uneven.is_fully_replicated)
 fed, cost = train(config, begun, mesh, "host")
 print(cost["gathers"] == 0 and all(jax.tree.leaves(jax.tree.map(np.array_equal, together, fed))))
 
@@ -106,11 +108,13 @@ def test_eight_devices_learn_what_one_does_each_an_eighth_of_it():
   """
   done = on_eight_devices("-c", COMPARE, json.dumps(MODELS))
   assert done.returncode == 0, done.stderr
-  *trained, fed_is_the_same, evaluation, timed = [json.loads(line.lower()) for line in done.stdout.splitlines()]
+  found = [json.loads(line.lower()) for line in done.stdout.splitlines()]
+  *trained, uneven_is_whole, fed_is_the_same, evaluation, timed = found
   for found in trained:
     assert max(found["apart"].values()) < 1e-4, trained
     assert found["flops"] < 0.4
     assert found["gathers"] == 0
+  assert uneven_is_whole
   assert fed_is_the_same
   assert evaluation == pytest.approx(1, abs=0.02)
   assert 1 <= timed < 2  # matrix products are not all of an eighth's work, but most

@@ -75,7 +75,10 @@ class Dataset:
     return self.train[: count or (HELD_OUT if isinstance(self.train, DiskImages) else None)]
 
   def evaluated(self, limit: int | None = None) -> dict[str, np.ndarray]:
-    """The first images of every split, see `first`, as they are evaluated: train, too, binarised once."""
+    """The first images of every split, see `first`, as they are evaluated: train, too, binarised once.
+
+    Of scenes a limit makes other ones of train, not the first.
+    """
     train = self.first(limit)
     train = compose_once(train, "train") if self.in_scenes else train
     return {

@@ -37,12 +37,12 @@ class Feed:
 
   Args:
     num_images: M.
-    batch_size, steps_per_call: B and S.
+    batch_size, steps_per_call: B and S, which is not above what an epoch has.
   """
 
   def __init__(self, num_images: int, batch_size: int, steps_per_call: int):
     self._batch_size, self._steps = batch_size, num_images // batch_size
-    self._steps_per_call = min(steps_per_call, self._steps)
+    self._steps_per_call = steps_per_call
 
   @property
   def counts(self) -> set[int]:
@@ -79,7 +79,8 @@ class HostFeed(Feed):
   def __init__(self, images: np.ndarray | DiskImages, batch_size: int, steps_per_call: int, mesh: Mesh | None):
     super().__init__(len(images), batch_size, steps_per_call)
     self._images = images
-    self._sharding = sharding(mesh, None, DATA)
+    equal = mesh is None or batch_size % mesh.size == 0  # else every device has all rows, as in `mesh.divide`
+    self._sharding = sharding(mesh, None, DATA) if equal else sharding(mesh)
 
   def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
     """As `DeviceFeed.calls`."""

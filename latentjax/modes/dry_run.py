@@ -38,14 +38,15 @@ def run(config: ConfigDict, workdir: Path | None) -> None:
   needed = {name: memory.mebibytes(count) for name, count in memory.needed_bytes(compiled).items()}
   epochs = config.train.epochs
   steps = epochs * experiment.steps_per_epoch
+  most = "at most " if config.train.importance_samples > 1 and config.train.importance_start > 0 else ""
   each = f" of each of {experiment.mesh.size} devices" if experiment.mesh is not None else ""
   console.print(
-    f"a step of {images:,} images: {flops / 1e9:,.2f} GFLOP in matrix products, {flops / images / 1e6:,.2f} MFLOP per"
-    f" image\nmemory{each}: {needed['peak_memory_bytes']} MiB at its peak, of it"
+    f"a step of {images:,} images: {most}{flops / 1e9:,.2f} GFLOP in matrix products,"
+    f" {flops / images / 1e6:,.2f} MFLOP per image\nmemory{each}: {needed['peak_memory_bytes']} MiB at its peak, of it"
     f" {needed['temporary_memory_bytes']} MiB temporary and {memory.mebibytes(state_bytes(state))} MiB of weights,"
     f" their average and the optimiser's; {memory.free_bytes() / 2**30:,.1f} GiB are free besides\n"
     f"{epochs:,} epoch{'s'[: epochs != 1]} of {experiment.steps_per_epoch:,} steps: {steps:,} steps,"
-    f" {steps * flops / 1e12:,.1f} TFLOP"
+    f" {most}{steps * flops / 1e12:,.1f} TFLOP"
   )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import best, models, processes
+from latentjax import best, models, processes, trained
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import Dataset
+from latentjax.errors import RunError
 from latentjax.experiment import Experiment
 from latentjax.trained import Trained
 from latentjax.training import evaluation
@@ -32,17 +33,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
   finish(experiment, list(best.restore(experiment, workdir)), workdir)
 
 
-def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) -> None:
+def finish(experiment: Experiment, of_seeds: Sequence[Trained], workdir: Path) -> None:
   """Prints the table, and writes model.npz, results.json and groups.png; but a quick look replaces no better results.
 
   Args:
-    trained: every seed of the run.
+    of_seeds: every seed of the run.
   """
   began = time.perf_counter()
   first = record.read_config(workdir).seed  # that of the experiment may be another, for other noise
   by_seed = {
     seed: measure(one, experiment.data) | {"step": one.step, "epoch": one.step // experiment.steps_per_epoch}
-    for seed, one in enumerate(trained, start=first)
+    for seed, one in enumerate(of_seeds, start=first)
   }
   lines = record.read_lines(workdir)
   results = (
@@ -51,7 +52,7 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
     | {
       "epochs_trained": lines[-1]["epoch"] if lines else None,
       "train_minutes": lines[-1]["seconds"] / 60 if lines else None,
-      "parameters": num_parameters(trained[0].variables["params"]),
+      "parameters": num_parameters(of_seeds[0].variables["params"]),
       "evaluate_minutes": (time.perf_counter() - began) / 60,
       "device": str(jax.devices()[0].device_kind),
     }
@@ -59,11 +60,13 @@ def finish(experiment: Experiment, trained: Sequence[Trained], workdir: Path) ->
 
   def write() -> None:
     report(experiment, results)
-    if measured_better(workdir, results):
+    better = measured_better(workdir, results)
+    if not better or not opens(experiment.config, workdir):
+      steps, variables = [one.step for one in of_seeds], [processes.local(one.variables) for one in of_seeds]
+      weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
+    if better:
       console.print(f"{workdir / 'results.json'} stays: it is of more images or importance samples")
       return
-    steps, variables = [one.step for one in trained], [processes.local(one.variables) for one in trained]
-    weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
     plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
     record.write_results(workdir, results)
     for name in ("results.json", "groups.png", weights.NAME):
@@ -91,6 +94,14 @@ def measured_better(workdir: Path, results: record.Line) -> bool:
   return sizes[0] > sizes[1]
 
 
+def opens(config: ConfigDict, workdir: Path) -> bool:
+  """Whether model.npz is there, whole, and of this config."""
+  try:
+    return trained.read(config, workdir) is not None
+  except RunError:
+    return False
+
+
 def report(experiment: Experiment, results: record.Line) -> None:
   """Prints what was measured."""
   test, figures = results["test"], protocol_of(experiment.config).figures
@@ -101,10 +112,10 @@ def report(experiment: Experiment, results: record.Line) -> None:
   console.print(f"{figures.nll} by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
 
 
-def measure(trained: Trained, data: Dataset) -> record.Line:
+def measure(one: Trained, data: Dataset) -> record.Line:
   """The bound on every split; on test also the active units and the log-likelihood. Nats per image."""
-  figures = protocol_of(trained.config).figures
-  config, inference, variables, keys = trained.config.eval, trained.inference, trained.variables, trained.keys
+  figures = protocol_of(one.config).figures
+  config, inference, variables, keys = one.config.eval, one.inference, one.variables, one.keys
   splits, results = data.evaluated(config.num_examples or None), {}
   for split, images in splits.items():
     numbers = evaluation.bound(inference, variables, images, keys.evaluate, config.batch_size)

@@ -2,7 +2,7 @@
 
     checkpoints/1200/state/          the train state after step 1200
     checkpoints/1200/partial/        in mid-epoch only: what that epoch has summed up so far
-    checkpoints/1200/manifest.json   the validation ELBO (of several seeds a list; null in mid-epoch) and the SHA-256
+    checkpoints/1200/manifest.json   the validation bound (of several seeds a list; null in mid-epoch) and the SHA-256
                                      of every other file
 
 Orbax checks no sum over array data, so a flipped bit would come back as another number. A checkpoint is written
@@ -31,7 +31,8 @@ NEWEST = 2  # checkpoints kept besides the best: one to go on from, and one in c
 
 
 class Checkpoints:
-  """The folder `checkpoints/` of a workdir: the two newest and every seed's best by validation ELBO.
+  """The folder `checkpoints/` of a workdir: the two newest and every seed's best by the validation bound, the
+  importance-weighted one where that is trained.
 
   Saving is synchronous: the state's buffers are donated to the next training call, so nothing may still
   read them by then. Of several processes that are one run only the first reads and writes, and all get what it read.
@@ -51,6 +52,7 @@ class Checkpoints:
     self._orbax = ocp.Checkpointer(handler, multiprocessing_options=primary)
     self._elbos: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
     self._damaged: set[int] = set()
+    self._unread: set[int] = set()  # a disk that fails for a moment has not damaged them
     if not read_only:
       processes.on_primary(self._prepare)
 
@@ -65,7 +67,7 @@ class Checkpoints:
 
   @property
   def best(self) -> list[int]:
-    """For every seed the step of the whole checkpoint with its highest validation ELBO, the first of equal ones.
+    """For every seed the step of the whole checkpoint with its highest validation bound, the first of equal ones.
 
     Empty before the first validation; raises as `newest` does.
     """
@@ -110,14 +112,15 @@ class Checkpoints:
       if partial is not None:
         self._orbax.save(unfinished / "partial", args=ocp.args.StandardSave(partial), force=True)
       manifest.write(unfinished, elbo)
-      self._remove(step)
+      replaced = self._put_aside(step)
       unfinished.replace(path)
+      shutil.rmtree(replaced, ignore_errors=True)
     except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
       discard(unfinished)
       raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
     self._elbos[step] = elbo
-    for old in set(self._steps()) - {*self._best(), *sorted(self._whole())[-NEWEST:]}:
-      self._remove(old)
+    for old in set(self._steps()) - {*self._best(), *sorted(self._whole())[-NEWEST:], *self._unread}:
+      shutil.rmtree(self._put_aside(old), ignore_errors=True)
 
   def restore(self, step: int, like: Any) -> Any:
     """The state saved at a step, with the structure, shapes and types of `like`.
@@ -162,29 +165,33 @@ class Checkpoints:
     return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
 
   def _whole(self) -> dict[int, float | list[float] | None]:
-    """The validation ELBO of every whole checkpoint by its step, ascending."""
+    """The validation bound of every whole checkpoint by its step, ascending."""
     steps = self._steps()
     for step in steps:
-      if step not in self._elbos and step not in self._damaged:
+      if step not in {*self._elbos, *self._damaged, *self._unread}:
         try:
           self._elbos[step] = manifest.verify(self.directory / str(step))
         except (OSError, ValueError) as error:
+          unread = isinstance(error, OSError)
           if (self.directory / str(step)).exists():  # else a training beside this has just removed it
-            console.print(f"the checkpoint of step {step} is damaged ({error}): passing over it")
-          self._damaged.add(step)
-    whole = {step: self._elbos[step] for step in steps if step not in self._damaged}
+            console.print(
+              f"the checkpoint of step {step} {'cannot be read' if unread else 'is damaged'} ({error}): passing over it"
+            )
+          (self._unread if unread else self._damaged).add(step)
+    whole = {step: self._elbos[step] for step in steps if step in self._elbos}
     if steps and not whole:
       raise RunError(f"no checkpoint in {self.directory} is whole: restore one, or choose another --workdir")
     return whole
 
-  def _remove(self, step: int) -> None:
-    """Removes a checkpoint, at no moment leaving half of it in its place."""
+  def _put_aside(self, step: int) -> Path:
+    """Renames a checkpoint, if it is there, to be removed: at no moment is half of one in its place."""
     path, removed = self.directory / str(step), self.directory / f"{step}.removed"
     if path.exists():
       path.replace(removed)
-      shutil.rmtree(removed, ignore_errors=True)
-    self._damaged.discard(step)
+    for known in (self._damaged, self._unread):
+      known.discard(step)
     self._elbos.pop(step, None)
+    return removed
 
 
 def discard(directory: Path) -> None:

@@ -20,7 +20,7 @@ def reason(error: Exception) -> str:
 def check_line(line: Any, epoch: int) -> None:
   """Raises one of `INVALID` unless it is a line of metrics.jsonl, that of an epoch."""
   for split in ("train", "validation"):
-    check_numbers(line[split], TERMS, BITS)
+    check_numbers(line[split], TERMS, (*BITS, "importance_bound"))
     check_deviations(line, split, TERMS)
   check_numbers(line, ("step", "seconds", "images_per_second"))
   if line["epoch"] != epoch:

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: its validation ELBO, and the SHA-256 of every file in it and of itself."""
+"""The manifest of a checkpoint: its validation bound, and the SHA-256 of every file in it and of itself."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def write(directory: Path, elbo: float | list[float] | None) -> None:
 
 
 def verify(directory: Path) -> float | list[float] | None:
-  """The validation ELBO of a checkpoint as it was written.
+  """The validation bound of a checkpoint as it was written.
 
   Raises:
     OSError, ValueError: a file is missing, or is not what was written; the message names it.

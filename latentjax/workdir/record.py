@@ -44,8 +44,8 @@ def write_config(
     origins = read_origins(workdir)
   if origins and origins[-1]["dataset_sha256"] != origin["dataset_sha256"]:
     raise RunError(
-      f"{config.data.name} now has other images than {workdir} was trained on so far: bring them back, or choose"
-      " another --workdir"
+      f"{config.data.name} now has other images than {workdir} was trained on so far, or is read from disk at one time"
+      " only: bring them back, set data.placement as it was, or choose another --workdir"
     )
   if origin not in origins[-1:]:
     origins.append(origin)

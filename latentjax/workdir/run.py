@@ -51,12 +51,12 @@ class Run:
   def row(self) -> record.Line:
     """The run's entry in a comparison; None for what is not known.
 
-    Without results the validation figures are those of the best epoch so far. The training figures of metrics.jsonl
-    are averages over a changing model, so they never stand in for results. Of several seeds the figures are means,
-    and `std` has their standard deviations.
+    Without results the validation figures are those of the best epoch so far, by the bound that chooses checkpoints.
+    The training figures of metrics.jsonl are averages over a changing model, so they never stand in for results. Of
+    several seeds the figures are means, and `std` has their standard deviations.
     """
     results = self.results or {}
-    best = max(self.lines, key=lambda line: line["validation"]["elbo"], default=None)
+    best = max(self.lines, key=lambda line: statistics.mean(ending.bounds(line)), default=None)
     splits = {split: results.get(split) for split in SPLITS}
     std = (results or best or {}).get("std")
     if not results and best is not None:

@@ -143,6 +143,17 @@ def test_an_unfinished_run_has_a_row(tmp_path, epochs, evaluated, status, shown)
   assert status in "".join(Page(tmp_path / "out" / "report.html").text)
 
 
+def test_the_best_epoch_so_far_is_that_of_the_bound_that_is_trained(tmp_path):
+  make_run(tmp_path / "whole")
+  make_run(tmp_path / "part", epochs=3, evaluated=False)
+  lines = [json.loads(line) for line in (tmp_path / "part" / "metrics.jsonl").read_text().splitlines()]
+  lines[2]["validation"]["importance_bound"] = -80.0
+  (tmp_path / "part" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  (table,) = compared(tmp_path / "out", tmp_path / "whole", tmp_path / "part")
+  assert table["runs"][1]["best_epoch"] == 3
+  assert table["runs"][1]["validation"] == terms(21.0, 90.0)
+
+
 @pytest.mark.usefixtures("sketched")
 def test_protocols_have_tables_of_their_own(tmp_path):
   protocols = [("mnist", "dynamic"), ("mnist", "static"), ("binarized_mnist", "static"), ("mnist_digits", "dynamic")]

@@ -1,5 +1,7 @@
 """Checkpoints: what is kept, what comes back, what damage is seen, and what a full disk leaves."""
 
+import errno
+import os
 import re
 import resource
 import shutil
@@ -11,6 +13,7 @@ import pytest
 from flax import struct
 
 from latentjax.errors import RunError
+from latentjax.workdir import manifest
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.manifest import verify
 
@@ -104,6 +107,37 @@ def test_damaged_checkpoints_are_passed_over_and_make_room_for_whole_ones(tmp_pa
   shutil.rmtree(tmp_path / "2" / "state")
   with pytest.raises(RunError, match="no checkpoint in"):
     _ = Checkpoints(tmp_path).newest
+
+
+def test_a_checkpoint_that_cannot_be_read_for_a_moment_is_not_removed(tmp_path, capsys, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  for step, elbo in ((1, -1.0), (2, -2.0), (3, -3.0)):
+    checkpoints.save(state_at(step), elbo)
+  whole = manifest.verify
+
+  def failing(path):
+    if path.name == "1":
+      raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return whole(path)
+
+  monkeypatch.setattr(manifest, "verify", failing)
+  checkpoints = Checkpoints(tmp_path)
+  assert checkpoints.best == [2]
+  assert "step 1 cannot be read ([Errno 116] Stale file handle): passing over it" in capsys.readouterr().out
+  for step in (4, 5):
+    checkpoints.save(state_at(step), -4.0)
+  assert kept(tmp_path) == ["1", "2", "4", "5"]
+  monkeypatch.setattr(manifest, "verify", whole)
+  assert Checkpoints(tmp_path).best == [1]
+
+
+def test_a_step_is_saved_again_before_the_one_that_was_there_goes(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(state_at(1))
+  there = []
+  monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: there.append(kept(tmp_path)))
+  checkpoints.save(state_at(1), -1.0)
+  assert there == [["1", "1.removed"]]
 
 
 # Once one array cannot be written, Orbax closes the loop to which threads that write the others may still report.

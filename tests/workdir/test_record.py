@@ -84,7 +84,15 @@ def test_damaged_lines_and_results_are_named(tmp_path, capsys):
   path = tmp_path / "metrics.jsonl"
   lines = [json.dumps(line_of(epoch)) for epoch in (1, 2, 3)]
   damages = {
-    2: (["not json"], ["{}"], ["[]"], [lines[1].replace("kl", "km")], [lines[1].replace("-3.0", "null")], [lines[2]]),
+    2: (
+      ["not json"],
+      ["{}"],
+      ["[]"],
+      [lines[1].replace("kl", "km")],
+      [lines[1].replace("-3.0", "null")],
+      [lines[1].replace("-3.0", '-3.0, "importance_bound": "high"')],
+      [lines[2]],
+    ),
     3: ([lines[1], lines[1]], [lines[1], "3"], [lines[1], "not json"]),
   }
   for number, texts in damages.items():

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, Rule, one_of
+from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, WHOLE, Rule, one_of
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.draw import fast
 from latentjax.models.draw.attention import Window
@@ -79,7 +79,7 @@ class DRAW(nn.Module):
     "variance_bias": FINITE,
     "stride_bias": FINITE,
     "write_gain": POSITIVE,
-    "unroll": ("0 or more", lambda value: value >= 0),
+    "unroll": WHOLE,
     "weight_gradients": one_of("auto", "step", "after"),
     "remat": one_of("none", "step", "sqrt"),
     "likelihood": one_of(*LIKELIHOODS),

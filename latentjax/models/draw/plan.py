@@ -47,8 +47,8 @@ class Plan:
 def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> Plan:
   """The plan for a backend: on a CPU arithmetic and memory cost most, elsewhere launches.
 
-  What saves memory by computing again goes with none of the two that cost memory for speed; and where the steps are a
-  loop, the last of them is made outside of it.
+  What saves memory by computing again goes with none of the two that cost memory for speed. With it, and on a CPU, the
+  last step is made outside of the loop.
 
   Args:
     unroll: of the config; 0 chooses by backend.
