@@ -73,6 +73,8 @@ def test_numbers_are_those_of_the_run(run, tiny_cache):
   assert abs(elbos.mean() - results["test"]["elbo"]) < 5 * error + 1e-3
   log_likelihoods = np.stack([model.log_likelihood(test, num_samples=50, seed=seed) for seed in range(20)])
   noise = np.sqrt((elbos.var(0, ddof=1) + log_likelihoods.var(0, ddof=1)) / 20)  # of the difference of both means
+  more = model.log_likelihood(test, num_samples=50) - model.log_likelihood(test, num_samples=1)
+  assert more.mean() > 3 * more.std(ddof=1) / np.sqrt(len(more))
   assert (log_likelihoods.mean(0) > elbos.mean(0) - 5 * noise - 1e-3).all()  # Jensen, for every image
 
 
@@ -145,6 +147,9 @@ def test_a_run_that_was_not_evaluated_is_read_from_its_best_checkpoint(run, imag
 def test_seeds_are_chosen_by_index(tiny_cache, images, tmp_path):
   train.run(config_of("vae", **{"train.num_seeds": 2}), tmp_path / "two")
   first, second = (latentjax.load(tmp_path / "two", seed_index=index).encode(images)[0] for index in (0, 1))
+  (tmp_path / "two" / "model.npz").unlink()  # from then on they come from the best checkpoints
+  for index, evaluated in enumerate((first, second)):
+    np.testing.assert_array_equal(latentjax.load(tmp_path / "two", seed_index=index).encode(images)[0], evaluated)
   assert np.abs(first - second).max() > 0.01
   with pytest.raises(ValueError, match="2 seeds"):
     latentjax.load(tmp_path / "two", seed_index=2)

@@ -227,7 +227,7 @@ sys.exit(3 if "fail" in sys.argv else 0)
     ("well", 20.0, "", False),
     ("fail", 20.0, "ValueError: this went wrong (exit code 3)", False),
     ("die", 20.0, "ValueError: this went wrong (killed by SIGKILL)", False),
-    ("sleep", 1.0, "", True),
+    ("sleep", 5.0, "", True),
   ],
 )
 def test_a_process_is_ended_in_time_and_says_what_went_wrong(tmp_path, monkeypatch, word, seconds, problem, ended):

@@ -16,6 +16,11 @@ def test_binarised_pixels_are_zero_or_one_with_the_grey_value_as_mean():
   assert drawn[:, 1, 1].min() == 1
 
 
+def test_pixels_are_drawn_each_by_itself():
+  drawn = np.asarray(binarize(jax.random.key(1), jnp.full((20_000, 2, 3, 1), 128, jnp.uint8)))
+  np.testing.assert_allclose(np.corrcoef(drawn.reshape(-1, 6).T), np.eye(6), atol=0.03)
+
+
 def test_pixels_span_zero_to_one():
   np.testing.assert_allclose(to_pixels(np.array([0, 51, 255], np.uint8)), [0.0, 0.2, 1.0], rtol=1e-6)
 

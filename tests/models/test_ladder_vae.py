@@ -210,3 +210,16 @@ def test_samples_are_decoded_noise():
   samples = model.apply(variables, key(), 5, method="sample")
   assert samples.shape == (5, *SHAPE)
   np.testing.assert_array_equal(samples, model.apply(variables, noise, method="decode"))
+
+
+def test_what_is_held_is_the_same_along_a_row(monkeypatch):
+  """With a decoder that shows the latents themselves, those of z_1 first."""
+  monkeypatch.setattr(LadderVAE, "decode", lambda self, latents: jnp.concatenate(latents, axis=1))
+  model = LadderVAE((sum(LATENTS), 1, 1), WIDTHS, LATENTS)
+  picture = model.apply({}, key(), None, method="pictures")["layers.png"]
+  assert picture.titles == ("nothing held", "held from z3 up", "held from z2 up")
+  shown = np.asarray(picture.images)[..., 0, 0]  # [3, R, R, Z]
+  for block, latents in enumerate((7, 5, 3)):  # the first of so many latents are drawn anew, the others held
+    same = (shown[block] == shown[block, :, :1]).all((0, 1))
+    np.testing.assert_array_equal(same, np.arange(7) >= latents)
+  assert (shown[2, 0, 0, 3:] != shown[2, 1, 0, 3:]).all()

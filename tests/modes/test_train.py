@@ -19,6 +19,7 @@ from latentjax.data.cache import cache_dir
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import evaluate, train
 from latentjax.training.state import TrainState
+from latentjax.workdir import record
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.lock import Lock
 
@@ -81,6 +82,48 @@ def outcome(workdir: Path) -> tuple[list[dict], dict, list[bytes]]:
       tree.pop(name, None)
   state = newest_state(workdir)
   return lines, results, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def test_a_run_says_what_its_epochs_were(whole):
+  """The best epoch as it was validated; rates by hand; minutes of all epochs."""
+  lines, results = record.read_lines(whole), record.read_results(whole)
+  assert results["epoch"] == 1 + int(np.argmax([line["validation"]["elbo"] for line in lines]))
+  assert results["validation"]["elbo"] == pytest.approx(lines[results["epoch"] - 1]["validation"]["elbo"], rel=1e-6)
+  train, last = tiny_config().train, np.array([2, 5, 8])  # the last step of each epoch
+  falling = train.learning_rate * 0.5 * (1 + np.cos(np.pi * last / 9))
+  np.testing.assert_allclose([line["learning_rate"] for line in lines], falling, rtol=1e-5)
+  np.testing.assert_allclose([line["beta"] for line in lines], last / (train.kl_warmup_epochs * 3), rtol=1e-5)
+  assert 0 < lines[0]["seconds"] < lines[1]["seconds"] < lines[2]["seconds"] == 60 * results["train_minutes"]
+
+
+def test_every_epoch_has_an_order_of_its_own(tiny_cache, tmp_path, monkeypatch):
+  compile_train, orders = loop.compile_train, []
+
+  def recorded(*args):
+    advance = compile_train(*args)
+
+    def call(state, images, order, *rest):
+      orders.append(np.asarray(order))
+      return advance(state, images, order, *rest)
+
+    return call
+
+  monkeypatch.setattr(loop, "compile_train", recorded)
+  train.run(tiny_config(), tmp_path / "run")
+  order = experiments.create(tiny_config()).steps.order
+  expected = [order(fresh_keys().order, epoch) for epoch in range(EPOCHS) for _ in range(PER_EPOCH)]
+  np.testing.assert_array_equal(orders, expected)
+  assert (orders[0] != orders[PER_EPOCH]).any()
+
+
+def test_a_validation_that_is_no_number_ends_the_run_and_is_not_its_best(tiny_cache, tmp_path, monkeypatch):
+  validate, calls = loop.validate, iter(range(1, 100))
+  broken = {"elbo": float("nan")}
+  monkeypatch.setattr(loop, "validate", lambda *args: validate(*args) | (broken if next(calls) == 2 else {}))
+  with pytest.raises(RunError, match="became NaN or infinite at step 6; the checkpoint of step 3 is kept"):
+    train.run(tiny_config(), tmp_path / "run")
+  assert Checkpoints(tmp_path / "run" / "checkpoints", read_only=True).best == [3]
+  assert len(record.read_lines(tmp_path / "run")) == 1
 
 
 def newest_state(workdir: Path) -> TrainState:

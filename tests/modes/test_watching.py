@@ -116,6 +116,21 @@ def test_patience_ends_a_run_which_resumed_ends_there_too(whole, tmp_path, monke
   assert [line["epoch"] for line in record.read_lines(halves)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_importance_weighted_bound_chooses_where_there_is_one(tiny_cache, tmp_path, monkeypatch):
+  """It falls from the second epoch on, where the ELBO rises at last: patience and the best checkpoint go by it."""
+  validate, bounds = loop.validate, [-60.0, -50.0, -55.0, -58.0]
+
+  def said(experiment, state):
+    return validate(experiment, state) | {"importance_bound": bounds[int(state.step) // PER_EPOCH - 1]}
+
+  monkeypatch.setattr(loop, "validate", said)
+  monkeypatch.setattr(f"{__name__}.ELBOS", [-100.0, -90.0, -80.0, -70.0])
+  train.run(tiny_config(), tmp_path / "run")
+  assert len(record.read_lines(tmp_path / "run")) == 4
+  assert Checkpoints(tmp_path / "run" / "checkpoints", read_only=True).best == [2 * PER_EPOCH]
+  assert record.read_results(tmp_path / "run")["epoch"] == 2
+
+
 def stopping_at(step: int, compiled):
   def call(state, *args):
     if int(state.step) == step:

@@ -1,4 +1,4 @@
-"""Extreme configs and images: every one trains, or its step is named as the one where the numbers ended."""
+"""Extreme configs and images: they train."""
 
 import importlib
 
@@ -18,7 +18,7 @@ TINY = {
 
 
 @pytest.mark.parametrize(("name", "variant"), [("draw", "filterbank"), ("ladder_vae", "default")])
-def test_empty_images_train_or_the_step_that_broke_is_named(name, variant):
+def test_empty_images_train(name, variant):
   """All black and all white, ten times the learning rate, T = 256, products in bfloat16."""
   config = importlib.import_module(f"configs.{name}").get_config(variant)
   config.model.update(TINY[name])
@@ -31,7 +31,6 @@ def test_empty_images_train_or_the_step_that_broke_is_named(name, variant):
     state, order = steps.init(init_key), steps.order(order_key, 0)
     state, first = steps.train(state, images, order, noise_key, 1)
     state, rest = steps.train(state, images, order, noise_key, 40)
-    healthy = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
-    assert healthy == (rest.diverged_at == NEVER)
-    if healthy:
-      assert rest.mean()["elbo"] > first.mean()["elbo"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
+    assert rest.diverged_at == NEVER
+    assert rest.mean()["elbo"] > first.mean()["elbo"]

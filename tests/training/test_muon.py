@@ -1,13 +1,17 @@
 """Muon against Optax's, and its orthogonal steps against singular values in float64."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from latentjax.models.draw import DRAW
 from latentjax.training import muon as muon_module
 from latentjax.training.muon import muon, orthogonal
+from latentjax.training.step import create_recipe
 
 
 def normal(seed, *shape):
@@ -80,3 +84,20 @@ def test_the_rest_takes_adams_steps():
   rate = optax.cosine_decay_schedule(0.1, 10)
   ours, adams = updates(muon(rate, 0.8, {}), weights, gradients), updates(optax.adam(rate, 0.8), weights, gradients)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, adams)
+
+
+def scaled(factor, tree):
+  return jax.tree.map(lambda x: factor * x, tree)
+
+
+def test_a_config_clips_and_then_steps_gate_by_gate():
+  """The second gradient has a hundred times the norm of the first, and is clipped to twice; a decoder has gates too."""
+  config = importlib.import_module("configs.draw").get_config("deep")
+  config.train.clip_norm = 2.0
+  drawn = [{name: {"kernel": normal(seed, 20, 96)} for name in ("encoder", "decoder")} for seed in (0, 1)]
+  first, second = (scaled(1 / optax.tree.norm(one), one) for one in drawn)
+  recipe = create_recipe(config, DRAW, 1280)
+  by_hand = muon(recipe.learning_rate, config.train.adam_b1, {"encoder": 4, "decoder": 4})
+  expected = updates(by_hand, first, [first, scaled(2, second)])
+  found = updates(recipe.optimizer, first, [first, scaled(100, second)])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7), found, expected)

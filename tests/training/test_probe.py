@@ -5,12 +5,13 @@ import pytest
 
 from latentjax.training import probe
 
-generator = np.random.default_rng(0)
 
-
-def clusters(count: int, labels: tuple[int, ...] = (3, 5, 9), spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def clusters(
+  count: int, labels: tuple[int, ...] = (3, 5, 9), spread: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
   """Latents [count, 4] around a centre for every label; the last unit is nearly silent."""
   centres = np.random.default_rng(1).normal(size=(10, 4))
+  generator = np.random.default_rng(seed)
   drawn = generator.choice(labels, count)
   latents = centres[drawn] + spread * generator.normal(size=(count, 4))
   return (latents * [1, 1, 1, 1e-3] + 5).astype(np.float32), drawn
