@@ -64,7 +64,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
   """Milliseconds per step of every turn of every contestant."""
   context = multiprocessing.get_context("spawn")
   ways = options.ways or (WAYS if has_gpu() else WAYS[:-1])
-  pipes, processes = {}, []
+  pipes, processes, devices = {}, [], {}
   try:
     for contestant in ("latentjax", *(f"torch {way}" for way in ways)):
       here, there = context.Pipe()
@@ -74,9 +74,11 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
       processes.append(process)
       pipes[contestant] = here
       try:
-        here.recv()  # compiled and warm, before the next one starts
+        devices[contestant] = here.recv()  # compiled and warm, before the next one starts
       except EOFError:
         raise SystemExit(f"error: {contestant} did not start, for the reason above") from None
+    if len(set(devices.values())) > 1:
+      raise SystemExit(f"error: no race: {', '.join(f'{who} is on a {where}' for who, where in devices.items())}")
     most = configured(name, options).train.steps_per_call
     steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
     for contestant, pipe in pipes.items():
@@ -117,20 +119,24 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   num_images = options.batch_size * max(2, 4096 // options.batch_size)
   images = np.random.default_rng(0).integers(0, 256, (num_images, *IMAGES), np.uint8)
   if contestant == "latentjax":
+    import jax
+
     from latentjax import models
     from latentjax.modes.workload import create_workload
 
     call = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size).call
+    device = jax.default_backend()
   else:
     import torch
 
     from benchmarks.torch_steps import Training
 
     torch.set_num_threads(options.threads)
-    call = Training(config, images, options.batch_size, contestant.removeprefix("torch ")).call
+    training = Training(config, images, options.batch_size, contestant.removeprefix("torch "))
+    call, device = training.call, {"cuda": "gpu"}.get(training.device.type, training.device.type)
   for _ in range(3):
     call(2)
-  pipe.send("ready")
+  pipe.send(device)
   with contextlib.suppress(EOFError):  # the race is over
     while True:
       steps = pipe.recv()

@@ -26,9 +26,14 @@ class Training:
     images: [M, H, W, C] uint8.
     batch_size: B.
     way: "plain", "eager", "compile", or "graph", which needs a GPU.
+
+  Raises:
+    ValueError: the config asks for what the peers leave out.
   """
 
   def __init__(self, config, images: np.ndarray, batch_size: int, way: str):
+    if config.train.importance_samples > 1 or config.train.free_bits:
+      raise ValueError("the peers minimise the ELBO: train.importance_samples must be 1 and train.free_bits 0")
     torch.manual_seed(config.seed)
     self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high" if config.precision == "tensorfloat32" else "highest")

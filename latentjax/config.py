@@ -48,6 +48,7 @@ COUNTS: Rule = (
 RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
   "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
+  "data.name": ("a name or a path", lambda value: isinstance(value, str) and value != ""),
   "data.image_size": ("from 0 to 4096", lambda value: 0 <= value <= 4096),
   "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
@@ -173,7 +174,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def require_complete(config: ConfigDict) -> None:
   """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
   keys = flatten(config.to_dict())
-  for key in ("data.name", "compile_cache", "model.name", *RULES):
+  for key in ("compile_cache", "model.name", *RULES):
     if key not in keys:
       raise UsageError(f"it has no {key}")
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from latentjax.errors import RunError, unreadable
 
+LONGEST = 150  # bytes of a file's name: file systems take 255
+
 
 def cache_dir() -> Path:
   """Where decoded sets are kept: $LATENTJAX_CACHE_DIR, or `latentjax` in the user's cache directory."""
@@ -17,8 +19,11 @@ def cache_dir() -> Path:
 
 
 def cached(name: str) -> Path:
-  """The file that keeps a decoded set; every name has one of its own, such as imagenet_resized%2F64x64.npz."""
-  return cache_dir() / f"{quote(name, safe='')}.npz"
+  """The file that keeps a decoded set; every name has one of its own, such as imagenet_resized%2F64x64.npz.
+
+  Of a long name its end, where those of a person's own images have their hash.
+  """
+  return cache_dir() / f"{quote(name, safe='', errors='surrogateescape')[-LONGEST:]}.npz"
 
 
 def read(name: str) -> dict[str, np.ndarray] | None:
@@ -33,6 +38,8 @@ def read(name: str) -> dict[str, np.ndarray] | None:
   try:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       return dict(arrays)
+  except MemoryError:
+    raise
   except PermissionError as error:
     raise unreadable(path, error) from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file

@@ -3,6 +3,7 @@
 Shapes: H W C image.
 """
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,13 @@ def decode(path: Path, size: int) -> np.ndarray:
       return np.asarray(picture)
   except PermissionError as error:
     raise unreadable(path, error) from None
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow tells of a broken file
+  except (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+  ) as error:  # as Pillow tells of a broken file
     raise RunError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
 
 

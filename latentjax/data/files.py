@@ -127,14 +127,21 @@ def choose(name: str, size: int) -> Folder | Arrays | None:
   Raises:
     UsageError: nothing is there.
   """
-  path = Path(name).expanduser()
-  if path.is_dir():
+  path = expanded(name)
+  if path.is_dir() and not (path / "config.json").is_file():  # else a run's workdir, perhaps with the name of its set
     return Folder(name, size)
   if path.suffix == ".npz" and path.is_file():
     return Arrays(name, size)
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
     raise UsageError(f"data.name = {name!r}: there is no such folder of images, and no such .npz file")
   return None
+
+
+def expanded(name: str) -> Path:
+  try:
+    return Path(name).expanduser()
+  except RuntimeError:
+    raise UsageError(f"{name} begins with ~ and the name of nobody here") from None
 
 
 def to_encode(name: str, size: int) -> Folder | Arrays:
@@ -146,7 +153,7 @@ def to_encode(name: str, size: int) -> Folder | Arrays:
   Raises:
     UsageError: nothing is there.
   """
-  path = Path(name).expanduser()
+  path = expanded(name)
   if not path.exists():
     raise UsageError(f"--images={name}: there is no such folder, image or .npz file")
   if path.suffix == ".npy":

@@ -40,6 +40,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   if (workdir / "config.json").exists():
     record.require_same(workdir, config, models.speed_keys(config.model))
+  jax.config.update("jax_enable_compilation_cache", False)  # or compile_seconds would tell how fast a disk is
   data = dataset.load(**config.data.to_dict())
   phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create(config.model, data.image_shape)
@@ -47,7 +48,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
   for batch_size in config.benchmark.batch_sizes:
     require_divisible(mesh, "benchmark.batch_sizes", batch_size)
   workdir.mkdir(parents=True, exist_ok=True)
-  jax.config.update("jax_enable_compilation_cache", False)  # or compile_seconds would tell how fast a disk is
 
   results = {
     "phase": phase,

@@ -69,7 +69,9 @@ def read_runs(workdirs: Sequence[str]) -> list[Run]:
     if paths.count(path) > 1:
       raise UsageError(f"--workdirs has {workdir} twice")
     if not path.is_dir():
-      raise UsageError(f"{workdir} is no directory: --workdirs takes the workdirs of runs")
+      raise UsageError(
+        f"{workdir} is no directory: --workdirs takes the workdirs of runs, one with a comma in double quotes"
+      )
   shared = Counter(path.name for path in paths)
   return [
     read_run(Path(workdir), path.name if shared[path.name] == 1 else str(path), models.title)

@@ -30,14 +30,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
   processes.on_primary(lambda: record.require_writable(workdir))
   experiment = experiments.create(config)
-  finish(experiment, list(best.restore(experiment, workdir)), workdir)
+  lines = record.read_lines(workdir)  # first: a training beside this may go on
+  finish(experiment, list(best.restore(experiment, workdir)), lines, workdir)
 
 
-def finish(experiment: Experiment, of_seeds: Sequence[Trained], workdir: Path) -> None:
+def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[record.Line], workdir: Path) -> None:
   """Prints the table, and writes model.npz, results.json and groups.png; but a quick look replaces no better results.
 
   Args:
     of_seeds: every seed of the run.
+    lines: of metrics.jsonl, where the checkpoints were when these were taken from them.
   """
   began = time.perf_counter()
   first = record.read_config(workdir).seed  # that of the experiment may be another, for other noise
@@ -45,7 +47,6 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], workdir: Path) -
     seed: measure(one, experiment.data) | {"step": one.step, "epoch": one.step // experiment.steps_per_epoch}
     for seed, one in enumerate(of_seeds, start=first)
   }
-  lines = record.read_lines(workdir)
   results = (
     named(experiment.config)
     | seeds.summarise(by_seed)
@@ -65,7 +66,7 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], workdir: Path) -
       steps, variables = [one.step for one in of_seeds], [processes.local(one.variables) for one in of_seeds]
       weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
     if better:
-      console.print(f"{workdir / 'results.json'} stays: it is of more images or importance samples")
+      console.print(f"{workdir / 'results.json'} stays: it is of more epochs, images or importance samples")
       return
     plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
     record.write_results(workdir, results)
@@ -86,9 +87,13 @@ def named(config: ConfigDict) -> record.Line:
 
 
 def measured_better(workdir: Path, results: record.Line) -> bool:
-  """Whether results.json has the same state already, measured on more images or with more importance samples."""
+  """Whether results.json has a later one, or this very state measured on more images or by more importance samples."""
   kept = record.read_results(workdir)
-  if kept is None or any(kept.get(name) != results[name] for name in ("step", "epochs_trained")):
+  if kept is None:
+    return False
+  if (kept.get("epochs_trained") or 0) > (results["epochs_trained"] or 0):  # of a training beside this evaluation
+    return True
+  if any(kept.get(name) != results[name] for name in ("step", "epochs_trained")):
     return False
   sizes = [tuple(one["test"].get(name) or 0 for name in ("num_examples", "nll_samples")) for one in (kept, results)]
   return sizes[0] > sizes[1]

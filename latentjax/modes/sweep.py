@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from latentjax import config as configs
 from latentjax import models
 from latentjax.console import console, sweep_table
-from latentjax.errors import RunError, UsageError, last_line
+from latentjax.errors import RunError, UsageError, explained, last_line
 from latentjax.modes import train
 from latentjax.workdir import ending, record
 from latentjax.workdir.figures import Protocol, protocol_of
@@ -47,8 +47,9 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
         results = run_one(asked, workdir / name)
         finished.setdefault(protocol_of(asked), {})[name] = results
       except Exception as error:  # whatever it is, the runs after this one are none the worse for it
-        failed[name] = f"{error if isinstance(error, UsageError | RunError) else f'{type(error).__name__}: {error}'}"
-        if not isinstance(error, UsageError | RunError | OSError | MemoryError):
+        told = explained(error)
+        failed[name] = f"{type(error).__name__}: {error}" if told is None else str(told)
+        if told is None:
           traceback.print_exc()
         console.print(f"failed: {failed[name]}")
       jax.clear_caches()  # the next run compiles programs of its own

@@ -190,7 +190,7 @@ def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -
   Raises:
     RunError: the disk refuses.
   """
-  unfinished = path.with_name(path.name + ".tmp")
+  unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may be at it
   try:
     with unfinished.open("wb") as file:
       if callable(content):

@@ -44,9 +44,9 @@ class Run:
         return "no epoch yet"
       return "not evaluated" if ending.over(self.config, self.lines) else "unfinished"
     evaluated = self.results.get("epochs_trained")
-    if self.lines and self.lines[-1]["epoch"] != evaluated:
-      return f"unfinished, evaluated at epoch {evaluated}"
-    return "finished"
+    if not self.lines or (ending.over(self.config, self.lines) and self.lines[-1]["epoch"] == evaluated):
+      return "finished"
+    return f"unfinished, evaluated at epoch {evaluated}"
 
   def row(self) -> record.Line:
     """The run's entry in a comparison; None for what is not known.

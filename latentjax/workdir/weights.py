@@ -75,6 +75,8 @@ def read(workdir: Path) -> Weights | None:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       found = dict(arrays)
     number = int(found["format"])
+  except MemoryError:
+    raise
   except PermissionError as error:
     raise unreadable(path, error) from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file

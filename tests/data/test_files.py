@@ -1,5 +1,8 @@
 """One's own images: every kind of file that a person has, and one line about those that cannot be used."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -157,9 +160,50 @@ def test_a_folder_without_images_and_no_folder_are_said(tmp_path):
   (tmp_path / "empty").mkdir()
   with pytest.raises(UsageError, match="no PNG or JPEG files in"):
     dataset.load(str(tmp_path / "empty"), "none")
-  for name in (str(tmp_path / "nothing"), "./nothing", "nothing.npz"):
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "config.json").touch()
+  for name in (str(tmp_path / "nothing"), "./nothing", "nothing.npz", str(tmp_path / "run")):
     with pytest.raises(UsageError, match="there is no such folder of images"):
       dataset.load(name, "none")
+
+
+def test_a_workdir_with_the_name_of_its_set_does_not_hide_it(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  Path("tiny").mkdir()
+  Path("tiny", "config.json").touch()
+  assert files.choose("tiny", 0) is None
+
+
+@pytest.mark.parametrize("choose", [files.choose, files.to_encode])
+def test_the_home_of_nobody_is_one_line(choose):
+  with pytest.raises(UsageError, match="~nobody-of-this-name/pictures begins with ~ and the name of nobody here"):
+    choose("~nobody-of-this-name/pictures", 0)
+
+
+@pytest.mark.parametrize("name", ["漢" * 50, os.fsdecode(b"caf\xe9")])
+def test_any_name_of_a_folder_will_do(tmp_path, cache, name):
+  (tmp_path / name).mkdir()
+  for index in range(5):
+    Image.new("L", (4, 4), index).save(tmp_path / name / f"{index}.png")
+  assert len(dataset.load(str(tmp_path / name), "none").train) == 3
+  assert len(list(cache.glob("*.npz"))) == 1
+
+
+def test_broken_exif_is_a_broken_file(folder):
+  Image.new("L", (5, 6)).save(folder / "even" / "00.png", exif=b"II*\0")
+  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+    dataset.load(str(folder), "none")
+
+
+def test_too_little_memory_is_no_damage(folder, cache, monkeypatch):
+  dataset.load(str(folder), "none")
+
+  def full(*_, **__):
+    raise MemoryError
+
+  monkeypatch.setattr(np, "load", full)
+  with pytest.raises(MemoryError):
+    dataset.load(str(folder), "none")
 
 
 def test_arrays_are_taken_as_they_are(tmp_path):

@@ -124,11 +124,15 @@ def test_numbers_are_those_of_the_runs(pair, tmp_path):
     (2, False, "unfinished", "2 of 3"),
     (3, False, "not evaluated", "3"),
     (2, True, "unfinished, evaluated at epoch 3", "2 of 3"),
+    (2, 2, "unfinished, evaluated at epoch 2", "2 of 3"),
   ],
 )
 def test_an_unfinished_run_has_a_row(tmp_path, epochs, evaluated, status, shown):
   make_run(tmp_path / "whole")
-  make_run(tmp_path / "part", "draw", epochs=epochs, evaluated=evaluated)
+  make_run(tmp_path / "part", "draw", epochs=epochs, evaluated=bool(evaluated))
+  if evaluated == 2:
+    results = json.loads((tmp_path / "part" / "results.json").read_text())
+    (tmp_path / "part" / "results.json").write_text(json.dumps(results | {"epochs_trained": 2}))
   (table,) = compared(tmp_path / "out", tmp_path / "whole", tmp_path / "part")
   row = table["runs"][1]
   assert (row["status"], row["epochs"]) == (status, epochs or None)

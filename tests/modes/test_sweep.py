@@ -67,6 +67,18 @@ def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, mo
   assert capsys.readouterr().out.count("finished before") == 1
 
 
+def test_a_run_that_takes_too_much_memory_is_one_line(config, tmp_path, monkeypatch, capfd):
+  def full(config, workdir):
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 17179869184 bytes.")
+
+  monkeypatch.setattr(train, "run", full)
+  with pytest.raises(RunError, match="1 of 1 runs failed"):
+    sweep.run(config, [{"seed": 1}], tmp_path)
+  out, err = capfd.readouterr()
+  assert "failed: out of memory: lower train.batch_size" in out
+  assert err == ""
+
+
 def test_a_stop_stops_the_sweep(config, tmp_path, monkeypatch):
   def stop(config, workdir):
     raise Stopped(15)

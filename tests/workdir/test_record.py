@@ -114,7 +114,7 @@ def test_damaged_lines_and_results_are_named(tmp_path, capsys):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
   path = tmp_path / "results.json"
   record.write_whole(path, "old")
-  (tmp_path / "results.json.tmp").mkdir()  # what a full disk does to the new text: it cannot be written
+  (tmp_path / f"results.json.{os.getpid()}.tmp").mkdir()  # what a full disk does to the new text: it cannot be written
   with pytest.raises(RunError, match="cannot write"):
     record.write_whole(path, "new")
   assert path.read_text() == "old"
