@@ -141,7 +141,7 @@ def test_weights_of_another_model_are_refused(run, tmp_path):
   config, workdir = run
   found = weights.read(workdir)
   other = [jax.tree.map(lambda x: x[0, ..., :-1], found.variables)]
-  weights.write(tmp_path, found.image_shape, found.seeds[:1], found.steps[:1], other)
+  weights.write(tmp_path, found.image_shape, [0], found.steps[:1], other)
   with pytest.raises(RunError, match=r"model\.npz is not of"):
     trained.read(config, tmp_path)
   with pytest.raises(RunError, match=r"model\.npz is not of"):

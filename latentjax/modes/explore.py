@@ -45,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   blank = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
   dims = [group.shape[-1] for group in jax.eval_shape(trained.inference.encode, trained.variables, blank)]
   content = page.render(
-    models.title(config.model), facts(trained, workdir), fields, model.image_shape, dims, arrays, kl
+    models.title(config.model), facts(trained, workdir, images), fields, model.image_shape, dims, arrays, kl
   )
   record.write_whole(workdir / NAME, content)
   console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
@@ -63,14 +63,20 @@ def ends(trained: Trained, images: np.ndarray) -> Arrays:
   return {"test/images": images / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
 
 
-def facts(trained: Trained, workdir: Path) -> list[str]:
-  """About the run, in words; its numbers where they are of this very state."""
+def facts(trained: Trained, workdir: Path, images: np.ndarray | None) -> list[str]:
+  """About the run, in words; its numbers where they are of this very state.
+
+  Args:
+    images: of the test split, where they are known.
+  """
   words = [f"trained on {trained.config.data.name}", f"{num_parameters(trained.variables['params']):,} parameters"]
   saved, results = record.read_config(workdir), record.read_results(workdir)
   if saved.train.num_seeds > 1:
     words.append(f"seed {saved.seed}, the first of {saved.train.num_seeds}")
   elif results is not None and results.get("step") == trained.step:
     test, figures = results["test"], protocol_of(trained.config).figures
-    words.append(f"test {figures.terms['elbo']} {test['elbo']:.2f} nats")
+    count = test.get("num_examples")
+    few = f" (of {count:,} images only)" if images is not None and count is not None and count < len(images) else ""
+    words.append(f"test {figures.terms['elbo']} {test['elbo']:.2f} nats{few}")
     words += [f"test {figures.nll} {test['nll']:.2f} nats"] if test.get("nll") is not None else []
   return words

@@ -30,12 +30,11 @@ class Weights(NamedTuple):
   """What model.npz holds.
 
   Attributes:
-    seeds, steps: of every seed.
+    steps: of every seed.
     variables: nested dictionaries of arrays of all seeds, with a leading axis S also where there is one.
   """
 
   image_shape: tuple[int, int, int]
-  seeds: list[int]
   steps: list[int]
   variables: dict[str, Any]
 
@@ -83,12 +82,12 @@ def read(workdir: Path) -> Weights | None:
     raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle
   require_format(path, number)
   try:
-    image_shape, seeds, steps = (found[name].tolist() for name in ("image_shape", "seed", "step"))
+    image_shape, steps = (found[name].tolist() for name in ("image_shape", "step"))
     flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
     if not all(np.isfinite(array).all() for array in flat.values()):
       raise ValueError("some weights are no numbers")
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
-    return Weights(tuple(image_shape), seeds, steps, variables)
+    return Weights(tuple(image_shape), steps, variables)
   except Exception as error:
     raise damaged(path, str(error)) from None
 

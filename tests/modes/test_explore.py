@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -50,6 +51,18 @@ def test_a_page_with_test_images_has_their_latents_and_the_kl_of_every_latent(tm
   terms = model.apply(variables, images, jax.random.key(2))
   np.testing.assert_allclose(sum(page["kl"][0]), terms.kl.mean(), rtol=1e-3)
   assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_a_quick_look_is_called_one(tmp_path):
+  workdir = tmp_path / "run"
+  make_run(workdir, **TINY)
+  test = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0, "nll": 2.5, "nll_samples": 2, "num_examples": 4}
+  bounds = dict.fromkeys(("train", "validation", "test"), test)
+  record.write_results(workdir, {**bounds, "parameters": 1, "step": 7, "epochs_trained": None})
+  trained = SimpleNamespace(config=record.read_config(workdir), variables={"params": {}}, step=7)
+  for count, few in ((20, " (of 4 images only)"), (4, "")):
+    words = explore.facts(trained, workdir, np.zeros((count, *SHAPE)))
+    assert words[2:] == [f"test ELBO -3.00 nats{few}", "test NLL 2.50 nats"]
 
 
 def test_a_page_without_data_says_so_and_has_the_model(tmp_path, tiny_cache, capsys):

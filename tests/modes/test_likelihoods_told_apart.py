@@ -79,6 +79,7 @@ def test_what_is_no_likelihood_is_called_so_and_stands_apart(colours, tmp_path, 
     train.run(config_of(likelihood, colours), tmp_path / kind)
     evaluate.run(config_of(likelihood, colours), tmp_path / kind)
     explore.run(config_of(likelihood, colours), tmp_path / kind)
+    assert "images only" not in (tmp_path / kind / "explore.html").read_text(encoding="utf-8")
     said[kind] = capsys.readouterr().out
   assert not re.search(r"ELBO|NLL|reconstruction\b|bits", said["grey"].replace("model.likelihood", ""))
   for name in ("CE bound", "cross-entropy", "marginal CE", "marginal CE by K"):
