@@ -14,6 +14,7 @@ GROUND = (
   "latentjax.config",
   "latentjax.console",
   "latentjax.mesh",
+  "latentjax.paths",
   "latentjax.processes",
 )
 MAY_IMPORT = {
@@ -25,6 +26,7 @@ MAY_IMPORT = {
   "latentjax/console.py": ("latentjax.errors", "latentjax.streams"),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/mesh.py": ("latentjax.errors",),
+  "latentjax/paths.py": ("latentjax.errors",),
   "latentjax/processes.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/data": ("latentjax.data", *GROUND),
   "latentjax/workdir": ("latentjax.workdir", *GROUND),

@@ -15,6 +15,7 @@ from latentjax.data.decoding import decode, with_channels
 from latentjax.data.disk import LABELS, NAMES, SPLITS, Splits
 from latentjax.data.own import asked, keyed, read_bytes
 from latentjax.errors import UsageError
+from latentjax.paths import expanded
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -135,13 +136,6 @@ def choose(name: str, size: int) -> Folder | Arrays | None:
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
     raise UsageError(f"data.name = {name!r}: there is no such folder of images, and no such .npz file")
   return None
-
-
-def expanded(name: str) -> Path:
-  try:
-    return Path(name).expanduser()
-  except RuntimeError:
-    raise UsageError(f"{name} begins with ~ and the name of nobody here") from None
 
 
 def to_encode(name: str, size: int) -> Folder | Arrays:

@@ -72,8 +72,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       seeds = list(best.pick(experiment, checkpoints, state))
       processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
-      lines = processes.on_primary(lambda: record.read_lines(workdir))
-      evaluate.finish(experiment, seeds, lines, workdir)  # last: results.json says that the run is finished
+      evaluate.finish(experiment, seeds, log.lines, workdir)  # last: results.json says that the run is finished
 
 
 def require_untrained(workdir: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from latentjax.errors import RunError, UsageError
+from latentjax.paths import expanded
 
 
 def given(workdir: str | None, read_only: bool = False) -> Path | None:
@@ -25,10 +26,7 @@ def given(workdir: str | None, read_only: bool = False) -> Path | None:
     raise UsageError(
       f"{workdir} is no directory of this machine, where runs live: mount it, or train elsewhere and copy the run"
     )
-  try:
-    path = Path(workdir).expanduser()
-  except RuntimeError:
-    raise UsageError(f"{workdir} begins with ~ and the name of nobody here") from None
+  path = expanded(workdir)
   if path.is_symlink() and not path.exists():
     raise UsageError(f"{workdir} is a symbolic link to {path.readlink()}, which does not exist")
   if path.exists() and not path.is_dir():

@@ -161,8 +161,7 @@ def read_lines(workdir: Path) -> list[Line]:
   """All lines of metrics.jsonl: one per epoch, from the first on.
 
   Raises:
-    RunError: a line is damaged; half a last line is what a killed run leaves, and is reported and
-      left out.
+    RunError: a line is damaged; half a last line is what a killed run leaves, and is reported and left out.
   """
   path = workdir / "metrics.jsonl"
   texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
