@@ -9,7 +9,6 @@ The same command with the same --workdir resumes where it stopped. Without --con
 """
 
 import importlib
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,20 +17,18 @@ from logging import getLogger
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from latentjax import backend, config_file
+from latentjax import backend, config_file, overrides
 from latentjax import config as configs
 from latentjax.config_file import Chosen
 from latentjax.console import console
 from latentjax.errors import Stopped, UsageError, explained, last_line
 from latentjax.interruption import stop_at_once
-from latentjax.synonyms import nearest
 from latentjax.workdir import directory, record
 
 DEMO = "configs/draw.py"  # what runs without arguments
 MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
-OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
 class Request(flags.FlagValues):
@@ -109,15 +106,15 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   if mode != "train" and request.dry_run:
     raise UsageError(f"--dry_run is of --mode=train: leave it out with --mode={mode}")
   if mode == "compare" and not request.help:
-    if request["config"].present or any(map(OVERRIDE.match, rest)):
+    if request["config"].present or overrides.present(rest):
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
     if rest:
-      raise UsageError(stray(rest[0], ConfigDict()))
+      raise UsageError(overrides.stray(rest[0], list(request), ConfigDict()))
     workdirs = [str(directory.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
     return run(request, given, "compare", [workdirs])
 
   chosen = choose(request, given)
-  overrides = overridden(chosen.config, rest)
+  typed = overrides.apply(chosen.config, rest, list(request))
   backend.start(chosen.config)
   from latentjax import answers, models  # import JAX
 
@@ -126,7 +123,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   configs.check(chosen.config)
   models.check(chosen.config.model)
   if mode == "show":
-    return answers.show(chosen.config, given if request.config or overrides else None)
+    return answers.show(chosen.config, given if request.config or typed else None)
   if given is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run")
   args = [chosen.config]
@@ -135,14 +132,10 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   if mode == "encode":
     args.append(request.images)
   if mode == "sweep":
-    args.append(swept(chosen, overrides))
+    args.append(swept(chosen, typed))
   backend.require_devices()
   if chosen.variant and not chosen.named:
-    count = chosen.config.train.epochs
-    epochs = f"{count:,} epoch{'s'[: count != 1]} " if mode == "train" else ""
-    others = ", ".join(name for name in chosen.variants if name != chosen.variant)
-    others = f"; other variants: {others}" if others else ""
-    console.heading = f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
+    console.heading = heading(chosen, mode)
   if request.dry_run:
     from latentjax.modes import dry_run
 
@@ -167,60 +160,23 @@ def choose(request: Request, workdir: Path | None) -> Chosen:
   return config_file.load(request.config or DEMO)
 
 
-def overridden(config: ConfigDict, rest: Sequence[str]) -> dict[str, str]:
-  """Changes a config as the command line says.
-
-  Returns:
-    The keys that it names, with what was typed.
-
-  Raises:
-    UsageError: it has no such key, the key no such value, or something else is left.
-  """
-  last: dict[str, str] = {}  # a value given twice takes the last, a tuple too, which ml_collections would add up
-  words = iter(rest)
-  for word in words:
-    override = OVERRIDE.match(word)
-    if override is None:
-      raise UsageError(stray(word, config))
-    unknown = configs.unknown_key(config, [override[1]])
-    if unknown is not None:
-      raise UsageError(config_file.of_another_model(override[1], config) or unknown)
-    key, known = override[1], configs.flatten(config.to_dict())
-    if key not in known:
-      own = ", ".join(name for name in known if name.startswith(f"{key}."))
-      raise UsageError(f"{key} is a section of the config: give one of its keys, {own}")
-    if "=" not in word and not isinstance(known[key], bool):
-      word = f"{word}={next(words, '')}"
-    last.pop(key, None)
-    last[key] = word
-  flag_values = flags.FlagValues()
-  try:
-    config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=list(last.values()))
-    flag_values(["", *last.values()])
-  except (flags.Error, ValueError, TypeError) as error:
-    raise UsageError(configs.reworded(last_line(error), config)) from None
-  return last
+def heading(chosen: Chosen, mode: str) -> str:
+  """What runs, for whom named no variant, and which others there are."""
+  count = chosen.config.train.epochs
+  epochs = f"{count:,} epoch{'s'[: count != 1]} " if mode == "train" else ""
+  others = ", ".join(name for name in chosen.variants if name != chosen.variant)
+  others = f"; other variants: {others}" if others else ""
+  return f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
 
 
-def stray(word: str, config: ConfigDict) -> str:
-  """A line about a word of the command line that is neither a flag nor an override of the config."""
-  if not word.startswith("-"):
-    return f"{word!r} is no flag: flags start with -- and carry their value after ="
-  name, _, value = word.lstrip("-").partition("=")
-  own, keys = list(Request()), list(configs.flatten(config.to_dict()))
-  near = nearest(name, [*own, *keys])
-  meant = f"--{near}" if near in own else f"--config.{near}"
-  return f"unknown flag --{name}: the nearest is {meant}{f'={value}' if value else ''}; --help prints all of them"
-
-
-def swept(chosen: Chosen, overrides: dict[str, str]) -> list[dict]:
+def swept(chosen: Chosen, typed: dict[str, str]) -> list[dict]:
   """The overrides of --mode=sweep, none of them also of the command line."""
   from latentjax.modes import sweep  # imports JAX, which must not be before `backend.start`
 
   if chosen.path.suffix != ".py":
     raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(): it takes a config file, a Python one")
   found = sweep.read(str(chosen.path))
-  for key in {key for override in found for key in override} & overrides.keys():
+  for key in {key for override in found for key in override} & typed.keys():
     raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.shown}: drop one of the two")
   return found
 

@@ -1,0 +1,68 @@
+"""What a command line says of a config: the words --config.KEY=VALUE."""
+
+import re
+from collections.abc import Collection, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from latentjax import config as configs
+from latentjax import config_file
+from latentjax.errors import UsageError, last_line
+from latentjax.synonyms import nearest
+
+OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+
+
+def present(words: Sequence[str]) -> bool:
+  """Whether any of the words is an override."""
+  return any(map(OVERRIDE.match, words))
+
+
+def apply(config: ConfigDict, words: Sequence[str], own_flags: Collection[str]) -> dict[str, str]:
+  """Changes a config as the command line says.
+
+  Args:
+    words: what is left of the command line without the program's own flags.
+    own_flags: the names of these, for what is mistyped.
+
+  Returns:
+    The keys that it names, with what was typed.
+
+  Raises:
+    UsageError: it has no such key, the key no such value, or something else is left.
+  """
+  last: dict[str, str] = {}  # a value given twice takes the last, a tuple too, which ml_collections would add up
+  rest = iter(words)
+  for word in rest:
+    override = OVERRIDE.match(word)
+    if override is None:
+      raise UsageError(stray(word, own_flags, config))
+    unknown = configs.unknown_key(config, [override[1]])
+    if unknown is not None:
+      raise UsageError(config_file.of_another_model(override[1], config) or unknown)
+    key, known = override[1], configs.flatten(config.to_dict())
+    if key not in known:
+      own = ", ".join(name for name in known if name.startswith(f"{key}."))
+      raise UsageError(f"{key} is a section of the config: give one of its keys, {own}")
+    if "=" not in word and not isinstance(known[key], bool):
+      word = f"{word}={next(rest, '')}"
+    last.pop(key, None)
+    last[key] = word
+  flag_values = flags.FlagValues()
+  try:
+    config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=list(last.values()))
+    flag_values(["", *last.values()])
+  except (flags.Error, ValueError, TypeError) as error:
+    raise UsageError(configs.reworded(last_line(error), config)) from None
+  return last
+
+
+def stray(word: str, own_flags: Collection[str], config: ConfigDict) -> str:
+  """A line about a word of the command line that is neither a flag nor an override of the config."""
+  if not word.startswith("-"):
+    return f"{word!r} is no flag: flags start with -- and carry their value after ="
+  name, _, value = word.lstrip("-").partition("=")
+  near = nearest(name, [*own_flags, *configs.flatten(config.to_dict())])
+  meant = f"--{near}" if near in own_flags else f"--config.{near}"
+  return f"unknown flag --{name}: the nearest is {meant}{f'={value}' if value else ''}; --help prints all of them"
