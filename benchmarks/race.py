@@ -97,8 +97,8 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def configured(name: str, options: argparse.Namespace):
-  changes = f"precision={options.precision}", f"train.num_seeds={options.num_seeds}", "train.optimizer=adam"
-  return named_config(name, [*options.set, *changes])
+  changes = f"precision={options.precision}", f"train.num_seeds={options.num_seeds}"
+  return named_config(name, [*options.set, *changes, "train.optimizer=adam", "train.weight_decay=0.0"])
 
 
 def has_gpu() -> bool:

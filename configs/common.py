@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
   config.train.decay_end = 0  # epoch at which it reaches 0; 0 stands for `epochs`
   config.train.adam_b1 = 0.9  # how long Adam averages gradients; its b2 is 0.999
   config.train.clip_norm = 10.0  # global gradient norm; 0 is off
+  config.train.weight_decay = 0.0  # times the learning rate: what a step takes off every kernel; 0 is off
   config.train.ema_decay = 0.999  # moving average of weights for evaluation; 0 is off
   config.train.beta = 1.0  # weight of the KL after warm-up
   config.train.kl_warmup_epochs = 0.0  # epochs over which that weight rises from 0

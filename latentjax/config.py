@@ -61,6 +61,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.decay_end": ("from 0 to 1000000", lambda value: 0 <= value <= 10**6),
   "train.adam_b1": FRACTION,
   "train.clip_norm": NOT_NEGATIVE,
+  "train.weight_decay": NOT_NEGATIVE,
   "train.ema_decay": FRACTION,
   "train.beta": NOT_NEGATIVE,
   "train.warmup_epochs": NOT_NEGATIVE,

@@ -24,6 +24,7 @@ SINCE = {
   "train.pictures_every": 0,
   "train.profile_steps": 0,
   "train.warmup_epochs": 0.0,
+  "train.weight_decay": 0.0,
   "benchmark.num_seeds": (0,),
 }
 CAME_LATER = {

@@ -24,6 +24,7 @@ SYNONYMS = {
   "train.schedule": ("lr_schedule", "scheduler", "decay"),
   "train.adam_b1": ("b1", "beta1", "momentum"),
   "train.clip_norm": ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
+  "train.weight_decay": ("wd", "l2", "regularization", "regularisation"),
   "train.ema_decay": ("ema", "polyak"),
   "train.beta": ("kl_weight", "beta_vae"),
   "train.warmup_epochs": ("warmup", "lr_warmup", "warmup_steps"),

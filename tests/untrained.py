@@ -6,7 +6,8 @@ from pathlib import Path
 import jax
 
 from latentjax import models
-from latentjax.training.state import create_optimizer, create_state
+from latentjax.training.optimizer import create_optimizer
+from latentjax.training.state import create_state
 from latentjax.workdir import record, weights
 
 SMALL = {

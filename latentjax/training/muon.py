@@ -31,7 +31,7 @@ def muon(learning_rate: optax.Schedule, adam_b1: float, stacked: Mapping[str, in
   """
 
   def kind(path, x: jax.Array) -> str:
-    return "matrix" if path[-1] == jax.tree_util.DictKey("kernel") and min(x.shape) >= NARROW else "other"
+    return "matrix" if is_kernel(path) and min(x.shape) >= NARROW else "other"
 
   def orthogonal_step(path, momentum: jax.Array) -> jax.Array:
     return step(momentum, stacked.get(path[-2].key, 1))
@@ -43,6 +43,11 @@ def muon(learning_rate: optax.Schedule, adam_b1: float, stacked: Mapping[str, in
   )
   kinds = {"matrix": of_matrices, "other": optax.adam(learning_rate, b1=adam_b1)}
   return optax.partition(kinds, lambda params: jax.tree_util.tree_map_with_path(kind, params))
+
+
+def is_kernel(path: tuple) -> bool:
+  """Whether what is at this path of a model's weights is the kernel of a layer."""
+  return path[-1] == jax.tree_util.DictKey("kernel")
 
 
 def step(momentum: jax.Array, count: int) -> jax.Array:

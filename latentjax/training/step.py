@@ -19,7 +19,8 @@ from latentjax.mesh import divide
 from latentjax.models import Model, Terms
 from latentjax.training import objectives
 from latentjax.training.metrics import NEVER, SUMMED, Metrics
-from latentjax.training.state import Params, TrainState, create_optimizer, learning_rate_schedule, norm, update_average
+from latentjax.training.optimizer import create_optimizer, learning_rate_schedule, norm
+from latentjax.training.state import Params, TrainState, update_average
 
 STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
 

@@ -10,11 +10,9 @@ import pytest
 
 from latentjax import models
 from latentjax.models import Terms
-from latentjax.training import state as state_module
 from latentjax.training import step
 from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.metrics import NEVER, Metrics
-from latentjax.training.state import create_optimizer, learning_rate_schedule
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 5, 4, 1), np.uint8)
 ORDER, NOISE = jax.random.key(1), jax.random.key(2)
@@ -338,64 +336,6 @@ def test_without_average_the_weights_themselves_are_evaluated():
   _, state = probing(train__ema_decay=0.0)
   assert state.average is None
   assert state.variables["params"] is state.params
-
-
-@pytest.mark.parametrize(
-  ("schedule", "expected"),
-  [("constant", [1, 1, 1, 1, 1]), ("linear", [1, 1, 0.5, 0, 0]), ("cosine", [1, 1, 0.5, 0, 0])],
-)
-def test_learning_rate_is_constant_and_then_falls_to_zero(schedule, expected):
-  train = config_with(train__schedule=schedule, train__decay_start=2, train__decay_end=6).train
-  rate = learning_rate_schedule(train, steps_per_epoch=10)
-  actual = [rate(step) / train.learning_rate for step in (0, 20, 40, 60, 90)]
-  np.testing.assert_allclose(actual, expected, atol=1e-6)
-
-
-def test_learning_rate_falls_until_the_last_epoch_by_default():
-  train = config_with(train__schedule="linear", train__epochs=8, train__decay_start=0, train__decay_end=0).train
-  rate = learning_rate_schedule(train, steps_per_epoch=10)
-  np.testing.assert_allclose([rate(step) / train.learning_rate for step in (0, 20, 80)], [1, 0.75, 0], atol=1e-6)
-
-
-def test_learning_rate_warms_up_step_by_step():
-  train = config_with(train__schedule="constant", train__warmup_epochs=0.5).train
-  rate = learning_rate_schedule(train, steps_per_epoch=10)
-  actual = [rate(step) / train.learning_rate for step in (0, 1, 4, 5, 90)]
-  np.testing.assert_allclose(actual, [0.2, 0.4, 1, 1, 1], rtol=1e-6)
-
-
-@pytest.mark.parametrize("norm", [state_module.norm, state_module.norm_of_joined])
-def test_the_norm_is_that_of_all_numbers_of_a_seed(norm):
-  """Of every kind that a backend may take, also of several seeds; one number that is none makes it none."""
-  arrays = [np.random.default_rng(0).normal(0, 3, (2, *shape)).astype(np.float32) for shape in ((3, 4), (5,), ())]
-  gradient = {str(index): jnp.array(array) for index, array in enumerate(arrays)}
-  expected = np.linalg.norm(np.concatenate([array.reshape(2, -1) for array in arrays], axis=1), axis=1)
-  np.testing.assert_allclose(jax.vmap(norm)(gradient), expected, rtol=1e-6)
-  np.testing.assert_allclose(jax.jit(norm)(gradient), np.linalg.norm(expected), rtol=1e-6)
-  for bad in (np.nan, np.inf):
-    assert not np.isfinite(norm(gradient | {"1": gradient["1"].at[0, 0].set(bad)}))
-
-
-@pytest.mark.parametrize(("platform", "joined"), [("cpu", 0), ("cuda", 1), ("tpu", 1)])
-def test_where_launches_cost_most_the_gradient_is_joined_for_its_norm(platform, joined):
-  traced = jax.jit(state_module.norm).trace({"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)})
-  assert traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.concatenate") == joined
-
-
-@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
-def test_optimizer_is_adam_of_the_clipped_gradient(clip_norm):
-  train = config_with(train__clip_norm=clip_norm, train__adam_b1=0.5).train
-  optimizer = create_optimizer(train, lambda step: 0.01 * (1 + step), {})
-  gradients = np.random.default_rng(0).normal(0, [[0.1], [3], [1]], (3, 4))  # norms below and above 1
-  state, first, second = optimizer.init(jnp.zeros(4)), np.zeros(4), np.zeros(4)
-  for index, gradient in enumerate(gradients):
-    update, state = optimizer.update(jnp.array(gradient), state)
-    if clip_norm > 0:
-      gradient = gradient / max(1, np.linalg.norm(gradient) / clip_norm)
-    first = 0.5 * first + 0.5 * gradient
-    second = 0.999 * second + 0.001 * gradient**2
-    corrected = first / (1 - 0.5 ** (index + 1)), second / (1 - 0.999 ** (index + 1))
-    np.testing.assert_allclose(update, -0.01 * (1 + index) * corrected[0] / (np.sqrt(corrected[1]) + 1e-8), rtol=1e-4)
 
 
 def test_the_configs_learning_rate_is_the_steps():
