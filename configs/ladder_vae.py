@@ -58,16 +58,17 @@ def paper() -> ConfigDict:
 
 
 def dense() -> ConfigDict:
-  """The paper's latents with skips, upper layers as wide as those below, and a learning rate that falls by a cosine."""
+  """The paper's latents with skips, upper layers as wide as those below, weight decay, and a cosine."""
   config = paper()
   config.model.hidden_dims = (512, 256, 256, 256, 256)
   config.model.skips = True
-  config.train.epochs = 500
+  config.train.epochs = 340
   config.train.learning_rate = 2e-3
   config.train.schedule = "cosine"
-  config.train.kl_warmup_epochs = 50.0
+  config.train.weight_decay = 0.5
+  config.train.kl_warmup_epochs = 30.0
   config.train.importance_samples = 5
-  config.train.importance_start = 430
+  config.train.importance_start = 260
   config.eval.nll_samples = 1000
   return config
 
