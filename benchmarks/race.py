@@ -6,7 +6,7 @@
 Every contestant lives in a process of its own and waits for its turn, A B C A B C ...; a ratio compares turns of the
 same round, so that a machine that becomes faster or slower does so for all. Other work on it is not shared alike, and
 PyTorch suffers most: let nothing else run. Contestants on a CPU are held to the same cores and number of threads. All
-take Adam's steps, whatever a config says.
+take Adam's steps without weight decay, whatever a config says.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def paper() -> ConfigDict:
 
 
 def dense() -> ConfigDict:
-  """The paper's latents with skips, upper layers as wide as those below, weight decay, and a cosine."""
+  """The paper's latents with skips, upper layers as wide as those below, weight decay and a cosine schedule."""
   config = paper()
   config.model.hidden_dims = (512, 256, 256, 256, 256)
   config.model.skips = True
