@@ -22,8 +22,8 @@ ITERATIONS = 5
 COEFFICIENTS = 3.4445, -4.775, 2.0315  # of Jordan et al.: singular values end between 0.7 and 1.2
 
 
-def muon(learning_rate: optax.Schedule, adam_b1: float, stacked: Mapping[str, int]) -> optax.GradientTransformation:
-  """Muon for kernels, Adam for all else.
+def scale_by_muon(adam_b1: float, stacked: Mapping[str, int]) -> optax.GradientTransformation:
+  """Muon for kernels, Adam for all else, both at a learning rate of 1 and still uphill, as Optax's `scale_by_adam`.
 
   Args:
     adam_b1: of Adam's part.
@@ -39,9 +39,8 @@ def muon(learning_rate: optax.Schedule, adam_b1: float, stacked: Mapping[str, in
   of_matrices = optax.chain(
     optax.trace(MOMENTUM, nesterov=True),
     optax.stateless(lambda momentum, params: jax.tree_util.tree_map_with_path(orthogonal_step, momentum)),
-    optax.scale_by_learning_rate(learning_rate),
   )
-  kinds = {"matrix": of_matrices, "other": optax.adam(learning_rate, b1=adam_b1)}
+  kinds = {"matrix": of_matrices, "other": optax.scale_by_adam(adam_b1)}
   return optax.partition(kinds, lambda params: jax.tree_util.tree_map_with_path(kind, params))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from latentjax.training.muon import is_kernel, muon
+from latentjax.training.muon import is_kernel, scale_by_muon
 from latentjax.training.state import Params
 
 
@@ -46,14 +46,10 @@ def create_optimizer(
     stacked: as a model has it.
   """
   clip = clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
-  if config.optimizer == "muon":
-    steps = muon(schedule, config.adam_b1, stacked)
-  else:
-    steps = optax.adam(schedule, b1=config.adam_b1)
-  if config.weight_decay == 0:
-    return optax.chain(clip, steps)
-  decay = optax.add_decayed_weights(lambda step: -config.weight_decay * schedule(step), mask=kernels)
-  return optax.chain(clip, steps, decay)
+  muon = config.optimizer == "muon"
+  direction = scale_by_muon(config.adam_b1, stacked) if muon else optax.scale_by_adam(config.adam_b1)
+  decay = [optax.add_decayed_weights(config.weight_decay, kernels)] if config.weight_decay > 0 else []
+  return optax.chain(clip, optax.chain(direction, *decay, optax.scale_by_learning_rate(schedule)))
 
 
 def kernels(params: Params) -> Params:

@@ -156,7 +156,7 @@ class Checkpoints:
       raise RunError(f"the checkpoint of step {step} in {self.directory} cannot be read ({why})") from None
     raise RunError(
       f"the checkpoint of step {step} in {self.directory} does not fit the config: {misfit}. Restore the config.json"
-      " that the run was trained with"
+      " that the run was trained with, or go on with the version of latentjax that wrote it"
     )
 
   def _steps(self) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 
 from latentjax.models.draw import DRAW
 from latentjax.training import muon as muon_module
-from latentjax.training.muon import muon, orthogonal
+from latentjax.training.muon import orthogonal, scale_by_muon
 from latentjax.training.step import create_recipe
 
 
@@ -60,13 +60,13 @@ def test_a_kernel_steps_as_by_optax():
 
     return jax.lax.scan(step, optimizer.init(weights), gradients)[1]["layer"]["kernel"][-2:]
 
-  by_optax = optax.contrib.muon(lambda step: 0.1, consistent_rms=muon_module.STEP_SIZE)
-  np.testing.assert_allclose(last(muon(lambda step: 0.1, 0.9, {})), last(by_optax), atol=1e-4)
+  by_optax = optax.contrib.muon(-1.0, consistent_rms=muon_module.STEP_SIZE)
+  np.testing.assert_allclose(last(scale_by_muon(0.9, {})), last(by_optax), atol=1e-4)
 
 
 def test_each_of_the_matrices_of_a_kernel_steps_by_itself():
   kernel, gradient = normal(0, 20, 96), normal(1, 20, 96)
-  optimizer = muon(lambda step: 0.1, 0.9, {"encoder": 4})
+  optimizer = scale_by_muon(0.9, {"encoder": 4})
   (whole,) = updates(optimizer, {"encoder": {"kernel": kernel}}, [{"encoder": {"kernel": gradient}}])
   for index in range(4):
     part = np.s_[:, 24 * index : 24 * (index + 1)]
@@ -81,8 +81,7 @@ def test_the_rest_takes_adams_steps():
     "log_scale": normal(3, 1),
   }
   gradients = [jax.tree.map(lambda x, seed=seed: normal(seed, *x.shape), weights) for seed in range(4, 7)]
-  rate = optax.cosine_decay_schedule(0.1, 10)
-  ours, adams = updates(muon(rate, 0.8, {}), weights, gradients), updates(optax.adam(rate, 0.8), weights, gradients)
+  ours, adams = (updates(rule, weights, gradients) for rule in (scale_by_muon(0.8, {}), optax.scale_by_adam(0.8)))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, adams)
 
 
@@ -97,7 +96,7 @@ def test_a_config_clips_and_then_steps_gate_by_gate():
   drawn = [{name: {"kernel": normal(seed, 20, 96)} for name in ("encoder", "decoder")} for seed in (0, 1)]
   first, second = (scaled(1 / optax.tree.norm(one), one) for one in drawn)
   recipe = create_recipe(config, DRAW, 1280)
-  by_hand = muon(recipe.learning_rate, config.train.adam_b1, {"encoder": 4, "decoder": 4})
-  expected = updates(by_hand, first, [first, scaled(2, second)])
+  directions = updates(scale_by_muon(0.9, {"encoder": 4, "decoder": 4}), first, [first, scaled(2, second)])
+  expected = [scaled(-recipe.learning_rate(step), direction) for step, direction in enumerate(directions)]
   found = updates(recipe.optimizer, first, [first, scaled(100, second)])
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7), found, expected)
