@@ -14,8 +14,8 @@ compare: .venv/ready  ## train the three demos and compare them: about 5 minutes
 	  --workdir=runs/demo/comparison
 	@echo "Open runs/demo/comparison/report.html in a browser."
 
-# Configs of the README's results table, as they stand. WITHOUT="draw_base ..." leaves rows out; the papers'
-# own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
+# Eight configs as they stand; docs/results.md says what its rows changed. WITHOUT="draw_base ..." leaves rows out; the
+# papers' own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
 ROWS = vae vae_residual bottom_up ladder_vae ladder_vae_dense draw_base draw_filterbank draw_deep
 vae = vae.py:default
 vae_residual = vae.py:residual
@@ -31,7 +31,7 @@ ladder_vae_paper = ladder_vae.py:paper
 SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
-results: .venv/tfds  ## trains the results table's configs that are not finished: hours on two CPU cores
+results: .venv/tfds  ## trains eight configs as far as they are not finished, and compares them: hours on two CPU cores
 	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --config.train.num_seeds=$(SEEDS) \
 	  --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \

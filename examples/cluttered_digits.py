@@ -10,6 +10,7 @@ the device, in the step that learns from it. Stopped at any time, the same comma
 Shapes: M images, B batch, S canvas size, N window size, T glimpses.
 """
 
+import json
 import math
 import sys
 import time
@@ -181,16 +182,27 @@ def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Arra
   figure.savefig(path, dpi=110)
 
 
+def claim(workdir: Path, config: ConfigDict) -> None:
+  """Refuses a directory whose state another config has made; only `train.steps` may change."""
+  path, own = workdir / "config.json", config.to_dict()
+  del own["train"]["steps"]
+  if not path.exists():
+    workdir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(own, indent=2))
+  elif json.loads(path.read_text()) != own:
+    raise RunError(f"{path} is of another config: choose another --workdir")
+
+
 def run(config: ConfigDict, workdir: Path) -> None:
   data = dataset.load(config.data.name, "none", "host", with_labels=True)
   if len(data.labels) < 3:
     raise UsageError(f"data.name = {config.data.name} has no labels: take mnist or mnist_digits")
   train, validation, test = ((jnp.asarray(getattr(data, name)), jnp.asarray(of)) for name, of in data.labels.items())
+  claim(workdir, config)
   path, state = workdir / "state.npz", first_state(config)
   if path.exists():
     with np.load(path, allow_pickle=False) as arrays:
       state = jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(arrays[name]) for name in arrays.files])
-  workdir.mkdir(parents=True, exist_ok=True)
   advance, rates = jax.jit(partial(train_steps, config)), jax.jit(partial(evaluate, config))
   began = time.monotonic()
   while (left := config.train.steps - int(state["step"])) > 0:

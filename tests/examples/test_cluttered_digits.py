@@ -10,6 +10,7 @@ import pytest
 
 from examples import cluttered_digits
 from examples.cluttered_digits import evaluate, first_state, get_config, look, loss, make_canvases, train_steps
+from latentjax.errors import RunError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 1), np.uint8)
 LABELS = np.arange(20) % 3
@@ -91,6 +92,10 @@ def test_it_resumes_and_says_what_is_wrong(tmp_path, monkeypatch, capsys):
       np.testing.assert_array_equal(whole[name], half[name])
   assert (tmp_path / "half/glimpses.png").stat().st_size > 10_000
   assert "test error after each glimpse:" in capsys.readouterr().out
+
+  config.data.num_pieces += 1
+  with pytest.raises(RunError, match=r"half/config.json is of another config: choose another --workdir"):
+    cluttered_digits.run(config, tmp_path / "half")
 
   config.data.name = str(tmp_path / "bare.npz")
   monkeypatch.setattr(cluttered_digits, "CONFIG", type("Flag", (), {"value": config}), raising=False)
