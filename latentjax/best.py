@@ -71,7 +71,7 @@ def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
   evaluated = trained.read(config, workdir, index)
   if evaluated is not None:
     results, lines = record.read_results(workdir), record.read_lines(workdir)
-    if results is not None and lines and lines[-1]["epoch"] != results["epochs_trained"]:
+    if results is not None and lines and lines[-1]["epoch"] != results.get("epochs_trained"):
       console.print(f"{workdir} has trained on since it was evaluated: --mode=evaluate brings model.npz up to date")
     return evaluated
   checkpoints, image_shape = open_checkpoints(workdir), record.read_image_shape(workdir)

@@ -29,12 +29,27 @@ KINDS = {bool: "True or False", int: "a whole number", float: "a number"}  # wha
 Rule = tuple[str, Callable[[Any], bool]]
 
 
+def is_whole(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_text(value: Any) -> bool:
+  try:
+    return value.encode() != b""
+  except (AttributeError, UnicodeEncodeError):
+    return False
+
+
 def one_of(*choices: str) -> Rule:
   return f"one of {', '.join(choices)}", lambda value: value in choices
 
 
-AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
-WHOLE: Rule = ("0 or more", lambda value: value >= 0)
+def whole(lowest: int, highest: int) -> Rule:
+  return f"a whole number from {lowest} to {highest}", lambda value: is_whole(value) and lowest <= value <= highest
+
+
+AT_LEAST_ONE: Rule = ("a whole number, at least 1", lambda value: is_whole(value) and value >= 1)
+WHOLE: Rule = ("a whole number, 0 or more", lambda value: is_whole(value) and value >= 0)
 NOT_NEGATIVE: Rule = ("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("a finite number above 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
@@ -42,18 +57,18 @@ FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 BOOLEAN: Rule = ("True or False", lambda value: isinstance(value, bool))
 COUNTS: Rule = (
   "one or more whole numbers, each at least 1, such as '(512, 256)'",
-  lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 1 for count in value),
+  lambda value: len(value) > 0 and all(is_whole(count) and count >= 1 for count in value),
 )
 
 RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
-  "seed": ("from 0 to 4294967295", lambda value: 0 <= value < 2**32),
+  "seed": whole(0, 2**32 - 1),
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
-  "data.name": ("a name or a path", lambda value: isinstance(value, str) and value != ""),
-  "data.image_size": ("from 0 to 4096", lambda value: 0 <= value <= 4096),
+  "data.name": ("a name or a path, in UTF-8", is_text),
+  "data.image_size": whole(0, 4096),
   "data.placement": one_of("auto", "device", "host", "disk"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "train.batch_size": AT_LEAST_ONE,
-  "train.epochs": ("from 1 to 1000000", lambda value: 1 <= value <= 10**6),
+  "train.epochs": whole(1, 10**6),
   "train.optimizer": one_of("adam", "muon"),
   "train.learning_rate": POSITIVE,
   "train.schedule": one_of("constant", "linear", "cosine"),
@@ -83,9 +98,9 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "benchmark.batch_sizes": COUNTS,
   "benchmark.num_seeds": (
     "one or more whole numbers, each 0 or more, such as '(1, 8, 32)'",
-    lambda value: len(value) > 0 and all(isinstance(count, int) and count >= 0 for count in value),
+    lambda value: len(value) > 0 and all(is_whole(count) and count >= 0 for count in value),
   ),
-  "benchmark.measurements": ("at least 20", lambda value: value >= 20),
+  "benchmark.measurements": ("a whole number, at least 20", lambda value: is_whole(value) and value >= 20),
 }
 
 

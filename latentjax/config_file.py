@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from latentjax import config as configs
 from latentjax import config_json
 from latentjax.errors import UsageError
+from latentjax.paths import expanded
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())  # installed, or not
@@ -69,7 +70,7 @@ def load(asked: str) -> Chosen:
       f"--config={asked}: get_config() in {path} returns {type(config).__name__}, where an ml_collections.ConfigDict"
       " is expected"
     )
-  config = ConfigDict(config).copy_and_resolve_references()  # also where it is frozen
+  config = ConfigDict(config_json.with_tuples(ConfigDict(config).copy_and_resolve_references().to_dict()))  # and thawed
   try:
     configs.require_complete(config)
   except UsageError as error:
@@ -90,7 +91,7 @@ def find(name: str) -> Path:
     UsageError: there is none.
   """
   own = [CONFIGS.parent / name, CONFIGS / name, CONFIGS / f"{name}.py"]
-  for path in (Path(name), *own) if name else ():
+  for path in (expanded(name), *own) if name else ():
     if path.is_file():
       return path
   if name and Path(name, "config.json").is_file():

@@ -17,7 +17,6 @@ RECORDED = ("format", "image_shape", "run")
 SINCE = {
   "data.image_size": 0,
   "encode.nll_samples": 0,
-  "model.likelihood": "bernoulli",
   "train.importance_start": 0,
   "train.optimizer": "adam",
   "train.patience": 0,
@@ -28,14 +27,20 @@ SINCE = {
   "benchmark.num_seeds": (0,),
 }
 CAME_LATER = {
-  "draw": {**SINCE, "model.prior": "standard", "model.write_gain": 1.0},
-  "ladder_vae": {**SINCE, "model.skips": False},
-  "vae": {**SINCE, "model.network": "dense"},
+  "draw": {**SINCE, "model.likelihood": "bernoulli", "model.prior": "standard", "model.write_gain": 1.0},
+  "ladder_vae": {**SINCE, "model.likelihood": "bernoulli", "model.skips": False},
+  "vae": {**SINCE, "model.likelihood": "bernoulli", "model.network": "dense"},
 }
 
 
 def to_json(config: ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def with_tuples(tree: dict[str, Any]) -> dict[str, Any]:
+  """The same with a tuple for each list: JSON has only these, and a config keeps only those."""
+  nested = {name: with_tuples(value) for name, value in tree.items() if isinstance(value, dict)}
+  return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()} | nested
 
 
 def read(path: Path) -> ConfigDict:
@@ -44,12 +49,8 @@ def read(path: Path) -> ConfigDict:
   Raises:
     RunError: the file cannot be read or is no config.
   """
-
-  def with_tuples(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()}
-
   try:
-    tree = json.loads(path.read_text(encoding="utf-8"), object_hook=with_tuples)
+    tree = with_tuples(json.loads(path.read_text(encoding="utf-8")))
     config = renewed(ConfigDict({name: value for name, value in tree.items() if name not in RECORDED}))
     check(config)
     require_complete(config)
@@ -71,7 +72,7 @@ def renewed(config: ConfigDict) -> ConfigDict:
     fields.activation = fields.encoder_activation
     del fields.encoder_activation, fields.decoder_activation
   known = flatten(config.to_dict())
-  lacking = {key: value for key, value in CAME_LATER.get(fields.name, {}).items() if key not in known}
+  lacking = {key: value for key, value in CAME_LATER.get(fields.name, SINCE).items() if key not in known}
   for section in {key.partition(".")[0] for key in lacking} - set(config):
     config[section] = ConfigDict()
   config.update_from_flattened_dict(lacking)

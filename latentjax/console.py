@@ -129,7 +129,7 @@ def results_table(title: str, results: Mapping[str, Any], figures: Any) -> Table
     if "nll" in numbers:
       nll = with_spread(results, split, "nll")
       if "seeds" not in results:
-        nll += f" ± {'?' if numbers['nll_stderr'] is None else format(numbers['nll_stderr'], '.2f')}"
+        nll += f" ± {'?' if numbers.get('nll_stderr') is None else format(numbers['nll_stderr'], '.2f')}"
       nll += f" (K = {numbers['nll_samples']})"
     per_dim = [with_spread(results, split, name, digits=3) for name in bits]
     table.add_row(split, *(with_spread(results, split, name) for name in figures.terms), nll, *per_dim)

@@ -1,4 +1,4 @@
-"""The ways a run ends on purpose; `main.py` prints one line of them and exits with their code."""
+"""The ways a run ends on purpose; the command line prints one line of them and exits with their code."""
 
 from pathlib import Path
 
@@ -30,8 +30,8 @@ class Stopped(BaseException):  # like KeyboardInterrupt: no `except Exception` t
 
 
 def unreadable(path: Path, error: OSError) -> RunError:
-  """What to raise where a file is not damaged but may not, or cannot, be read."""
-  return RunError(f"cannot read {path} ({error.strerror})")
+  """What to raise where a file is perhaps not damaged but may not, or cannot at this moment, be read."""
+  return RunError(f"cannot read {path} ({error.strerror or error})")
 
 
 def last_line(error: Exception) -> str:

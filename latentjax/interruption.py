@@ -48,6 +48,7 @@ class Interruption:
 
   def __exit__(self, *_) -> None:
     if self._active:
+      self._active = False
       signal.set_wakeup_fd(self._wakeup)
       for number, handler in self._handlers.items():
         signal.signal(number, handler)
@@ -75,6 +76,16 @@ class Interruption:
       yield
     finally:
       self._held = False
+    if self.asked:
+      raise Stopped(self._signal)
+
+  def release(self) -> None:
+    """Ends the context early: there is nothing left to hold, and signals do what they did before it.
+
+    Raises:
+      Stopped: one came that no `held` block has seen.
+    """
+    self.__exit__()
     if self.asked:
       raise Stopped(self._signal)
 
@@ -119,7 +130,9 @@ def stop_at_once(message: str, discard: Callable[[], None] = lambda: None) -> No
     with suppress(OSError):
       if sys.stdout.isatty():
         os.write(1, b"\033[?25h")  # a progress bar may have hidden the cursor
-      os.write(2, f"{message}\n".encode())  # not through a stream, whose own writing this may have interrupted
+      os.write(
+        2, f"{message}\n".encode(errors="backslashreplace")
+      )  # not through a stream, whose own writing this may have interrupted
     os._exit(128 + number)
 
   for number in SIGNALS:

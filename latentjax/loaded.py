@@ -34,7 +34,7 @@ class LoadedModel:
   where a number is to be reported.
 
   Attributes:
-    config: of the run.
+    config: of the run; where it trained several seeds that of this one.
     image_shape: (H, W, C).
     latent_dims: Z_l of every group.
   """
@@ -67,7 +67,9 @@ class LoadedModel:
       raise ValueError(f"latents must be {len(self.latent_dims)} arrays {expected}, not {shapes}")
     if not all(np.isfinite(group).all() for group in groups):
       raise ValueError("latents must be finite numbers")
-    return np.asarray(self._inference.decode(self._variables, groups))
+    if not len(groups[0]):
+      raise ValueError(f"latents must be of at least one image, not {shapes}")
+    return evaluation.decode(self._inference, self._variables, groups, BATCH)
 
   def reconstruct(self, images) -> np.ndarray:
     """[B, H, W, C] pixel means given the posterior means of images."""

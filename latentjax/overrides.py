@@ -11,7 +11,7 @@ from latentjax import config_file
 from latentjax.errors import UsageError, last_line
 from latentjax.synonyms import nearest
 
-OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
 def present(words: Sequence[str]) -> bool:

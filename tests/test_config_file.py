@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
-from latentjax import config_file, models
+from latentjax import config_file, config_json, models
 from latentjax.errors import UsageError
 
 
@@ -75,6 +75,25 @@ def test_a_frozen_config_can_be_changed(tmp_path):
   config = config_file.load(str(path)).config
   config.train.epochs = 3
   assert type(config.train) is ConfigDict
+
+
+def test_a_list_is_the_tuple_that_a_run_keeps(tmp_path):
+  """Else the same command would be of another experiment than its own config.json."""
+  path = tmp_path / "own.py"
+  path.write_text(
+    "from configs import common\ndef get_config():\n  config = common.get_config()\n"
+    "  config.model.update({'name': 'vae', 'hidden_dims': [12, 8]})\n  return config\n"
+  )
+  config = config_file.load(str(path)).config
+  assert config.model.hidden_dims == (12, 8)
+  (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+  assert config_json.read(tmp_path / "config.json").model.hidden_dims == config.model.hidden_dims
+
+
+def test_a_name_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "own.py").write_text("from configs import vae\nget_config = vae.demo\n")
+  assert config_file.load("~/own.py").config.model.name == "vae"
 
 
 @pytest.mark.parametrize("file", ["draw", "ladder_vae", "vae"])

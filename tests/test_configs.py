@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from latentjax import config as configs
 from latentjax import config_json, models
@@ -144,6 +145,7 @@ def test_unknown_variant_lists_the_choices():
     ("data.binarization", "sometimes"),
     ("model.stride_bias", float("nan")),
     ("seed", -1),
+    ("data.name", "bilder_\udce4"),  # bytes that are not UTF-8
   ],
 )
 def test_impossible_values_are_refused(key, value):
@@ -178,6 +180,17 @@ def test_a_likelihood_that_is_none_is_refused():
     UsageError, match=r"model\.likelihood must be one of bernoulli, discretized_logistic, not 'gaussian'"
   ):
     models.check(config.model)
+
+
+@pytest.mark.parametrize(("key", "value"), [("model.num_steps", 10.0), ("train.epochs", 2.0), ("train.patience", True)])
+def test_what_counts_is_whole(key, value):
+  """As a config file may give it, which is bound to no types."""
+  tree, (section, name) = get_config("draw", "demo").to_dict(), key.split(".")
+  tree[section][name] = value
+  config = ConfigDict(tree)
+  check = (lambda: models.check(config.model)) if key.startswith("model.") else (lambda: configs.check(config))
+  with pytest.raises(UsageError, match=rf"{key} must be a whole number.*, not {value}"):
+    check()
 
 
 def test_hidden_dims_must_be_widths():
@@ -243,6 +256,16 @@ def test_keys_that_came_after_a_run_stand_for_what_was_done_then(tmp_path, file)
   models.check(read.model)
   flat = configs.flatten(read.to_dict())
   assert {key: flat[key] for key in config_json.CAME_LATER[file]} == config_json.CAME_LATER[file]
+
+
+def test_a_model_of_somebody_has_older_runs_too(tmp_path):
+  config = get_config("vae", "default")
+  config.model.name = "of_somebody"
+  tree = config.to_dict()
+  del tree["train"]["weight_decay"]
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(tree))
+  assert config_json.read(path).train.weight_decay == 0
 
 
 def test_a_key_that_was_always_there_must_be(tmp_path):

@@ -87,6 +87,18 @@ def test_a_signal_that_comes_while_several_agree_counts_at_the_next_time():
   assert stopped.value.exit_code == 143
 
 
+def test_a_signal_after_the_last_block_is_not_lost():
+  """Where several agree it waits for `release`; after that signals do what they did before."""
+  handlers = [signal.getsignal(number) for number in SIGNALS]
+  with Interruption(agree=lambda own: own) as interruption:
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped) as stopped:
+      interruption.release()
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+  assert stopped.value.exit_code == 143
+  assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
 def test_outside_the_main_thread_nothing_changes():
   handlers, seen = [signal.getsignal(number) for number in SIGNALS], []
 

@@ -70,7 +70,7 @@ MAY_IMPORT = {
     *GROUND,
   ),
   "latentjax/modes": ("latentjax",),
-  "latentjax/config_file.py": ("latentjax.config", "latentjax.errors"),
+  "latentjax/config_file.py": ("latentjax.config", "latentjax.errors", "latentjax.paths"),
   "latentjax/backend.py": ("latentjax.data.cache", "latentjax.errors"),
   "latentjax/answers.py": ("latentjax.config_file", "latentjax.models", "latentjax.workdir", *GROUND),
   "latentjax/overrides.py": ("latentjax.config", "latentjax.config_file", "latentjax.errors", "latentjax.synonyms"),

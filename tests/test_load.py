@@ -5,13 +5,16 @@ import json
 import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import jax
 import numpy as np
 import pytest
 
 import latentjax
+from latentjax import loaded
 from latentjax.modes import train
+from latentjax.training import evaluation
 
 SMALL = {
   "draw": {"num_steps": 3, "hidden_dim": 6, "latent_dim": 2, "read_size": 2, "write_size": 3},
@@ -111,6 +114,16 @@ def test_images_that_do_not_fit_are_named(run, images, change, error, words):
     latentjax.load(run[0]).encode(change(images))
 
 
+def test_latents_of_many_images_are_decoded_in_batches(run, images, monkeypatch):
+  model = latentjax.load(run[0])
+  latents = model.encode(images)
+  whole = model.decode(latents)
+  monkeypatch.setattr(loaded, "BATCH", 2)
+  monkeypatch.setattr(evaluation, "batches", Mock(side_effect=evaluation.batches))
+  np.testing.assert_allclose(model.decode(latents), whole, atol=1e-5)
+  assert {call.args[1] for call in evaluation.batches.call_args_list} == {2}
+
+
 def test_latents_that_do_not_fit_are_named(run, images):
   model = latentjax.load(run[0])
   latents = model.encode(images)
@@ -121,6 +134,8 @@ def test_latents_that_do_not_fit_are_named(run, images):
   for wrong in ([], latents[:-1], [*latents, latents[0]], [group[:, :1] for group in latents]):
     with pytest.raises(ValueError, match=rf"latents must be {len(latents)} arrays \[B, "):
       model.decode(wrong)
+  with pytest.raises(ValueError, match="at least one image"):
+    model.decode([group[:0] for group in latents])
   with pytest.raises(ValueError, match="latents must be finite"):
     model.decode([group * np.nan for group in latents])
   with pytest.raises(ValueError, match="num_samples must be at least 1"):

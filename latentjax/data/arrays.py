@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from latentjax.data.decoding import fit, with_channels
-from latentjax.data.disk import LABELS, SPLITS, Splits
 from latentjax.data.own import asked, keyed, read_bytes
+from latentjax.data.splits import LABELS, SPLITS, Splits
 from latentjax.errors import RunError, UsageError
 
 

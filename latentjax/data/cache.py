@@ -1,6 +1,7 @@
 """Decoded sets on disk: a file of arrays for each, which alone is enough to train."""
 
 import os
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +20,7 @@ def cache_dir() -> Path:
 
 
 def cached(name: str) -> Path:
-  """The file that keeps a decoded set; every name has one of its own, such as imagenet_resized%2F64x64.npz.
+  """The file that keeps a decoded set, such as imagenet_resized%2F64x64.npz.
 
   Of a long name its end, where those of a person's own images have their hash.
   """
@@ -40,7 +41,7 @@ def read(name: str) -> dict[str, np.ndarray] | None:
       return dict(arrays)
   except MemoryError:
     raise
-  except PermissionError as error:
+  except OSError as error:
     raise unreadable(path, error) from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
     reason = type(error).__name__  # numpy's own words recommend to unpickle
@@ -48,13 +49,13 @@ def read(name: str) -> dict[str, np.ndarray] | None:
 
 
 def write(name: str, splits: dict[str, np.ndarray]) -> None:
-  """Writes the file whole or not at all, also when two runs do so at once.
+  """Writes the file whole or not at all, also when two runs do so at once, on two machines with one directory too.
 
   Raises:
     RunError: the disk refuses.
   """
   path = cached(name)
-  unfinished = path.with_suffix(f".{os.getpid()}.npz")
+  unfinished = path.with_suffix(f".{uuid.uuid4().hex}.npz")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(unfinished, **splits)

@@ -15,8 +15,9 @@ import psutil
 from latentjax import processes
 from latentjax.data import cache, scenes, sources
 from latentjax.data.cache import cached
-from latentjax.data.disk import LABELS, NAMES, SPLITS, DiskImages, DiskLabels, Splits
+from latentjax.data.disk import DiskImages, DiskLabels
 from latentjax.data.sources import Source
+from latentjax.data.splits import LABELS, NAMES, SPLITS, Splits
 from latentjax.errors import RunError, UsageError
 
 HELD_OUT = 10_000  # images of train that become a split which a set lacks
@@ -119,7 +120,7 @@ def load(
   if not cached(source.key).exists():
     require_grey(name, source.image_shape, binarization)  # before minutes of decoding
   on_disk = placement == "disk" or (placement == "auto" and processes.on_primary(lambda: too_large(source)))
-  splits = source.open() if on_disk else read_splits(source)
+  splits = open_splits(source, placement) if on_disk else read_splits(source)
   if with_labels and not on_disk and not labelled(splits):
     splits = add_labels(source, splits)
   label_names = tuple(splits.get(NAMES, np.array([])).tolist())
@@ -164,6 +165,19 @@ def read_splits(source: Source) -> Splits:
     splits = source.read()
     cache.write(source.key, splits)
   return splits
+
+
+def open_splits(source: Source, placement: str) -> Splits:
+  """Every split of a source, train on disk, because `placement` is "disk" or the host has too little memory."""
+  try:
+    return source.open()
+  except UsageError as error:
+    if placement == "disk":
+      raise
+    raise UsageError(
+      f"the training images take more than half of the free memory, and {error}; --config.data.placement=host tries"
+      " it in memory"
+    ) from None
 
 
 def labelled(splits: Splits) -> bool:

@@ -69,12 +69,3 @@ class DiskLabels:
   def subset(self, rows: np.ndarray) -> "DiskLabels":
     """The labels of these numbers, in their order; nothing is read."""
     return DiskLabels(self._source, self._rows[rows])
-
-
-SPLITS = ("train", "validation", "test")
-LABELS = "_labels"  # after a split's name
-NAMES = "label_names"
-
-# Of each split uint8 images [M, H, W, C]. Where labels are known int64 `train_labels` [M] and so on, negative where
-# an image has none; where they have names, `label_names` of 0, 1 ...
-Splits = dict[str, np.ndarray | DiskImages | DiskLabels]

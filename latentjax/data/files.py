@@ -12,8 +12,8 @@ from latentjax.console import console
 from latentjax.data.arrays import Arrays
 from latentjax.data.cache import cache_dir
 from latentjax.data.decoding import decode, with_channels
-from latentjax.data.disk import LABELS, NAMES, SPLITS, Splits
 from latentjax.data.own import asked, keyed, read_bytes
+from latentjax.data.splits import LABELS, NAMES, SPLITS, Splits
 from latentjax.errors import UsageError
 from latentjax.paths import expanded
 

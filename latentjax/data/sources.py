@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from latentjax.data import files, scenes
-from latentjax.data.disk import LABELS, SPLITS, Splits
+from latentjax.data.splits import LABELS, SPLITS, Splits
 from latentjax.data.tfds import TFDS
 from latentjax.errors import RunError, UsageError
 

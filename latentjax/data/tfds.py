@@ -14,7 +14,8 @@ import numpy as np
 
 from latentjax.console import console
 from latentjax.data.cache import cache_dir
-from latentjax.data.disk import LABELS, NAMES, DiskImages, DiskLabels, Splits
+from latentjax.data.disk import DiskImages, DiskLabels
+from latentjax.data.splits import LABELS, NAMES, Splits
 from latentjax.errors import RunError, UsageError
 
 INSTALL = "pip install -r requirements-tfds.txt, or 'latentjax[tfds]'"

@@ -1,4 +1,4 @@
-"""--mode=train --dry_run: what training would take of this machine, by the step that it would run."""
+"""--mode=train --dry_run: what training would take of this machine, by one step of it."""
 
 from pathlib import Path
 

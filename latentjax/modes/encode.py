@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from latentjax import best, models
 from latentjax.console import console, progress
 from latentjax.data import dataset, files
-from latentjax.data.disk import LABELS, NAMES
+from latentjax.data.splits import LABELS, NAMES
 from latentjax.errors import UsageError
 from latentjax.trained import Trained
 from latentjax.training import evaluation, probe
@@ -53,7 +53,7 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
   if saved.train.num_seeds > 1:
     console.print(f"latents are of seed {saved.seed}, the first of {saved.train.num_seeds}")
   if own is None:
-    write(trained, of_set(config, trained.model.image_shape), workdir)
+    write(trained, of_set(config, workdir), workdir)
     return
   images = of_files(config, own, size, trained.model.image_shape)
   out = workdir / "encoded" / Path(images.name).name
@@ -68,11 +68,10 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
   console.print(f"  {out / 'reconstructions.png'}")
 
 
-def of_set(config: ConfigDict, image_shape: tuple[int, int, int]) -> Images:
-  """Every split of the data set as it is evaluated."""
+def of_set(config: ConfigDict, workdir: Path) -> Images:
+  """Every split of the data set as it is evaluated; raises RunError if it is not what the workdir was trained on."""
   data = dataset.load(**config.data.to_dict(), with_labels=True)
-  if data.image_shape != image_shape:
-    raise UsageError(f"{config.data.name} now has images {data.image_shape}, and this model's are {image_shape}")
+  record.require_same_images(workdir, config.data.name, data.sha256)
   splits = data.evaluated(config.eval.num_examples or None)
   labels = {split: labels[: len(splits[split])] for split, labels in data.labels.items()}
   return Images(config.data.name, splits, labels, data.label_names, {})

@@ -25,11 +25,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   Raises:
     UsageError: there is none, or the workdir holds a different experiment.
-    RunError: it cannot be read, or the workdir not be written.
+    RunError: it cannot be read, the workdir not be written, or the images are not those that it was trained on.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
   processes.on_primary(lambda: record.require_writable(workdir))
   experiment = experiments.create(config)
+  record.require_same_images(workdir, config.data.name, experiment.data.sha256)
   lines = record.read_lines(workdir)  # first: a training beside this may go on
   finish(experiment, list(best.restore(experiment, workdir)), lines, workdir)
 

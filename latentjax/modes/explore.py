@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   trained = best.open_seed(config, workdir).on_one_device()
   model, fields = trained.model, config.model.to_dict()
   arrays = generative_arrays(fields["name"], trained.variables)
-  images, kl = sample.test_images(config, model.image_shape), None
+  images, kl = sample.test_images(config, workdir), None
   if images is not None:
     kl = kl_per_latent(trained, images[:MEASURED])
     arrays |= ends(trained, images[:ENDS])

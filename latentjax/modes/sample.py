@@ -29,19 +29,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
   trained = best.open_seed(config, workdir).on_one_device()
-  finish(trained, test_images(config, trained.model.image_shape), workdir)
+  finish(trained, test_images(config, workdir), workdir)
 
 
-def test_images(config: ConfigDict, image_shape: tuple[int, int, int]) -> np.ndarray | None:
-  """The test split, or None where it cannot be had without a download, which it says."""
+def test_images(config: ConfigDict, workdir: Path) -> np.ndarray | None:
+  """The test split of what a workdir was trained on, or None where it cannot be had without a download, and says so."""
   try:
     if not dataset.prepared(config.data.name, config.data.image_size):
       reason = "they are not prepared here"
     else:
-      images = dataset.load(**config.data.to_dict()).test
-      if images.shape[1:] == image_shape:
-        return images
-      reason = "they have another size now"
+      data = dataset.load(**config.data.to_dict())
+      record.require_same_images(workdir, config.data.name, data.sha256)
+      return data.test
   except (RunError, UsageError) as error:
     reason = str(error)
   console.print(f"no test images of {config.data.name} ({reason}): only what the model draws by itself")

@@ -67,6 +67,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             prepared = prepared._replace(train=step)
             state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
           del prepared  # and with it the images on the devices
+        interruption.release()
         if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines, figures.terms)
       seeds = list(best.pick(experiment, checkpoints, state))
@@ -88,7 +89,7 @@ def finished(workdir: Path, epochs: int) -> record.Line | None:
   """The results of a run that has nothing left to do after that many epochs, or None."""
   results = record.read_results(workdir)
   pictured = all((workdir / name).exists() for name in ("loss.png", "samples.png", "reconstructions.png"))
-  return results if results is not None and results["epochs_trained"] == epochs and pictured else None
+  return results if results is not None and results.get("epochs_trained") == epochs and pictured else None
 
 
 def ended(config: ConfigDict, workdir: Path, epochs: int) -> bool:

@@ -127,8 +127,18 @@ def encode(inference: Inference, variables: Variables, images: np.ndarray, batch
   return [np.concatenate(group) for group in zip(*means, strict=True)]
 
 
+def decode(inference: Inference, variables: Variables, latents: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+  """[M, H, W, C] pixel means for latents as `encode` returns them."""
+  groups = zip(*(batches(group, batch_size, inference.num_devices) for group in latents), strict=True)
+  means = []
+  for of_groups in groups:
+    _, _, count = of_groups[0]
+    means.append(np.asarray(inference.decode(variables, [batch for _, batch, _ in of_groups]))[:count])
+  return np.concatenate(means)
+
+
 def batches(images: np.ndarray, batch_size: int, num_devices: int) -> Iterator[tuple[int, jax.Array, int]]:
-  """(index, [B, H, W, C], images that count): batches are filled up with their last image, for one shape.
+  """(index, [B, ...], images that count) of an array [M, ...]: batches are filled up with their last, for one shape.
 
   B is `batch_size`, or the next multiple of `num_devices`. DRAW draws other noise in a batch of another shape.
   """
@@ -136,4 +146,4 @@ def batches(images: np.ndarray, batch_size: int, num_devices: int) -> Iterator[t
   for index, start in enumerate(range(0, len(images), batch_size)):
     batch = images[start : start + batch_size]
     missing = batch_size - len(batch) + -batch_size % num_devices
-    yield index, jnp.asarray(np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")), len(batch)
+    yield index, jnp.asarray(np.pad(batch, [(0, missing), *[(0, 0)] * (batch.ndim - 1)], mode="edge")), len(batch)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from latentjax.data.splits import SPLITS
+
 RIDGES = 10.0 ** np.arange(-6, 3)  # penalties to choose from
-SPLITS = ("train", "validation", "test")
 CHUNK = 1000  # images at a time in double precision
 
 

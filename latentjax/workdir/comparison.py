@@ -65,7 +65,7 @@ class Table:
   @property
   def original(self) -> list[record.Line]:
     """The original project's figures, where they belong to the same data and binarisation."""
-    return ORIGINAL if self.protocol == ("mnist", "dynamic", "bernoulli") else []
+    return ORIGINAL if self.protocol == ("mnist", "dynamic", "bernoulli", 0) else []
 
   @property
   def best(self) -> dict[str, str | None]:
@@ -125,9 +125,16 @@ def protocol(compared: Sequence[Table]) -> str:
 def to_json(compared: Sequence[Table]) -> str:
   """Full precision; every number of a run is the one that its own files hold."""
   whole = [
-    {"dataset": table.protocol.dataset, "binarization": table.protocol.binarization}
-    | {"likelihood": table.figures.likelihood, "notes": table.notes, "best": table.best}
-    | {"runs": table.rows, "original": table.original}
+    {
+      "dataset": table.protocol.dataset,
+      "image_size": table.protocol.image_size,
+      "binarization": table.protocol.binarization,
+      "likelihood": table.figures.likelihood,
+      "notes": table.notes,
+      "best": table.best,
+      "runs": table.rows,
+      "original": table.original,
+    }
     for table in compared
   ]
   return json.dumps({"units": "nats per image", "protocol": protocol(compared), "tables": whole}, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What the figures of a run are called, and what they may stand beside: by data, binarisation and likelihood."""
+"""What the figures of a run are called, and what they may stand beside: by data, size, binarisation and likelihood."""
 
 import dataclasses
 import math
@@ -68,20 +68,25 @@ class Protocol(NamedTuple):
   dataset: str
   binarization: str
   likelihood: str
+  image_size: int
 
   @property
   def figures(self) -> Figures:
+    if self.likelihood == "bernoulli":
+      return CROSS_ENTROPY if self.binarization == "none" else BINARY
     if self.likelihood == "discretized_logistic":
       return LEVELS
-    return CROSS_ENTROPY if self.binarization == "none" else BINARY
+    return Figures(self.likelihood.replace("_", " "), TERMS, "NLL", bits=False, note=None)
 
   @property
   def title(self) -> str:
+    size = f" at {self.image_size} x {self.image_size} pixels" if self.image_size else ""
     binarization = "no" if self.binarization == "none" else self.binarization
     likelihood = "" if self.figures is BINARY else f", {self.figures.likelihood}"
-    return f"{self.dataset}, {binarization} binarisation{likelihood}"
+    return f"{self.dataset}{size}, {binarization} binarisation{likelihood}"
 
 
 def protocol_of(config: ConfigDict) -> Protocol:
   """That of a run; a model without a key `likelihood` has binary pixels."""
-  return Protocol(config.data.name, config.data.binarization, config.model.get("likelihood", "bernoulli"))
+  data, likelihood = config.data, config.model.get("likelihood", "bernoulli")
+  return Protocol(data.name, data.binarization, likelihood, data.image_size)

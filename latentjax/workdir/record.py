@@ -41,12 +41,8 @@ def write_config(
   origins = []
   if (workdir / "config.json").exists():
     require_same(workdir, config, ignore)
+    require_same_images(workdir, config.data.name, origin["dataset_sha256"])
     origins = read_origins(workdir)
-  if origins and origins[-1]["dataset_sha256"] != origin["dataset_sha256"]:
-    raise RunError(
-      f"{config.data.name} now has other images than {workdir} was trained on so far, or is read from disk at one time"
-      " only: bring them back, set data.placement as it was, or choose another --workdir"
-    )
   if origin not in origins[-1:]:
     origins.append(origin)
   content = {"format": FORMAT, "image_shape": image_shape, **config.to_dict(), "run": origins}
@@ -60,6 +56,21 @@ def require_same(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()
     shown = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
     raise UsageError(
       f"{workdir} holds a different experiment ({shown}): drop these changes, or choose another --workdir"
+    )
+
+
+def require_same_images(workdir: Path, name: str, sha256: str) -> None:
+  """Raises RunError if images are not those that a workdir was trained on: of others, some of train may be in test.
+
+  Args:
+    name: of the data set.
+    sha256: as `Dataset.sha256`.
+  """
+  origins = read_origins(workdir)
+  if origins and origins[-1]["dataset_sha256"] != sha256:
+    raise RunError(
+      f"{name} now has other images than {workdir} was trained on so far, or is read from disk at one time only: bring"
+      " them back, set data.placement as it was, or choose another --workdir"
     )
 
 

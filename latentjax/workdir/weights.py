@@ -76,7 +76,7 @@ def read(workdir: Path) -> Weights | None:
     number = int(found["format"])
   except MemoryError:
     raise
-  except PermissionError as error:
+  except OSError as error:
     raise unreadable(path, error) from None
   except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
     raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle

@@ -104,6 +104,18 @@ def test_auto_leaves_the_host_half_of_its_free_memory(free, expected, monkeypatc
   assert not dataset.too_large(decoded)
 
 
+def test_a_large_set_that_cannot_stay_on_disk_says_what_may_help(tmp_path, monkeypatch):
+  monkeypatch.setattr(dataset, "free_memory", lambda: 100)
+  np.savez(tmp_path / "mine.npz", train=np.zeros((20, 3, 3), np.uint8))
+  name = str(tmp_path / "mine.npz")
+  with pytest.raises(
+    UsageError, match=r"more than half of the free memory, and .*mine\.npz; --config\.data\.placement=host"
+  ):
+    dataset.load(name, "none")
+  with pytest.raises(UsageError, match=r"^data\.placement = disk is for TFDS sets"):
+    dataset.load(name, "none", "disk")
+
+
 def test_the_host_has_free_memory():
   assert 2**20 < dataset.free_memory() < 2**50
 

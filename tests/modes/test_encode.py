@@ -42,7 +42,7 @@ def run(labelled, tmp_path_factory):
   init_key, sample_key = jax.random.split(jax.random.key(0))
   variables = model.init(init_key, np.zeros((1, 28, 28, 1), np.float32), sample_key)
   weights.write(workdir, (28, 28, 1), [config.seed], [0], [variables])
-  record.write_config(workdir, config, (28, 28, 1), {"dataset_sha256": ""})
+  record.write_config(workdir, config, (28, 28, 1), {"dataset_sha256": dataset.load(**config.data.to_dict()).sha256})
   return config, workdir
 
 

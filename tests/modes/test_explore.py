@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latentjax import models
+from latentjax.data import dataset
 from latentjax.errors import RunError, UsageError
 from latentjax.modes import explore
 from latentjax.workdir import record, weights
@@ -17,7 +18,7 @@ from latentjax.workdir import record, weights
 SHAPE = (28, 28, 1)
 
 
-def make_run(workdir, name: str = "vae", **changes):
+def make_run(workdir, name: str = "vae", sha256: str = "", **changes):
   """A workdir with weights nobody trained."""
   config = importlib.import_module(f"configs.{name}").get_config()
   config.update_from_flattened_dict({"data.name": "tiny", **changes})
@@ -25,7 +26,7 @@ def make_run(workdir, name: str = "vae", **changes):
   model = models.create(config.model, SHAPE)
   variables = model.init(jax.random.key(0), np.zeros((1, *SHAPE), np.float32), jax.random.key(1))
   workdir.mkdir()
-  record.write_config(workdir, config, SHAPE, {"dataset_sha256": ""})
+  record.write_config(workdir, config, SHAPE, {"dataset_sha256": sha256})
   weights.write(workdir, SHAPE, list(seeds), [3] * len(seeds), [{"batch_stats": {}} | variables] * len(seeds))
   return config, model, variables
 
@@ -38,16 +39,15 @@ TINY = {"model.hidden_dims": (6,), "model.latent_dim": 3}
 
 
 def test_a_page_with_test_images_has_their_latents_and_the_kl_of_every_latent(tmp_path, tiny_cache, capsys):
-  config, model, variables = make_run(tmp_path / "run", **TINY)
+  data = dataset.load("tiny", "dynamic")
+  config, model, variables = make_run(tmp_path / "run", sha256=data.sha256, **TINY)
   explore.run(config, tmp_path / "run")
   assert "for any browser" in capsys.readouterr().out
   page = payload(tmp_path / "run")
   assert page["arrays"]["test/images"]["shape"] == [10, *SHAPE]
   assert page["arrays"]["test/latents/0"]["shape"] == [10, 3]
   assert page["config"]["hidden_dims"] == [6]
-  from latentjax.data import dataset
-
-  images = dataset.load("tiny", "dynamic").test / np.float32(255)
+  images = data.test / np.float32(255)
   terms = model.apply(variables, images, jax.random.key(2))
   np.testing.assert_allclose(sum(page["kl"][0]), terms.kl.mean(), rtol=1e-3)
   assert not list((tmp_path / "run").glob("*.tmp"))

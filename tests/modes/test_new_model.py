@@ -99,7 +99,7 @@ def test_it_trains_evaluates_samples_and_compares(config, tmp_path, capsys):
 
 def test_its_own_rules_are_kept(config):
   config.model.latent_dim = 0
-  with pytest.raises(UsageError, match=r"model\.latent_dim must be at least 1"):
+  with pytest.raises(UsageError, match=r"model\.latent_dim must be a whole number, at least 1"):
     models.check(config.model)
   config.model.latent_dim = 7
   with pytest.raises(UsageError, match="bad luck"):

@@ -17,7 +17,7 @@ from latentjax import experiment as experiments
 from latentjax import loop
 from latentjax.data.cache import cache_dir
 from latentjax.errors import RunError, Stopped, UsageError
-from latentjax.modes import evaluate, train
+from latentjax.modes import encode, evaluate, train
 from latentjax.training.state import TrainState
 from latentjax.workdir import record
 from latentjax.workdir.checkpoint import Checkpoints
@@ -297,8 +297,9 @@ def test_other_images_under_the_same_name_are_refused(whole, tiny_cache, tmp_pat
   with np.load(tiny_cache / "tiny.npz") as arrays:
     np.savez(tmp_path / "tiny.npz", **{name: 255 - images for name, images in arrays.items()})
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
-  with pytest.raises(RunError, match="tiny now has other images"):
-    train.run(tiny_config(), workdir)
+  for mode in (train.run, evaluate.run, lambda config, workdir: encode.run(config, None, workdir)):
+    with pytest.raises(RunError, match="tiny now has other images"):
+      mode(tiny_config(), workdir)
 
 
 def test_a_second_training_in_a_workdir_is_refused(whole):

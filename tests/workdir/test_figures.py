@@ -22,6 +22,7 @@ def figures(binarization: str, likelihood: str | None):
     ("static", "bernoulli", ["ELBO", "KL", "reconstruction", "NLL"], False),
     ("none", "bernoulli", ["CE bound", "KL", "cross-entropy", "marginal CE"], False),
     ("none", "discretized_logistic", ["ELBO", "KL", "reconstruction", "NLL"], True),
+    ("none", "of_somebody", ["ELBO", "KL", "reconstruction", "NLL"], False),
   ],
 )
 def test_grey_values_under_a_bernoulli_are_no_likelihood(binarization, likelihood, names, bits):
@@ -42,6 +43,15 @@ def test_bits_per_dim_are_nats_over_values_and_ln_2():
   assert figures("none", "bernoulli").in_bits(numbers, (4, 3, 3)) == numbers
 
 
+def test_runs_of_other_sizes_do_not_compare():
+  config = importlib.import_module("configs.vae").get_config()
+  config.data.update({"name": "mine", "image_size": 32})
+  small = protocol_of(config)
+  config.data.image_size = 64
+  assert protocol_of(config) != small
+  assert small.title == "mine at 32 x 32 pixels, dynamic binarisation"
+
+
 def test_runs_of_another_likelihood_do_not_compare():
   config = importlib.import_module("configs.vae").get_config()
   config.data.binarization = "none"
@@ -52,6 +62,8 @@ def test_runs_of_another_likelihood_do_not_compare():
     "mnist_digits, no binarisation, cross-entropy",
     "mnist_digits, no binarisation, discretised logistic",
   )
+  config.model.likelihood = "of_somebody"
+  assert protocol_of(config).title == "mnist_digits, no binarisation, of somebody"
   with config.unlocked():
     del config.model.likelihood
   assert protocol_of(config) == grey

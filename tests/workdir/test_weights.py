@@ -57,17 +57,18 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
   assert len(str(error.value).splitlines()) == 1
 
 
-def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [errno.EACCES, errno.EIO])
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, kind):
   weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
   (tmp_path / "config.json").write_text("{}")
 
   def refuse(path, *_, **__):
-    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    raise OSError(kind, os.strerror(kind), str(path))
 
   monkeypatch.setattr(Path, "open", refuse)
   monkeypatch.setattr(Path, "read_text", refuse)
   for file, read in (("model.npz", weights.read), ("config.json", record.read_config)):
-    with pytest.raises(RunError, match=f"cannot read .*{file} .Permission denied."):
+    with pytest.raises(RunError, match=f"cannot read .*{file} .{os.strerror(kind)}."):
       read(tmp_path)
 
 
