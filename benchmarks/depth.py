@@ -42,7 +42,7 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
 
   from latentjax import models
   from latentjax.modes.benchmark import SHORTEST, seconds_of
-  from latentjax.modes.workload import FEW, create_workload
+  from latentjax.modes.workload import create_workload
 
   images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
   workloads, counts = [], []
@@ -54,9 +54,10 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
     fields = ",".join(change for change in changes if change not in keys)
     model = model.clone(plan=changed_plan(model.plan_for(jax.default_backend()), fields))
     workloads.append(create_workload(config, model, images, options.batch_size))
-    workloads[-1].call(FEW)
-    seconds = seconds_of(workloads[-1].call, FEW) / FEW
-    counts.append(max(FEW, round(SHORTEST / seconds)))  # a call allocates its memory anew
+    few = workloads[-1].few
+    workloads[-1].call(few)
+    seconds = seconds_of(workloads[-1].call, few) / few
+    counts.append(max(few, round(SHORTEST / seconds)))  # a call allocates its memory anew
     workloads[-1].call(counts[-1])
   seconds = [
     [seconds_of(workload.call, count) / count for workload, count in zip(workloads, counts, strict=True)]

@@ -64,7 +64,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
   """Milliseconds per step of every turn of every contestant."""
   context = multiprocessing.get_context("spawn")
   ways = options.ways or (WAYS if has_gpu() else WAYS[:-1])
-  pipes, processes, devices = {}, [], {}
+  pipes, processes, devices, few = {}, [], {}, {}
   try:
     for contestant in ("latentjax", *(f"torch {way}" for way in ways)):
       here, there = context.Pipe()
@@ -74,13 +74,16 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
       processes.append(process)
       pipes[contestant] = here
       try:
-        devices[contestant] = here.recv()  # compiled and warm, before the next one starts
+        devices[contestant], few[contestant] = here.recv()  # compiled and warm, before the next one starts
       except EOFError:
         raise SystemExit(f"error: {contestant} did not start, for the reason above") from None
     if len(set(devices.values())) > 1:
       raise SystemExit(f"error: no race: {', '.join(f'{who} is on a {where}' for who, where in devices.items())}")
     most = configured(name, options).train.steps_per_call
-    steps = {contestant: int(np.clip(round(TURN / turn(pipe, 2) * 2), 1, most)) for contestant, pipe in pipes.items()}
+    steps = {}
+    for contestant, pipe in pipes.items():
+      once = turn(pipe, few[contestant]) / few[contestant]
+      steps[contestant] = int(np.clip(round(TURN / once), 1, most))
     for contestant, pipe in pipes.items():
       turn(pipe, steps[contestant])  # latentjax compiles so many steps
     turns = {contestant: [] for contestant in pipes}
@@ -124,8 +127,8 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
     from latentjax import models
     from latentjax.modes.workload import create_workload
 
-    call = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size).call
-    device = jax.default_backend()
+    workload = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size)
+    call, device, few = workload.call, jax.default_backend(), workload.few
   else:
     import torch
 
@@ -133,10 +136,10 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     training = Training(config, images, options.batch_size, contestant.removeprefix("torch "))
-    call, device = training.call, {"cuda": "gpu"}.get(training.device.type, training.device.type)
+    call, device, few = training.call, {"cuda": "gpu"}.get(training.device.type, training.device.type), 2
   for _ in range(3):
-    call(2)
-  pipe.send(device)
+    call(few)
+  pipe.send((device, few))
   with contextlib.suppress(EOFError):  # the race is over
     while True:
       steps = pipe.recv()

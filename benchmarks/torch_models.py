@@ -120,9 +120,10 @@ class DRAW(nn.Module):
     self.attend = fields["attention"] == "filterbank"
     self.read_size, self.write_size = fields["read_size"], fields["write_size"]
     pixels, units, channels = _pixels(image_shape), fields["hidden_dim"], image_shape[-1]
-    num_read = 2 * self.read_size**2 * channels if self.attend else 2 * pixels
+    num_read = 2 * self.read_size**2 * channels if self.attend else pixels
     num_write = self.write_size**2 * channels if self.attend else pixels
     self.encoder = nn.Linear(num_read + 2 * units, 4 * units)
+    self.image = None if self.attend else nn.Linear(pixels, 4 * units, bias=False)  # that part of the encoder's input
     self.posterior = nn.Linear(units, 2 * self.latents)
     self.decoder = nn.Linear(self.latents + units, 4 * units)
     self.write = nn.Linear(units, num_write)
@@ -151,11 +152,12 @@ class DRAW(nn.Module):
 
   def forward(self, images, noise):
     batch, kls = len(images), []
+    of_image = None if self.attend else self.image(images.flatten(1))  # the same in every step, as in latentjax
     canvas = self.canvas.expand(batch, *self.image_shape)
     h_enc, c_enc, h_dec, c_dec = (state.expand(batch, -1) for state in self.states)
     for drawn in noise[0]:
       error = images - canvas.sigmoid()
-      h_enc, c_enc = _lstm(self.encoder, [self._read(images, error, h_dec), h_dec, h_enc], c_enc)
+      h_enc, c_enc = _lstm(self.encoder, [self._read(images, error, h_dec), h_dec, h_enc], c_enc, of_image)
       mean, log_std = self.posterior(h_enc).chunk(2, -1)
       kls.append(kl_to_standard(mean, log_std))  # in units of the prior, as z is
       z = mean + log_std.exp() * drawn
@@ -168,7 +170,7 @@ class DRAW(nn.Module):
 
   def _read(self, images, error, h_dec):
     if not self.attend:
-      return torch.cat([images.flatten(1), error.flatten(1)], -1)
+      return error.flatten(1)
     vertical, horizontal, intensity = self._window(self.read_window(h_dec), self.read_size)
     both = torch.cat([images, error], -1).permute(0, 3, 1, 2)  # [B, 2C, H, W]
     glimpse = vertical[:, None] @ both @ horizontal[:, None].mT  # [B, 2C, N, N]
@@ -211,7 +213,10 @@ def _mean_variance(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
   return mean, F.softplus(variance) + MIN_VARIANCE
 
 
-def _lstm(layer: nn.Linear, inputs: list[torch.Tensor], cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-  i, f, g, o = layer(torch.cat(inputs, -1)).chunk(4, -1)
+def _lstm(
+  layer: nn.Linear, inputs: list[torch.Tensor], cell: torch.Tensor, more: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+  gates = layer(torch.cat(inputs, -1))
+  i, f, g, o = (gates if more is None else gates + more).chunk(4, -1)
   cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
   return o.sigmoid() * cell.tanh(), cell

@@ -84,7 +84,8 @@ class Training:
       self.clip()
     self.optimizer.step()
     if self.config.ema_decay > 0:
-      torch._foreach_lerp_(self.average, self.params, 1 - self.config.ema_decay)
+      with torch.no_grad():
+        torch._foreach_lerp_(self.average, self.params, 1 - self.config.ema_decay)
     self.total += metrics
 
   def shuffled(self, num_images: int) -> torch.Tensor:

@@ -62,20 +62,25 @@ def main() -> None:
 
 
 def find(parser: argparse.ArgumentParser, log: Log, work: Path, rehearse: bool) -> Place:
-  """The machine, as the directory's first line has it or as it is found."""
+  """The machine, found anew in every call: a directory has the measurements of one device."""
   measurement = Measurement("machine", "machine", ("benchmarks.accelerator.machine",), 180, {"rehearsal": rehearse})
+  outcome = process.run(measurement, measurement.limit, work)
+  if outcome.problem or outcome.result is None:
+    problem = outcome.problem or "it takes too long"
+    raise SystemExit(f"error: JAX does not start here: {problem}; {work / 'machine.log'} has all that it said")
+  device, platform = outcome.result["device"], outcome.result["platform"]
+  if platform == "cpu" and not rehearse:
+    parser.error("JAX finds no accelerator here, only a CPU: --rehearse goes through everything with tiny models")
   if not log.is_final("machine"):
-    outcome = process.run(measurement, measurement.limit, work)
-    if outcome.problem or outcome.result is None:
-      problem = outcome.problem or "it takes too long"
-      raise SystemExit(f"error: JAX does not start here: {problem}; {work / 'machine.log'} has all that it said")
-    if outcome.result["platform"] == "cpu" and not rehearse:
-      parser.error("JAX finds no accelerator here, only a CPU: --rehearse goes through everything with tiny models")
     log.add(measurement, "measured", "", outcome.seconds, outcome.result)
   machine = log.lines[0]
   if machine["rehearsal"] != rehearse:
     parser.error(f"--out: it holds {'a rehearsal' if machine['rehearsal'] else 'measurements'}: choose another DIR")
-  return Place(machine["result"]["device"], machine["result"]["platform"], work, rehearse)
+  if machine["result"]["device"] != device:
+    parser.error(
+      f"--out: it holds measurements of a {machine['result']['device']}, and this is a {device}: another DIR"
+    )
+  return Place(device, platform, work, rehearse)
 
 
 if __name__ == "__main__":

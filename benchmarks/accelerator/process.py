@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.accelerator.queue import Measurement, Outcome
 
+REFERS = "for the reason above"  # what a program says at the end that has said before what went wrong
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL: a training writes its checkpoint
 
 
@@ -74,7 +75,11 @@ def said(code: int) -> str:
 def last_words(log: Path) -> str:
   """The line of a log that says what went wrong: the last that names an error, or else the last."""
   lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-  errors = [line for line in lines if line.startswith("error: ") or "Error: " in line or "Unknown flag" in line]
+  errors = [
+    line
+    for line in lines
+    if (line.startswith("error: ") or "Error: " in line or "Unknown flag" in line) and not line.endswith(REFERS)
+  ]
   return (errors or lines or ["it said nothing"])[-1][:300]
 
 

@@ -140,7 +140,9 @@ def options(lines: list[Line], others: list[Line]) -> list[str]:
       "ms per step": lambda line: f"{line['result']['step_time_ms']:.3f}",
       "by default": lambda line: f"{plain(line, others)['step_time_ms']:.3f}",
       "takes x": lambda line: f"{line['result']['step_time_ms'] / plain(line, others)['step_time_ms']:.3f}",
-      "s to compile": lambda line: f"{line['result']['compile_seconds']:.1f}",
+      "p90 of both": lambda line: " / ".join(
+        f"{result['step_time_ms_p90']:.3f}" for result in (line["result"], plain(line, others))
+      ),
       "peak MiB": lambda line: f"{line['result']['peak_memory_bytes'] / 2**20:,.0f}",
     },
     lines,
@@ -188,11 +190,12 @@ def trainings(lines: list[Line], _: list[Line]) -> list[str]:
     result = line["result"]
     return "-" if result["until"] is None else "yes" if result["reached"] else "no"
 
-  return markdown(
+  table = markdown(
     {
       "config": lambda line: line["config"],
       "epochs": lambda line: line["result"]["epochs"],
-      "seconds, without start-up": lambda line: f"{line['result']['epoch_seconds']:,.1f}",
+      "seconds of epochs": lambda line: f"{line['result']['epoch_seconds']:,.1f}",
+      "of the last call": lambda line: f"{line['result']['call_seconds']:,.1f}",
       "validation ELBO": lambda line: f"{line['result']['validation_elbo']:.2f}",
       "best": lambda line: f"{line['result']['best_validation_elbo']:.2f}",
       "was to reach": lambda line: f"{line['result']['until']:.2f}",
@@ -202,3 +205,8 @@ def trainings(lines: list[Line], _: list[Line]) -> list[str]:
     },
     lines,
   )
+  note = (
+    "The seconds of epochs are those of training and validation, with the compilation of validation and without"
+    " checkpoints; those of the last call are all, with start-up, compilation and checkpoints."
+  )
+  return [*table, "", note]

@@ -28,8 +28,10 @@ def traced(call: Callable[[], None], directory: Path) -> list[Kernel]:
 def kernels(profile: "jax.profiler.ProfileData") -> Iterable[Kernel]:
   """Of the first device: a GPU's streams, a TPU's operations, and the threads of a CPU."""
   planes = {plane.name: plane for plane in profile.planes}
-  device = min((name for name in planes if name.startswith(("/device:GPU", "/device:TPU"))), default="/host:CPU")
-  for line in planes[device].lines:
+  devices = [name for name in planes if name.startswith(("/device:GPU", "/device:TPU"))]
+  if not devices and jax.default_backend() != "cpu":
+    raise ValueError("the profiler saw nothing of the device")  # and a host's threads are not what it computes
+  for line in planes[min(devices, default="/host:CPU")].lines:
     if line.name.startswith(("Stream", "tf_XLA")) or line.name == "XLA Ops":
       for event in line.events:
         if event.duration_ns > 0 and not event.name.startswith(("ThreadpoolListener", "ThunkExecutor")):

@@ -47,7 +47,8 @@ def report(options: argparse.Namespace, seconds: float) -> dict:
   """Writes how far the training has come, and returns it.
 
   Args:
-    seconds: since this call began, with start-up and compilation; those of the epochs are without.
+    seconds: since this call began, with all; those of the epochs are without start-up, the step's compilation and
+      checkpoints.
   """
   lines = read_lines(options.workdir / "metrics.jsonl")
   if not lines:

@@ -21,7 +21,7 @@ from latentjax import models
 from latentjax.console import console
 from latentjax.data import dataset
 from latentjax.mesh import create_mesh, require_divisible
-from latentjax.modes.workload import FEW, Workload, create_workload
+from latentjax.modes.workload import Workload, create_workload
 from latentjax.training import memory
 from latentjax.training.flops import create_product
 from latentjax.workdir import record
@@ -92,7 +92,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   product, product_flops = create_product(precision)
   for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
     jax.block_until_ready(product())
-    once = seconds_of(workload.call, FEW) / FEW
+    once = seconds_of(workload.call, workload.few) / workload.few
   count = int(np.clip(round(SHORTEST / once), 1, workload.most_steps))
   workload.call(count)
   step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)

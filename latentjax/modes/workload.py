@@ -16,7 +16,7 @@ from latentjax.training import memory
 from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.flops import matmul_flops
 
-FEW = 2  # steps of the first call: a loop, as in training
+FEW = 2  # steps of the first call where one may take seconds: a loop, as in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +25,14 @@ class Workload:
 
   Attributes:
     call: (count) -> None does `count` steps and waits for them; the first call with a count compiles it.
-    compiled: the executable of `FEW` steps, for what it says of its memory.
+    compiled: the executable of `few` steps, for what it says of its memory.
     compile_seconds: tracing, lowering and compiling it.
     devices: that share the work.
     num_seeds: trained or evaluated together.
     images: of one step, of all seeds.
     flops: of one step, see `matmul_flops`; what it computes again for the sake of memory is no work.
     recomputed_flops: what it computes again.
+    few: steps of the first call. On an accelerator it is as long as those of training, and the only one compiled.
     most_steps: that training gives one call.
   """
 
@@ -43,6 +44,7 @@ class Workload:
   images: int
   flops: int
   recomputed_flops: int
+  few: int
   most_steps: int
 
 
@@ -68,6 +70,7 @@ def create_workload(
   images = jax.device_put(images, sharding(mesh))
   steps, inference = create_steps(config, model, len(images), mesh), create_inference(config, model, mesh)
   keys, recomputed = create_keys(config), 0
+  few, most = FEW if jax.default_backend() == "cpu" else config.train.steps_per_call, config.train.steps_per_call
   state = steps.init(keys.init)
 
   def compile_ahead(function, *args):
@@ -80,15 +83,15 @@ def create_workload(
   if config.benchmark.phase == "train":
     order = steps.order(keys.order, 0)
     arguments = images, order, keys.train
-    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, FEW)
+    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, few)
     if getattr(model, "remat", "none") != "none":
       whole = create_steps(config, model.clone(remat="none"), len(images), mesh)
-      recomputed = (flops - matmul_flops(whole.train.trace(state, *arguments, FEW).jaxpr)) // FEW
-    flops //= FEW
+      recomputed = (flops - matmul_flops(whole.train.trace(state, *arguments, few).jaxpr)) // few
+    flops //= few
 
     def call(count):
       nonlocal state
-      state, metrics = compiled(state, *arguments) if count == FEW else steps.train(state, *arguments, count)
+      state, metrics = compiled(state, *arguments) if count == few else steps.train(state, *arguments, count)
       jax.block_until_ready((state, metrics))
 
   else:
@@ -112,5 +115,6 @@ def create_workload(
     images=config.train.num_seeds * batch_size,
     flops=flops - recomputed,
     recomputed_flops=recomputed,
-    most_steps=config.train.steps_per_call,
+    few=few,
+    most_steps=most,
   )

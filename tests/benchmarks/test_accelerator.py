@@ -1,16 +1,22 @@
 """The queue of the accelerator's measurements, with a runner that costs nothing: order, end of time, failures."""
 
+import argparse
+import importlib
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
+import jax
 import pytest
 
-from benchmarks.accelerator import process
+from benchmarks.accelerator import process, step, trace, train
 from benchmarks.accelerator.log import Log
-from benchmarks.accelerator.plan import CONFIGS, PARTS, Place, plan
+from benchmarks.accelerator.plan import CONFIGS, FLAGS, PARTS, Place, plan
 from benchmarks.accelerator.queue import LEAST, Measurement, Outcome, work_off
 from benchmarks.accelerator.report import report
 from benchmarks.accelerator.trace import busy_ns, summary
+
+accelerator = importlib.import_module("benchmarks.accelerator.__main__")
 
 MACHINE = {
   "device": "NVIDIA Test",
@@ -60,7 +66,9 @@ def test_the_queue_stops_in_time_and_goes_on(tmp_path):
   second = Runner(minutes=9)
   assert second.work_off(measurements, path)
   assert second.begun == ["c", "d"]
-  assert not Runner(minutes=9).begun
+  third = Runner(minutes=9)
+  assert third.work_off(measurements, path)
+  assert not third.begun
   assert statuses(path) == dict.fromkeys("abcd", "measured")
   assert [line["result"]["name"] for line in Log(path).lines] == list("abcd")
 
@@ -82,7 +90,7 @@ def test_a_failure_costs_its_own_row_only_and_is_not_repeated(tmp_path):
   assert (a["status"], a["reason"], a["result"]) == ("failed", "out of memory", {"half": 1})
   assert (b["status"], b["reason"]) == ("failed", "took more than 100 s")
   assert c["status"] == "measured"
-  assert not (again := Runner(minutes=9)).begun
+  again = Runner(minutes=9)
   assert again.work_off(measurements, path)
   assert not again.begun
 
@@ -138,6 +146,8 @@ def test_the_plan_is_in_order_of_worth_and_every_name_is_a_file(tmp_path, rehear
   order = [part for part, before in pairwise([*parts, ""]) if part != before]
   assert order == list(PARTS)
   steps = [measurement.facts for measurement in measurements if measurement.part == "steps"]
+  options = [measurement.facts["option"] for measurement in measurements if measurement.part == "options"]
+  assert options[: len(FLAGS) + 2] == ["tensorfloat32", "bfloat16", *FLAGS]
   assert [fact["config"] for fact in steps[:5]] == [*CONFIGS, "draw:paper"]
   assert [fact["batch_size"] for fact in steps[::5]] == ([8, 16, 32] if rehearsal else [128, 1024, 8192])
   flags = [measurement for measurement in measurements if "XLA_FLAGS" in measurement.environment]
@@ -148,8 +158,9 @@ def test_the_plan_is_in_order_of_worth_and_every_name_is_a_file(tmp_path, rehear
 def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
   place = Place("NVIDIA Test", "gpu", tmp_path, False)
   measurements = list(plan(place))
-  step = {
+  a_step = {
     "step_time_ms": 0.5,
+    "step_time_ms_p90": 0.75,
     "step_time_ms_per_seed": 0.5,
     "images_per_second": 256000.0,
     "matmul_ratio": 0.01,
@@ -177,7 +188,7 @@ def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
   log.add(Measurement("machine", "machine", (), 1.0, {"rehearsal": False}), "measured", "", 1.0, MACHINE)
   for measurement in measurements:
     part = measurement.part
-    result = turns if "way" in measurement.facts else training if part in ("target", "paper") else step
+    result = turns if "way" in measurement.facts else training if part in ("target", "paper") else a_step
     log.add(measurement, "measured", "", 1.0, result)
   text = report(log.lines, len(measurements))
   rows = [line for line in text.splitlines() if line.startswith("| ")]
@@ -185,7 +196,8 @@ def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
   assert "| 0.500 | 256,000 | 50% | 550 | 1.00% | 1,000 | 9.0 | 2 |" in text
   assert "| `loop_fusion` | 10.0 | 130.00 | 50.0% |" in text
   assert "2.50 (2.00 to 3.00)" in text
-  assert "-85.20 | -85.20 | -85.30 | yes" in text
+  assert "| draw:base | 12 | 5.0 | 20.0 | -85.20 | -85.20 | -85.30 | yes" in text
+  assert "| 0.500 | 0.500 | 1.000 | 0.750 / 0.750 | 2 |" in text
   assert "0 are left" in text
   assert "rehearsal" not in text
 
@@ -208,12 +220,66 @@ def test_busy_is_the_union_of_what_ran():
     summary([], steps=2)
 
 
+def command(tmp_path, part: str) -> list[str]:
+  """Of the first measurement of a part of a rehearsal on this device, without its module's name."""
+  place = Place(jax.devices()[0].device_kind, "cpu", tmp_path, True)
+  module, *arguments = next(measurement for measurement in plan(place) if measurement.part == part).command
+  return [module, *arguments, f"--json={tmp_path / 'result.json'}"]
+
+
+def test_a_step_is_timed_and_traced(tmp_path, monkeypatch):
+  monkeypatch.setattr("sys.argv", command(tmp_path, "steps"))
+  step.main()
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["batch_size"] == 8
+  assert result["step_time_ms"] > 0
+  assert result["kernels_per_step"] > 0
+  assert len(result["dearest"]) > 2
+  monkeypatch.setattr("sys.argv", [*command(tmp_path, "steps"), "--device=another"])
+  with pytest.raises(SystemExit, match=r"JAX finds .*, and not another"):
+    step.main()
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_training_ends_where_it_has_reached_what_it_was_to_reach(tmp_path, monkeypatch):
+  monkeypatch.setattr("sys.argv", command(tmp_path, "target"))
+  with pytest.raises(SystemExit) as ended:
+    train.main()
+  assert ended.value.code == 0
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["reached"]
+  assert result["validation_elbo"] >= -400 == result["until"]
+  assert result["call_seconds"] > result["epoch_seconds"] > 0
+
+
+def test_a_host_is_not_taken_for_its_device(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  with pytest.raises(ValueError, match="saw nothing of the device"):
+    list(trace.kernels(SimpleNamespace(planes=[SimpleNamespace(name="/host:CPU", lines=[])])))
+
+
+@pytest.mark.parametrize("other", ["device", "rehearsal"])
+def test_a_directory_has_the_measurements_of_one_device(tmp_path, monkeypatch, capsys, other):
+  log = Log(tmp_path / "results.jsonl")
+  log.add(Measurement("machine", "machine", (), 1.0, {"rehearsal": False}), "measured", "", 1.0, MACHINE)
+  found = MACHINE | ({"device": "another"} if other == "device" else {})
+  monkeypatch.setattr(process, "run", lambda *_: Outcome(1.0, result=found))
+  parser = argparse.ArgumentParser()
+  with pytest.raises(SystemExit):
+    accelerator.find(parser, log, tmp_path, other == "rehearsal")
+  assert "--out: it holds measurements" in capsys.readouterr().err
+  found["device"] = MACHINE["device"]
+  if other == "device":
+    assert accelerator.find(parser, log, tmp_path, False).device == "NVIDIA Test"
+
+
 SCRIPT = """
 import json, os, sys, time
 path = sys.argv[-1].removeprefix("--json=")
 open(path, "w").write(json.dumps({"said": os.environ["SAID"]}))
 print("ValueError: this went wrong")
 print("and more")
+print("error: it did not start, for the reason above")
 if "sleep" in sys.argv: time.sleep(60)
 if "die" in sys.argv: os.kill(os.getpid(), 9)
 sys.exit(3 if "fail" in sys.argv else 0)

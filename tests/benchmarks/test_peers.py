@@ -73,8 +73,13 @@ def copy_ladder(peer, params) -> None:
 
 def copy_draw(peer, params) -> None:
   weights = params["weights"]
-  for name in ("encoder", "decoder", "posterior"):
+  for name in ("decoder", "posterior"):
     linear(getattr(peer, name), weights[name])
+  kernel, bias = weights["encoder"]["kernel"], weights["encoder"]["bias"]
+  constant = len(kernel) - peer.encoder.in_features  # inputs that are the same in every step
+  linear(peer.encoder, {"kernel": kernel[constant:], "bias": bias})
+  if constant:
+    linear(peer.image, {"kernel": kernel[:constant]})
   for name, head in weights["attention"].items():
     linear(getattr(peer, name), head)
   if "prior" in weights:
@@ -144,6 +149,7 @@ def test_an_eager_step_learns(file, variant, way):
   config.data.binarization = "static"
   images = np.tile(255 * np.random.default_rng(0).integers(0, 2, (4, *SHAPE), np.uint8), (2, 1, 1, 1))
   training = torch_steps.Training(config, images, BATCH, way)
+  first = [parameter.detach().clone() for parameter in training.params]
   training.call(10)
   early = training.total.clone()
   training.call(40)
@@ -151,9 +157,10 @@ def test_an_eager_step_learns(file, variant, way):
   training.call(10)
   assert training.total[0] < 0.9 * early[0]
   assert training.total[0] == pytest.approx(float(training.total[1] + training.total[2]), rel=1e-4)
-  assert all(
-    not torch.equal(average, parameter) for average, parameter in zip(training.average, training.params, strict=True)
-  )
+  assert not any(average.requires_grad for average in training.average)
+  for average, parameter, before in zip(training.average, training.params, first, strict=True):
+    assert not torch.equal(average, parameter)
+    assert not torch.equal(average, before)
 
 
 @pytest.mark.parametrize("file", ["vae", "ladder_vae", "draw"])
