@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from latentjax import best, models
 from latentjax.console import console, progress
-from latentjax.data import dataset, files
+from latentjax.data import dataset, files, protocol
 from latentjax.data.splits import LABELS, NAMES
 from latentjax.errors import UsageError
 from latentjax.trained import Trained
@@ -85,7 +85,7 @@ def of_files(config: ConfigDict, own: str, size: int, image_shape: tuple[int, in
     name: fitted(found[name], image_shape, own) for name in found if name != NAMES and not name.endswith(LABELS)
   }
   if config.data.binarization != "none":
-    splits = {name: dataset.binarize_once(images, name) for name, images in splits.items()}
+    splits = {name: protocol.binarize_once(images, name) for name, images in splits.items()}
   labels = {name: found[name + LABELS] for name in splits if name + LABELS in found}
   return Images(str(Path(own).expanduser().resolve()), splits, labels, tuple(found.get(NAMES, ())), source.names)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from latentjax.data import dataset
-from latentjax.data.dataset import Dataset, binarize_once, hold_out, load
+from latentjax.data.dataset import Dataset, load
+from latentjax.data.protocol import binarize_once, hold_out
 from latentjax.errors import RunError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

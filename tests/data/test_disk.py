@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from latentjax.data import dataset
+from latentjax.data import dataset, protocol
 from latentjax.data.disk import DiskImages, DiskLabels
 from latentjax.data.feed import HostFeed, create_feed
 from latentjax.errors import UsageError
@@ -48,13 +48,13 @@ def test_pixels_0_and_1_become_0_and_255():
   images = on_disk(binary)
   np.testing.assert_array_equal(images[:], 255 * binary)
   assert images.subset(np.arange(3)).binary
-  np.testing.assert_array_equal(dataset.binarize_once(images, "train")[:], 255 * binary)
+  np.testing.assert_array_equal(protocol.binarize_once(images, "train")[:], 255 * binary)
   with pytest.raises(UsageError, match="dynamic"):
-    dataset.binarize_once(on_disk(IMAGES), "train")
+    protocol.binarize_once(on_disk(IMAGES), "train")
 
 
 def test_the_same_images_are_held_out():
-  expected, found = dataset.hold_out({"train": IMAGES}), dataset.hold_out({"train": on_disk(IMAGES)})
+  expected, found = protocol.hold_out({"train": IMAGES}), protocol.hold_out({"train": on_disk(IMAGES)})
   assert isinstance(found["train"], DiskImages)
   for split, images in expected.items():
     np.testing.assert_array_equal(found[split][:], images)
@@ -62,7 +62,7 @@ def test_the_same_images_are_held_out():
 
 def test_labels_on_disk_are_held_out_with_their_images():
   reader = Reader(IMAGES)
-  held = dataset.hold_out({"train": on_disk(IMAGES), "train_labels": DiskLabels(reader)})
+  held = protocol.hold_out({"train": on_disk(IMAGES), "train_labels": DiskLabels(reader)})
   assert reader.read == 24  # two fifths
   for split in ("train", "validation", "test"):
     np.testing.assert_array_equal(held[split][:], IMAGES[held[f"{split}_labels"][:]])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from latentjax import best, models
-from latentjax.data import cache, dataset
+from latentjax.data import cache, dataset, protocol
 from latentjax.errors import UsageError
 from latentjax.modes import encode, evaluate
 from latentjax.workdir import record, weights
@@ -109,7 +109,7 @@ def test_a_persons_files_lie_beside_the_run(copy, labelled, tmp_path, capsys):
   assert folder["label_names"][folder["images_labels"]].tolist() == ["a", "b", "b"]
   assert single["images_files"].tolist() == ["0.png"]
   assert own["images_labels"].tolist() == [7, 8, 9]
-  binary = dataset.binarize_once(labelled["test"][:3], "images")
+  binary = protocol.binarize_once(labelled["test"][:3], "images")
   for number, group in enumerate(encoded(binary), start=1):
     for arrays, count in ((folder, 3), (single, 1), (own, 3)):
       np.testing.assert_allclose(arrays[f"images_latents_{number}"], group[:count], atol=1e-5)
