@@ -56,7 +56,7 @@ def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, mo
   order = ["seed=1,beta=4", "seed=2", "learning_rate=30.0", "betta=4", "epochs=0"]
   places = [table.index(name) for name in order]
   assert places == sorted(places)
-  for reason in ("the loss became NaN", "the nearest is 'train.beta'", "train.epochs must be from 1"):
+  for reason in ("the loss became NaN", "the nearest is 'train.beta'", "train.epochs must be a whole number from 1"):
     assert reason in said
 
   trained = []
