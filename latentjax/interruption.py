@@ -47,6 +47,10 @@ class Interruption:
     return self
 
   def __exit__(self, *_) -> None:
+    self._restore()
+
+  def _restore(self) -> None:
+    """Lets signals do what they did before."""
     if self._active:
       self._active = False
       signal.set_wakeup_fd(self._wakeup)
@@ -85,7 +89,7 @@ class Interruption:
     Raises:
       Stopped: one came that no `held` block has seen.
     """
-    self.__exit__()
+    self._restore()
     if self.asked:
       raise Stopped(self._signal)
 

@@ -32,7 +32,7 @@ class Workload:
     images: of one step, of all seeds.
     flops: of one step, see `matmul_flops`; what it computes again for the sake of memory is no work.
     recomputed_flops: what it computes again.
-    few: steps of the first call. On an accelerator it is as long as those of training, and the only one compiled.
+    few: steps of the first call; on an accelerator as many as training gives one, so that mostly no other is compiled.
     most_steps: that training gives one call.
   """
 
