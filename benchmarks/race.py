@@ -25,8 +25,7 @@ from rich.table import Table
 from benchmarks.arguments import named_config, new_file, positive
 
 CONFIGS = ["vae:default", "ladder_vae:default", "draw:base", "draw:filterbank"]
-WAYS = ("plain", "eager", "compile", "graph")  # of PyTorch; the last needs a GPU
-TURN = 1.0  # seconds that one turn should last: one call, of no more steps than training makes in one
+WAYS = ("plain", "eager", "compile", "graph", "compiled-graph")  # of PyTorch; the last two need a GPU
 IMAGES = (28, 28, 1)
 
 
@@ -38,6 +37,9 @@ def main() -> None:
   parser.add_argument("--batch-size", type=positive, default=128)
   parser.add_argument("--num-seeds", type=positive, default=1, help="trained together")
   parser.add_argument("--rounds", type=positive, default=20)
+  parser.add_argument(
+    "--turn", type=float, default=1.0, help="seconds of a turn, in calls of as many steps as in training"
+  )
   cores = len(os.sched_getaffinity(0))
   parser.add_argument("--threads", type=positive, default=cores, help="CPU cores for each contestant; all by default")
   parser.add_argument("--precision", choices=["float32", "tensorfloat32", "bfloat16"], default="float32")
@@ -45,8 +47,8 @@ def main() -> None:
   options = parser.parse_args()
   if options.threads > cores:
     parser.error(f"--threads: there are {cores} cores here")
-  if "graph" in (options.ways or ()) and not has_gpu():
-    parser.error("--ways: graph needs an NVIDIA GPU")
+  if not has_gpu() and not {*(options.ways or ())} <= {*ways_here()}:
+    parser.error(f"--ways: a CUDA graph needs an NVIDIA GPU; here there are {', '.join(ways_here())}")
   if importlib.util.find_spec("torch") is None:
     parser.error("PyTorch is not installed here: `make benchmark` runs this where it is")
   for name in options.configs:
@@ -63,7 +65,7 @@ def main() -> None:
 def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
   """Milliseconds per step of every turn of every contestant."""
   context = multiprocessing.get_context("spawn")
-  ways = options.ways or (WAYS if has_gpu() else WAYS[:-1])
+  ways = options.ways or ways_here()
   pipes, processes, devices, few = {}, [], {}, {}
   try:
     for contestant in ("latentjax", *(f"torch {way}" for way in ways)):
@@ -72,24 +74,27 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
       process.start()
       there.close()
       processes.append(process)
-      pipes[contestant] = here
       try:
         devices[contestant], few[contestant] = here.recv()  # compiled and warm, before the next one starts
+        pipes[contestant] = here
       except EOFError:
-        raise SystemExit(f"error: {contestant} did not start, for the reason above") from None
+        print(f"error: {contestant} did not start, for the reason above", flush=True)
+    if "latentjax" not in pipes or len(pipes) == 1:
+      raise SystemExit("error: no race, for the reason above")
     if len(set(devices.values())) > 1:
       raise SystemExit(f"error: no race: {', '.join(f'{who} is on a {where}' for who, where in devices.items())}")
     most = configured(name, options).train.steps_per_call
-    steps = {}
+    calls = {}  # of a turn: how many, and of how many steps
     for contestant, pipe in pipes.items():
-      once = turn(pipe, few[contestant]) / few[contestant]
-      steps[contestant] = int(np.clip(round(TURN / once), 1, most))
+      once = turn(pipe, 1, few[contestant])
+      steps = int(np.clip(round(options.turn / once), few[contestant], most))
+      calls[contestant] = max(1, round(options.turn / (once * steps))), steps
     for contestant, pipe in pipes.items():
-      turn(pipe, steps[contestant])  # latentjax compiles so many steps
+      turn(pipe, *calls[contestant])  # latentjax compiles so many steps
     turns = {contestant: [] for contestant in pipes}
     for _ in range(options.rounds):
       for contestant, pipe in pipes.items():
-        turns[contestant].append(1e3 * turn(pipe, steps[contestant]) / steps[contestant])
+        turns[contestant].append(1e3 * turn(pipe, *calls[contestant]))
     return turns
   finally:
     for pipe in pipes.values():
@@ -104,19 +109,23 @@ def configured(name: str, options: argparse.Namespace):
   return named_config(name, [*options.set, *changes, "train.optimizer=adam", "train.weight_decay=0.0"])
 
 
+def ways_here() -> tuple[str, ...]:
+  return WAYS if has_gpu() else tuple(way for way in WAYS if not way.endswith("graph"))
+
+
 def has_gpu() -> bool:
   return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def turn(pipe, steps: int) -> float:
-  """Seconds that a contestant takes for so many steps."""
+def turn(pipe, calls: int, steps: int) -> float:
+  """Seconds that a step of a contestant takes, in so many calls of so many steps."""
   time.sleep(0.01)  # threads of the one before go to sleep
-  pipe.send(steps)
-  return pipe.recv()
+  pipe.send((calls, steps))
+  return pipe.recv() / (calls * steps)
 
 
 def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
-  """A contestant's process: prepares its step, then does as many as it is told to, and says how long they took."""
+  """A contestant's process: prepares its step, then takes its turns, and says how long they took."""
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # before any thread pool counts cores
   config = configured(name, options)
   num_images = options.batch_size * max(2, 4096 // options.batch_size)
@@ -142,9 +151,10 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   pipe.send((device, few))
   with contextlib.suppress(EOFError):  # the race is over
     while True:
-      steps = pipe.recv()
+      calls, steps = pipe.recv()
       began = time.perf_counter()
-      call(steps)
+      for _ in range(calls):
+        call(steps)
       pipe.send(time.perf_counter() - began)
 
 

@@ -1,8 +1,8 @@
-"""One training step in PyTorch, four ways: plain, eager, compiled, and captured whole in a CUDA graph.
+"""One training step in PyTorch, five ways: plain, eager, compiled, and either of the last two whole in a CUDA graph.
 
 Each does what a step of latentjax does: gathers a shuffled batch of uint8 images on the device, binarises it, draws
 noise, and goes down the gradient of the negative ELBO by Adam after clipping, with a moving average of the weights.
-Plain and eager are alike but for Adam: as PyTorch sets it by default, and fused, as in the other two.
+Plain and eager are alike but for Adam: as PyTorch sets it by default, and fused, as in the other three.
 
 Several seeds take their step together by `torch.func.vmap` over all that they have of their own: weights, batch-norm
 statistics, order, pixels and noise. Shapes: S seeds, M images in the set, B batch, H W C image.
@@ -25,7 +25,7 @@ class Training:
     config: a whole config of latentjax; its learning rate stays constant. S is `train.num_seeds`.
     images: [M, H, W, C] uint8.
     batch_size: B.
-    way: "plain", "eager", "compile", or "graph", which needs a GPU.
+    way: "plain", "eager", "compile", or, which need a GPU, "graph" and "compiled-graph".
 
   Raises:
     ValueError: the config asks for what the peers leave out.
@@ -51,17 +51,17 @@ class Training:
       self.params, loss = list(self.stacked.values()), self.negative_elbos
     else:
       self.params = list(self.model.parameters())
-    self.loss = torch.compile(loss) if way == "compile" else loss
+    self.loss = torch.compile(loss) if way.startswith("compile") else loss
     self.average = [parameter.detach().clone() for parameter in self.params]
     self.optimizer = torch.optim.Adam(
       self.params,
       lr=config.train.learning_rate,
       betas=(config.train.adam_b1, 0.999),
       fused=None if way == "plain" else True,
-      capturable=way == "graph",
+      capturable=way.endswith("graph"),
     )
     self.total = torch.zeros(3, device=self.device)  # sums of loss, reconstruction and KL, read once a call
-    self.step: Callable[[], None] = captured(self.one_step) if way == "graph" else self.one_step
+    self.step: Callable[[], None] = captured(self.one_step) if way.endswith("graph") else self.one_step
 
   def call(self, count: int) -> None:
     for _ in range(count):

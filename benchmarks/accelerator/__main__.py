@@ -1,6 +1,6 @@
 """Measures latentjax on an accelerator, in order of worth, for so many minutes; called again, it goes on.
 
-    python -m benchmarks.accelerator --minutes=9 --out=DIR [--data=DIR] [--parts steps peers ...]
+    python -m benchmarks.accelerator --minutes=9 --out=DIR [--data=DIR] [--parts steps peers ...] [--again]
     python -m benchmarks.accelerator --rehearse --out=DIR    # everything with tiny models, also on a CPU
 
 Writes DIR/report.md and DIR/results.jsonl after every measurement. See docs/accelerator.md.
@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.accelerator import process
 from benchmarks.accelerator.log import Log
 from benchmarks.accelerator.plan import PARTS, Place, plan
-from benchmarks.accelerator.queue import Measurement, work_off
+from benchmarks.accelerator.queue import HopelessError, Measurement, work_off
 from benchmarks.accelerator.report import report
 from benchmarks.arguments import positive
 
@@ -27,7 +27,8 @@ def main() -> None:
   parser.add_argument("--minutes", type=positive, default=9, help="after which all has ended")
   parser.add_argument("--out", type=Path, required=True, metavar="DIR")
   parser.add_argument("--data", type=Path, metavar="DIR", help="with decoded sets; by default the user's cache")
-  parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="in this order; all by default")
+  parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these")
+  parser.add_argument("--again", action="store_true", help="also what failed before")
   parser.add_argument("--rehearse", action="store_true", help="tiny models, to see that everything runs")
   options = parser.parse_args()
   until = time.monotonic() + 60 * options.minutes
@@ -42,13 +43,13 @@ def main() -> None:
   os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
   os.environ["PYTHONUNBUFFERED"] = "1"
 
-  log = Log(options.out / "results.jsonl")
+  log = Log(options.out / "results.jsonl", again=options.again)
   place = find(parser, log, work, options.rehearse)
-  queue = [measurement for part in options.parts for measurement in plan(place) if measurement.part == part]
-  total = sum(1 for _ in plan(place))
+  measurements = list(plan(place))
+  queue = [measurement for measurement in measurements if measurement.part in options.parts]
 
   def written(line):
-    (options.out / "report.md").write_text(report(log.lines, total))
+    (options.out / "report.md").write_text(report(log.lines, len(measurements)))
     print(f"{until - time.monotonic():>5.0f} s left  {line['name']}: {line['status']} {line['reason']}", flush=True)
 
   log.written = written
@@ -56,14 +57,19 @@ def main() -> None:
   def run(measurement: Measurement, seconds: float):
     return process.run(measurement, seconds, work)
 
-  done = work_off(queue, log, run, lambda: until - time.monotonic() - process.GRACE)
+  try:
+    done = work_off(queue, log, run, lambda: until - time.monotonic() - process.GRACE)
+  except HopelessError as error:
+    raise SystemExit(
+      f"error: all that was begun has failed, at last: {error}; {work} has what each said. Mend it, and --again"
+    ) from None
   said = "nothing is left that can be measured here" if done else "the time is over: the same command goes on"
   print(f"{said}; {options.out / 'report.md'}")
 
 
 def find(parser: argparse.ArgumentParser, log: Log, work: Path, rehearse: bool) -> Place:
   """The machine, found anew in every call: a directory has the measurements of one device."""
-  measurement = Measurement("machine", "machine", ("benchmarks.accelerator.machine",), 180, {"rehearsal": rehearse})
+  measurement = Measurement("machine", "machine", ("benchmarks.accelerator.machine",), 0, 180, {"rehearsal": rehearse})
   outcome = process.run(measurement, measurement.limit, work)
   if outcome.problem or outcome.result is None:
     problem = outcome.problem or "it takes too long"

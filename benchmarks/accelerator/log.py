@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FINAL = ("measured", "failed")
-
 Line = dict[str, Any]
 
 
@@ -18,11 +16,13 @@ class Log:
   Args:
     path: of the file; half a last line, which a kill may leave, is dropped.
     written: called with every new line.
+    again: whether what has failed is not final.
   """
 
-  def __init__(self, path: Path, written: Callable[[Line], None] = lambda line: None):
+  def __init__(self, path: Path, written: Callable[[Line], None] = lambda line: None, again: bool = False):
     self._path, self.written = path, written
     self._lines: dict[str, Line] = {}
+    self._final = ("measured",) if again else ("measured", "failed")
     texts = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
     for text in texts[:-1]:  # the last is empty, or was cut short
       line = json.loads(text)
@@ -36,7 +36,7 @@ class Log:
     return list(self._lines.values())
 
   def is_final(self, name: str) -> bool:
-    return name in self._lines and self._lines[name]["status"] in FINAL
+    return name in self._lines and self._lines[name]["status"] in self._final
 
   def add(self, measurement, status: str, reason: str, seconds: float = 0.0, result: Line | None = None) -> None:
     """Appends a line, unless it would say again why something is skipped.

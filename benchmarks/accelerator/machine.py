@@ -14,6 +14,7 @@ import subprocess
 from benchmarks.arguments import new_file
 
 PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "flax", "optax", "torch")
+VARIABLES = ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")  # that change speed or precision
 QUERY = "name,driver_version,memory.total,clocks.max.sm,clocks.sm,power.limit,temperature.gpu"
 
 
@@ -28,13 +29,13 @@ def main() -> None:
     "device": devices[0].device_kind,
     "platform": devices[0].platform,
     "devices": len(devices),
-    "runtime": devices[0].client.platform_version.splitlines()[0],
+    "runtime": ", ".join(devices[0].client.platform_version.split("\n")),
     "nvidia_smi": nvidia_smi(),
     "processor": processor(),
     "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     "python": platform.python_version(),
     "packages": {name: version(name) for name in PACKAGES if version(name)},
-    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
   }
   options.json.write_text(json.dumps(result) + "\n")
 

@@ -44,7 +44,7 @@ def heading(machine: Line) -> list[str]:
     *(rehearsal if machine["rehearsal"] else []),
     f"{about['devices']} x {about['device']} ({about['platform']}; {about['runtime']}{smi}); {about['cpu_cores']} cores"
     f" of {about['processor']}; Python {about['python']}, {packages}"
-    + (f"; XLA_FLAGS={about['xla_flags']}" if about["xla_flags"] else "")
+    + "".join(f"; {name}={value}" for name, value in about["environment"].items())
     + f". One device is used. {machine['at']}.",
     "",
   ]
@@ -89,7 +89,8 @@ def steps(lines: list[Line], _: list[Line]) -> list[str]:
   )
   note = (
     "Device busy is the time in which a kernel ran in a trace, where XLA launches them one by one, of the time of a"
-    " step without one. The matrix rate is that of a large product on this device at the same precision."
+    " step without one. The matrix rate is that of a large product on this device at the same precision. A program that"
+    " an earlier measurement has compiled comes from the cache: then its seconds are those of reading it."
   )
   return [*table, "", note, *(text for line in lines for text in kernels(line))]
 
@@ -109,9 +110,11 @@ def kernels(line: Line) -> list[str]:
 
 
 def peers(lines: list[Line], _: list[Line]) -> list[str]:
+  """A row for each way of each race."""
+
   def times(line):
-    ours, theirs = line["result"]["results"][0]["turns"].values()
-    return np.array(ours), np.array(theirs)
+    turns = line["result"]["results"][0]["turns"]
+    return np.array(turns["latentjax"]), np.array(turns[f"torch {line['way']}"])
 
   def ratio(line):
     ours, theirs = times(line)
@@ -120,6 +123,7 @@ def peers(lines: list[Line], _: list[Line]) -> list[str]:
   return markdown(
     {
       "config": lambda line: line["config"],
+      "precision": lambda line: line["precision"],
       "batch": lambda line: line["batch_size"],
       "seeds": lambda line: line["num_seeds"],
       "PyTorch": lambda line: line["way"] + (", vmap" if line["num_seeds"] > 1 else ""),
@@ -127,7 +131,7 @@ def peers(lines: list[Line], _: list[Line]) -> list[str]:
       "PyTorch, ms": lambda line: f"{np.median(times(line)[1]):.3f}",
       "PyTorch takes x (least to greatest)": ratio,
     },
-    lines,
+    [line | {"way": way} for line in lines for way in line["ways"]],
   )
 
 
@@ -153,7 +157,7 @@ def seeds(lines: list[Line], others: list[Line]) -> list[str]:
   def share(line):
     return line["result"]["step_time_ms_per_seed"] / plain(line, others)["step_time_ms"]
 
-  together, beside = ([line for line in lines if ("way" in line) == with_peer] for with_peer in (False, True))
+  together, beside = ([line for line in lines if ("ways" in line) == with_peer] for with_peer in (False, True))
   first = {line["config"]: line for line in together}
   alone = [line for line in others if line["part"] == "steps" and is_plain(line, first.get(line["config"]))]
   table = markdown(

@@ -51,7 +51,9 @@ def main() -> None:
 
 
 def write(path: Path, result: dict) -> None:
-  path.write_text(json.dumps(result) + "\n")
+  unfinished = path.with_suffix(".tmp")
+  unfinished.write_text(json.dumps(result) + "\n")
+  unfinished.replace(path)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def measure(workload: Workload, batch_size: int, precision: str, measurements: i
   for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
     jax.block_until_ready(product())
     once = seconds_of(workload.call, workload.few) / workload.few
-  count = int(np.clip(round(SHORTEST / once), 1, workload.most_steps))
+  count = int(np.clip(round(SHORTEST / once), workload.few, workload.most_steps))
   workload.call(count)
   step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)
   for i in range(measurements):

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.accelerator import process, step, trace, train
 from benchmarks.accelerator.log import Log
 from benchmarks.accelerator.plan import CONFIGS, FLAGS, PARTS, Place, plan
-from benchmarks.accelerator.queue import LEAST, Measurement, Outcome, work_off
+from benchmarks.accelerator.queue import HOPELESS, HopelessError, Measurement, Outcome, work_off
 from benchmarks.accelerator.report import report
 from benchmarks.accelerator.trace import busy_ns, summary
 
@@ -28,7 +28,7 @@ MACHINE = {
   "cpu_cores": 2,
   "python": "3.12.1",
   "packages": {"jax": "0.11.2"},
-  "xla_flags": "",
+  "environment": {"XLA_FLAGS": "--xla_gpu_x=1"},
 }
 
 
@@ -45,16 +45,24 @@ class Runner:
     self.left -= taken
     return needed if taken == needed.seconds else Outcome(taken, ended=True)
 
-  def work_off(self, queue, path) -> bool:
-    return work_off(queue, Log(path), self, lambda: self.left)
+  def work_off(self, queue, path, again: bool = False) -> bool:
+    return work_off(queue, log_of(path, again=again), self, lambda: self.left)
 
 
-def queue(*names: str, limit: float = 300.0) -> list[Measurement]:
-  return [Measurement(name, "steps", (name,), limit) for name in names]
+def log_of(path, **options) -> Log:
+  """A log whose first line is the machine's."""
+  log = Log(path, **options)
+  if not log.lines:
+    log.add(Measurement("machine", "machine", (), 0.0, 1.0, {"rehearsal": False}), "measured", "", 1.0, MACHINE)
+  return log
+
+
+def queue(*names: str, least: float = 30.0, limit: float = 300.0) -> list[Measurement]:
+  return [Measurement(name, "steps", (name,), least, limit) for name in names]
 
 
 def statuses(path) -> dict[str, str]:
-  return {line["name"]: line["status"] for line in Log(path).lines}
+  return {line["name"]: line["status"] for line in Log(path).lines[1:]}
 
 
 def test_the_queue_stops_in_time_and_goes_on(tmp_path):
@@ -62,7 +70,6 @@ def test_the_queue_stops_in_time_and_goes_on(tmp_path):
   first = Runner(minutes=2.2)
   assert not first.work_off(measurements, path)
   assert first.begun == ["a", "b"]  # 12 seconds are too few to begin another
-  assert LEAST > 12
   second = Runner(minutes=9)
   assert second.work_off(measurements, path)
   assert second.begun == ["c", "d"]
@@ -70,7 +77,17 @@ def test_the_queue_stops_in_time_and_goes_on(tmp_path):
   assert third.work_off(measurements, path)
   assert not third.begun
   assert statuses(path) == dict.fromkeys("abcd", "measured")
-  assert [line["result"]["name"] for line in Log(path).lines] == list("abcd")
+  assert [line["result"]["name"] for line in Log(path).lines[1:]] == list("abcd")
+
+
+def test_what_does_not_fit_is_passed_over_for_what_does(tmp_path):
+  path, measurements = tmp_path / "results.jsonl", [*queue("a"), *queue("b", least=400.0, limit=500.0), *queue("c")]
+  first = Runner(minutes=3)
+  assert not first.work_off(measurements, path)
+  assert first.begun == ["a", "c"]
+  second = Runner(minutes=9)
+  assert second.work_off(measurements, path)
+  assert second.begun == ["b"]
 
 
 def test_what_the_end_of_time_stops_is_begun_again(tmp_path):
@@ -86,30 +103,46 @@ def test_a_failure_costs_its_own_row_only_and_is_not_repeated(tmp_path):
   path, measurements = tmp_path / "results.jsonl", queue(*"abc", limit=100)
   outcomes = {"a": Outcome(5, problem="out of memory", result={"half": 1}), "b": Outcome(1000)}
   assert Runner(minutes=9, outcomes=outcomes).work_off(measurements, path)
-  a, b, c = Log(path).lines
+  _, a, b, c = Log(path).lines
   assert (a["status"], a["reason"], a["result"]) == ("failed", "out of memory", {"half": 1})
   assert (b["status"], b["reason"]) == ("failed", "took more than 100 s")
   assert c["status"] == "measured"
+  later = Runner(minutes=9)
+  assert later.work_off(measurements, path)
+  assert not later.begun
   again = Runner(minutes=9)
-  assert again.work_off(measurements, path)
-  assert not again.begun
+  assert again.work_off(measurements, path, again=True)
+  assert again.begun == ["a", "b"]
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_machine_where_all_fails_is_given_up(tmp_path, measured):
+  path, measurements = tmp_path / "results.jsonl", queue(*"abcdef")
+  outcomes = {name: Outcome(5, problem="no ptxas") for name in ("bcdef" if measured else "abcdef")}
+  runner = Runner(minutes=9, outcomes=outcomes)
+  if measured:
+    assert runner.work_off(measurements, path)
+  else:
+    with pytest.raises(HopelessError, match="no ptxas"):
+      runner.work_off(measurements, path)
+    assert len(runner.begun) == HOPELESS
 
 
 def test_what_is_lacking_is_skipped_once_and_measured_when_it_is_there(tmp_path):
   path = tmp_path / "results.jsonl"
-  (lacking,) = [Measurement("a", "peers", ("a",), 300.0, lacks="PyTorch is not installed")]
+  (lacking,) = [Measurement("a", "peers", ("a",), 30.0, 300.0, lacks="PyTorch is not installed")]
   for _ in range(2):
     runner = Runner(minutes=9)
     assert runner.work_off([lacking], path)
     assert not runner.begun
-  assert len(path.read_text().splitlines()) == 1
+  assert len(path.read_text().splitlines()) == 2
   assert Runner(minutes=9).work_off(queue("a"), path)
   assert statuses(path) == {"a": "measured"}
 
 
 def test_what_became_of_a_measurement_is_said_also_where_others_have_lines_behind_it(tmp_path):
   path, said = tmp_path / "results.jsonl", []
-  lacking = Measurement("a", "peers", ("a",), 300.0, lacks="PyTorch is not installed")
+  lacking = Measurement("a", "peers", ("a",), 30.0, 300.0, lacks="PyTorch is not installed")
   Runner(minutes=9).work_off([lacking, *queue("b")], path)
   log = Log(path, lambda line: said.append((line["name"], line["status"])))
   work_off(queue("a", "b"), log, Runner(minutes=9), lambda: 540.0)
@@ -133,7 +166,7 @@ def test_half_a_line_is_what_a_kill_leaves(tmp_path):
   runner = Runner(minutes=9)
   assert runner.work_off(measurements, path)
   assert runner.begun == ["b"]
-  assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["a", "b"]
+  assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["machine", "a", "b"]
 
 
 @pytest.mark.parametrize(("rehearsal", "platform"), [(False, "gpu"), (True, "cpu"), (False, "tpu")])
@@ -144,12 +177,14 @@ def test_the_plan_is_in_order_of_worth_and_every_name_is_a_file(tmp_path, rehear
   assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") for name in names)
   parts = [measurement.part for measurement in measurements]
   order = [part for part, before in pairwise([*parts, ""]) if part != before]
-  assert order == list(PARTS)
+  assert order == ["steps", "peers", "steps", "peers", "steps", *list(PARTS)[2:]]  # the first of each kind early
   steps = [measurement.facts for measurement in measurements if measurement.part == "steps"]
   options = [measurement.facts["option"] for measurement in measurements if measurement.part == "options"]
   assert options[: len(FLAGS) + 2] == ["tensorfloat32", "bfloat16", *FLAGS]
-  assert [fact["config"] for fact in steps[:5]] == [*CONFIGS, "draw:paper"]
-  assert [fact["batch_size"] for fact in steps[::5]] == ([8, 16, 32] if rehearsal else [128, 1024, 8192])
+  sizes = [8, 16, 32] if rehearsal else [128, 1024, 8192]
+  for config in (*CONFIGS, "draw:paper"):
+    assert [fact["batch_size"] for fact in steps if fact["config"] == config] == sizes
+  assert all(measurement.least < measurement.limit for measurement in measurements)
   flags = [measurement for measurement in measurements if "XLA_FLAGS" in measurement.environment]
   assert len(flags) == 16
   assert all(bool(measurement.lacks) == (platform == "tpu") for measurement in flags)
@@ -184,11 +219,10 @@ def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
     "until": -85.3,
     "reached": True,
   }
-  log = Log(tmp_path / "results.jsonl")
-  log.add(Measurement("machine", "machine", (), 1.0, {"rehearsal": False}), "measured", "", 1.0, MACHINE)
+  log = log_of(tmp_path / "results.jsonl")
   for measurement in measurements:
     part = measurement.part
-    result = turns if "way" in measurement.facts else training if part in ("target", "paper") else a_step
+    result = turns if "ways" in measurement.facts else training if part in ("target", "paper") else a_step
     log.add(measurement, "measured", "", 1.0, result)
   text = report(log.lines, len(measurements))
   rows = [line for line in text.splitlines() if line.startswith("| ")]
@@ -198,6 +232,7 @@ def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
   assert "2.50 (2.00 to 3.00)" in text
   assert "| draw:base | 12 | 5.0 | 20.0 | -85.20 | -85.20 | -85.30 | yes" in text
   assert "| 0.500 | 0.500 | 1.000 | 0.750 / 0.750 | 2 |" in text
+  assert "; XLA_FLAGS=--xla_gpu_x=1." in text
   assert "0 are left" in text
   assert "rehearsal" not in text
 
@@ -252,6 +287,25 @@ def test_a_training_ends_where_it_has_reached_what_it_was_to_reach(tmp_path, mon
   assert result["call_seconds"] > result["epoch_seconds"] > 0
 
 
+def test_kernels_are_those_of_the_streams_of_the_first_gpu():
+  def event(name, start, duration):
+    return SimpleNamespace(name=name, start_ns=start, duration_ns=duration)
+
+  def plane(name, **lines):
+    return SimpleNamespace(
+      name=name, lines=[SimpleNamespace(name=line, events=events) for line, events in lines.items()]
+    )
+
+  one = {"Stream #13(Kernel)": [event("gemm", 0.0, 5.0)], "Stream #14(MemcpyD2H)": [event("copy", 5.0, 1.0)]}
+  derived = {"XLA Modules": [event("jit_train", 0.0, 6.0)]}
+  planes = [
+    plane("/host:CPU", tf_XLAEigen=[event("dot", 0.0, 9.0)]),
+    plane("/device:GPU:1", **{"Stream #13(Kernel)": [event("other", 0.0, 5.0)]}),
+    plane("/device:GPU:0", **one, **derived),
+  ]
+  assert list(trace.kernels(SimpleNamespace(planes=planes))) == [("gemm", 0.0, 5.0), ("copy", 5.0, 6.0)]
+
+
 def test_a_host_is_not_taken_for_its_device(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   with pytest.raises(ValueError, match="saw nothing of the device"):
@@ -260,8 +314,7 @@ def test_a_host_is_not_taken_for_its_device(monkeypatch):
 
 @pytest.mark.parametrize("other", ["device", "rehearsal"])
 def test_a_directory_has_the_measurements_of_one_device(tmp_path, monkeypatch, capsys, other):
-  log = Log(tmp_path / "results.jsonl")
-  log.add(Measurement("machine", "machine", (), 1.0, {"rehearsal": False}), "measured", "", 1.0, MACHINE)
+  log = log_of(tmp_path / "results.jsonl")
   found = MACHINE | ({"device": "another"} if other == "device" else {})
   monkeypatch.setattr(process, "run", lambda *_: Outcome(1.0, result=found))
   parser = argparse.ArgumentParser()
@@ -299,7 +352,7 @@ sys.exit(3 if "fail" in sys.argv else 0)
 def test_a_process_is_ended_in_time_and_says_what_went_wrong(tmp_path, monkeypatch, word, seconds, problem, ended):
   (tmp_path / "script.py").write_text(SCRIPT)
   monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-  measurement = Measurement("name", "steps", ("script", word), 300.0, environment={"SAID": word})
+  measurement = Measurement("name", "steps", ("script", word), 30.0, 300.0, environment={"SAID": word})
   outcome = process.run(measurement, seconds, tmp_path)
   assert (outcome.problem, outcome.ended, outcome.result) == (problem, ended, {"said": word})
   assert outcome.seconds < 15
