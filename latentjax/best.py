@@ -84,7 +84,9 @@ def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
       config = experiments.config_of_seed(config, index)
       keys, inference = experiments.create_keys(config), create_inference(config, model)
       return Trained(config, model, inference, keys, state.variables, int(state.step))
-  return list(restore(experiments.create(config), workdir))[index]
+  experiment = experiments.create(config)
+  record.require_same_images(workdir, config.data.name, experiment.data.sha256)
+  return list(restore(experiment, workdir))[index]
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:

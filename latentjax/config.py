@@ -146,11 +146,13 @@ def obeys(value: Any, rule: Rule) -> bool:
 
 
 def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
-  """A line about the first of `keys` that the config does not have, naming the nearest that it has."""
+  """A line about the first of `keys` that the config does not have, or that is a section of it."""
   known = list(flatten(config.to_dict()))
-  sections = {key.rpartition(".")[0] for key in known}
   for key in keys:
-    if key not in known and key not in sections:
+    of_section = [name for name in known if name.startswith(f"{key}.")]
+    if of_section:
+      return f"{key} is a section of the config: give one of its keys, {', '.join(of_section)}"
+    if key not in known:
       return f"unknown config key {key!r}: the nearest is {nearest(key, known)!r}; --help prints all of them"
   return None
 
@@ -188,11 +190,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def require_complete(config: ConfigDict) -> None:
-  """Raises UsageError if a key is missing that every mode takes for granted; a model's own: `models.check`."""
-  keys = flatten(config.to_dict())
-  for key in ("compile_cache", "model.name", *RULES):
+  """Raises UsageError if a key is missing or is none; a model's own: `models.check`."""
+  keys, known = flatten(config.to_dict()), ("compile_cache", "model.name", *RULES)
+  for key in known:
     if key not in keys:
       raise UsageError(f"it has no {key}")
+  for key in keys:
+    if key not in known and not key.startswith("model."):
+      raise UsageError(f"it has {key}, which is no key: the nearest is {nearest(key, known)}")
 
 
 def described(config: ConfigDict, rules: Mapping[str, Rule], meanings: Mapping[str, str]) -> list[str]:

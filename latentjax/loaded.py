@@ -167,6 +167,8 @@ def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
   workdir = Path(workdir).expanduser()
   if not (workdir / "config.json").is_file():
     raise ValueError(f"{workdir} is no run: give its workdir, or a folder with its config.json and model.npz")
+  if jax.config.jax_enable_x64:
+    raise ValueError("latentjax computes in float32: switch jax_enable_x64 off")
   try:
     config = record.read_config(workdir)
     if isinstance(seed_index, bool) or not isinstance(seed_index, int | np.integer):

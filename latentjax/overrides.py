@@ -42,9 +42,6 @@ def apply(config: ConfigDict, words: Sequence[str], own_flags: Collection[str]) 
     if unknown is not None:
       raise UsageError(config_file.of_another_model(override[1], config) or unknown)
     key, known = override[1], configs.flatten(config.to_dict())
-    if key not in known:
-      own = ", ".join(name for name in known if name.startswith(f"{key}."))
-      raise UsageError(f"{key} is a section of the config: give one of its keys, {own}")
     if "=" not in word and not isinstance(known[key], bool):
       word = f"{word}={next(rest, '')}"
     last.pop(key, None)

@@ -48,6 +48,27 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize(
+  ("key", "message"),
+  [
+    ("train.lr", r"own.py: it has train.lr, which is no key: the nearest is train.learning_rate$"),
+    ("data.path", r"own.py: it has data.path, which is no key"),
+  ],
+)
+def test_a_key_that_nothing_reads_is_refused(tmp_path, key, message):
+  path = tmp_path / "own.py"
+  lines = [
+    "from configs import vae",
+    "def get_config():",
+    "  config = vae.demo()",
+    f"  config.{key} = 1",
+    "  return config",
+  ]
+  path.write_text("\n".join(lines))
+  with pytest.raises(UsageError, match=message):
+    config_file.load(str(path))
+
+
 @pytest.mark.parametrize("source", WRONG)
 def test_a_wrong_file_is_one_line_that_says_where(source, tmp_path):
   path = tmp_path / "own.py"

@@ -206,7 +206,8 @@ def test_unknown_key_names_the_nearest():
   assert "'train.epochs'" in configs.unknown_key(config, ["trian.epochs"])
   assert "'train.learning_rate'" in configs.unknown_key(config, ["seed", "learning_rate"])
   assert "'benchmark.batch_sizes'" in configs.unknown_key(config, ["benchmark.batch_size"])
-  assert configs.unknown_key(config, ["train.epochs", "train"]) is None
+  assert configs.unknown_key(config, ["train.epochs", "train"]).startswith("train is a section")
+  assert configs.unknown_key(config, ["train.epochs", "seed"]) is None
 
 
 def test_only_how_long_and_what_to_show_may_differ():

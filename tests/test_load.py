@@ -46,6 +46,15 @@ def images(tiny_cache):
     return arrays["test"][:5]
 
 
+def test_a_session_in_float64_is_told_so(run):
+  jax.config.update("jax_enable_x64", True)
+  try:
+    with pytest.raises(ValueError, match="switch jax_enable_x64 off"):
+      latentjax.load(run[0])
+  finally:
+    jax.config.update("jax_enable_x64", False)
+
+
 def test_two_files_are_enough(run, images, tmp_path, monkeypatch):
   """config.json and model.npz in another folder, and no data anywhere."""
   for name in ("config.json", "model.npz"):

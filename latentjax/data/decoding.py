@@ -47,10 +47,11 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
   if picture.mode.startswith(("I", "F")):
     numbers = np.asarray(picture).astype(np.float64) * 255 / LARGEST
     return Image.fromarray(np.rint(np.clip(numbers, 0, 255)).astype(np.uint8))
+  mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
   if picture.has_transparency_data:
     picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-  return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+  return picture.convert(mode)
 
 
 def fit(picture: Image.Image, size: int) -> Image.Image:

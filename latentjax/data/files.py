@@ -123,16 +123,16 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def choose(name: str, size: int) -> Folder | Arrays | None:
-  """The source where a name is a path; None where it is the name of a set.
+  """The source where a name is a path; None where it is the name of a set, whatever else has that name here.
 
   Raises:
     UsageError: nothing is there.
   """
   path = expanded(name)
-  if path.is_dir() and not (path / "config.json").is_file():  # else a run's workdir, perhaps with the name of its set
-    return Folder(name, size)
   if path.suffix == ".npz" and path.is_file():
     return Arrays(name, size)
+  if "/" in name and path.is_dir() and not (path / "config.json").is_file():  # that is a run's workdir
+    return Folder(name, size)
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
     raise UsageError(f"data.name = {name!r}: there is no such folder of images, and no such .npz file")
   return None

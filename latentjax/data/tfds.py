@@ -9,6 +9,7 @@ import importlib.util
 import textwrap
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -162,6 +163,8 @@ def prepare(builder) -> None:
 
 
 def unknown_set(name: str, known: Sequence[str]) -> str:
+  if Path(name).is_dir():
+    return f"data.name = {name!r} is no known dataset: for the folder of that name give ./{name}"
   near = difflib.get_close_matches(name, known, n=3)
   hint = f"did you mean {' or '.join(near)}?" if near else "try mnist_digits, mnist or binarized_mnist"
   return f"data.name = {name!r} is no known dataset: {hint}"

@@ -78,5 +78,6 @@ def facts(trained: Trained, workdir: Path, images: np.ndarray | None) -> list[st
     count = test.get("num_examples")
     few = f" (of {count:,} images only)" if images is not None and count is not None and count < len(images) else ""
     words.append(f"test {figures.terms['elbo']} {test['elbo']:.2f} nats{few}")
-    words += [f"test {figures.nll} {test['nll']:.2f} nats"] if test.get("nll") is not None else []
+    if test.get("nll") is not None:
+      words.append(f"test {figures.nll} {test['nll']:.2f} nats (K = {test['nll_samples']}){few}")
   return words

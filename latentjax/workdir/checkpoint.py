@@ -92,7 +92,11 @@ class Checkpoints:
       self.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise RunError(f"cannot create {self.directory} ({error.strerror}): choose another --workdir") from None
-    for suffix in (".unfinished", ".removed"):  # what a killed run was at
+    for unfinished in self.directory.glob("*.unfinished"):  # what a killed run was at
+      step, removed = unfinished.with_suffix(""), unfinished.with_suffix(".removed")
+      if removed.exists() and not step.exists():  # between putting the one aside and the other in its place
+        removed.replace(step)
+    for suffix in (".unfinished", ".removed"):
       for path in self.directory.glob(f"*{suffix}"):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -71,7 +71,8 @@ class Table:
   def best(self) -> dict[str, str | None]:
     """The names of the runs with the best test `elbo` and `nll`; None where there is nothing to compare."""
     counts = {row["test"].get("num_examples") for row in self.rows if row["test"]}
-    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"] and len(counts) == 1}
+    same = len(counts) == 1 and self.same_images
+    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"] and same}
     nlls = {row["name"]: row["test"]["nll"] for row in self.rows if row["test"] and "nll" in row["test"]}
     return {
       "elbo": max(elbos, key=elbos.get) if len(elbos) > 1 else None,
@@ -79,10 +80,15 @@ class Table:
     }
 
   @property
+  def same_images(self) -> bool:
+    """Whether no two runs are known to have had different images: a folder may have grown between them."""
+    return len({row["images"] for row in self.rows} - {None}) < 2
+
+  @property
   def unequal(self) -> list[str]:
     """In what the NLLs of the table differ."""
     measured = [row["test"] for row in self.rows if row["test"] and "nll" in row["test"]]
-    differences = []
+    differences = [] if self.same_images else ["the images, or in where these were read from"]
     if len({test["nll_samples"] for test in measured}) > 1:
       differences.append("K, and a smaller K gives a looser bound")
     if len({test.get("num_examples") for test in measured}) > 1:

@@ -214,7 +214,7 @@ def frame_row(
     centre = np.array([windows.center_x[time, index], windows.center_y[time, index]])
     far = 4 * tile.shape[0]  # a window may lie anywhere; a drawing far off the tile is invisible either way
     corners = np.clip(np.stack([centre - reach, centre + reach]) * scale + scale / 2, -far, far)
-    line = int(np.clip(round(scale * float(np.sqrt(windows.variance[time, index]))), 1, 2 * scale))
+    line = round(float(np.clip(scale * np.sqrt(windows.variance[time, index]), 1, 2 * scale)))
     ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=colour, width=line)
     framed.append(np.asarray(picture))
   return sheet_row(framed, len(framed))

@@ -22,6 +22,7 @@ class Run:
     model: what is trained, in words.
     lines: of metrics.jsonl; none before the first epoch has ended.
     results: of results.json, or None before the evaluation.
+    images: what tells the images that it was last trained on from others, or None where it does not say.
   """
 
   name: str
@@ -30,6 +31,7 @@ class Run:
   config: ConfigDict
   lines: list[record.Line]
   results: record.Line | None
+  images: str | None = None
 
   @property
   def protocol(self) -> Protocol:
@@ -73,6 +75,7 @@ class Run:
       "minutes": self.lines[-1]["seconds"] / 60 if self.lines else results.get("train_minutes"),
       "images_per_second": statistics.median(line["images_per_second"] for line in self.lines) if self.lines else None,
       "device": results.get("device"),
+      "images": self.images,
       **splits,
       "num_seeds": self.config.train.num_seeds,
       "std": std,
@@ -92,7 +95,10 @@ def read_run(workdir: Path, name: str, title: Callable[[ConfigDict], str]) -> Ru
   config = record.read_config(workdir)
   num_seeds = config.train.num_seeds
   model = title(config.model) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
-  return Run(printable(name), model, workdir, config, record.read_lines(workdir), record.read_results(workdir))
+  origins = record.read_origins(workdir)
+  images = origins[-1]["dataset_sha256"] if origins else None
+  lines, results = record.read_lines(workdir), record.read_results(workdir)
+  return Run(printable(name), model, workdir, config, lines, results, images)
 
 
 def printable(name: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from latentjax.data import dataset, files, sources
+from latentjax.data.tfds import unknown_set
 from latentjax.errors import RunError, UsageError
 
 generator = np.random.default_rng(0)
@@ -92,6 +93,8 @@ def save(path, kind):
     Image.fromarray(np.full((6, 5), 200 * 257, np.uint16)).save(path)
   elif kind == "transparent":
     Image.fromarray(np.dstack([grey, grey, grey, 0 * grey])).save(path)
+  elif kind == "grey and transparent":
+    Image.fromarray(np.dstack([grey, 0 * grey + 255])).save(path)
   elif kind == "palette":
     Image.fromarray(np.dstack([grey, 0 * grey, grey])).quantize(4).save(path)
   elif kind == "CMYK":
@@ -105,6 +108,7 @@ def save(path, kind):
   [
     ("16 bits", [200]),
     ("transparent", [255, 255, 255]),
+    ("grey and transparent", [200]),
     ("palette", [200, 0, 200]),
     ("CMYK", [200, 200, 200]),
     ("one bit", [255]),
@@ -167,11 +171,14 @@ def test_a_folder_without_images_and_no_folder_are_said(tmp_path):
       dataset.load(name, "none")
 
 
-def test_a_workdir_with_the_name_of_its_set_does_not_hide_it(tmp_path, monkeypatch):
+def test_what_has_the_name_of_a_set_does_not_hide_it(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   Path("tiny").mkdir()
-  Path("tiny", "config.json").touch()
+  Image.new("L", (5, 6)).save("tiny/a.png")
   assert files.choose("tiny", 0) is None
+  assert isinstance(files.choose("./tiny", 0), files.Folder)
+  assert "for the folder of that name give ./tiny" in unknown_set("tiny", ["mnist"])
+  assert "did you mean mnist?" in unknown_set("mnst", ["mnist"])
 
 
 @pytest.mark.parametrize("choose", [files.choose, files.to_encode])

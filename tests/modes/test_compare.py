@@ -186,6 +186,17 @@ def test_unlike_likelihoods_are_said_to_be(pair, tmp_path, field, note, best):
   assert note in "".join(Page(tmp_path / "out" / "report.html").text)
 
 
+@pytest.mark.usefixtures("sketched")
+@pytest.mark.parametrize("images", ["same", "other"])
+def test_runs_on_other_images_have_no_best(pair, tmp_path, images):
+  for workdir, sha256 in zip(pair, ["same", images], strict=True):
+    tree = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(tree | {"run": [{"dataset_sha256": sha256}]}))
+  (table,) = compared(tmp_path / "out", *pair)
+  assert (table["best"] == {"elbo": None, "nll": None}) == (images == "other")
+  assert any("in the images" in note for note in table["notes"]) == (images == "other")
+
+
 def test_the_page_needs_nothing_else(pair, tmp_path):
   Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(pair[0] / "samples.png")
   frames = [Image.fromarray(np.full((4, 20), shade, np.uint8)) for shade in (0, 200)]

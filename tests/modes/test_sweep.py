@@ -99,6 +99,11 @@ def test_names_are_readable_and_each_run_has_one():
     sweep.run_names([])
 
 
+def test_a_section_is_no_key(config):
+  with pytest.raises(UsageError, match="train is a section of the config"):
+    sweep.overridden(config, {"train": {"epochs": 2}})
+
+
 def test_a_single_run_is_no_place_for_a_sweep(config, tmp_path):
   pretend_to_train(config, tmp_path / "run")
   with pytest.raises(UsageError, match="holds a single run"):

@@ -140,6 +140,17 @@ def test_a_step_is_saved_again_before_the_one_that_was_there_goes(tmp_path, monk
   assert there == [["1", "1.removed"]]
 
 
+def test_the_one_that_was_there_comes_back_after_a_kill_in_between(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(state_at(step), -1.0)
+  (tmp_path / "2").rename(tmp_path / "2.removed")
+  (tmp_path / "2.unfinished").mkdir()
+  (tmp_path / "3.removed").mkdir()  # this one was to go
+  assert Checkpoints(tmp_path).newest == 2
+  assert kept(tmp_path) == ["1", "2"]
+
+
 # Once one array cannot be written, Orbax closes the loop to which threads that write the others may still report.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):

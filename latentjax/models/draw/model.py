@@ -180,7 +180,7 @@ class DRAW(nn.Module):
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior, a new one at every step."""
-    return self.dream(key, num_samples).canvases[-1]
+    return self.family.mean(self.generate(self.noise(key, num_samples))[0].canvas)
 
   def dream(self, key: jax.Array, num_samples: int) -> Drawing:
     """A drawing from the prior, every canvas and write window of it."""
@@ -188,9 +188,12 @@ class DRAW(nn.Module):
 
   def draw_latents(self, z: jax.Array) -> Drawing:
     """What latents z [T, B, Z], in units of the prior, draw."""
-    step = partial(generate_step, self.heads, self.weights)
-    _, (canvases, write) = jax.lax.scan(step, initial_state(self.weights, z.shape[1]), z)
+    _, (canvases, write) = self.generate(z)
     return Drawing(self.family.mean(canvases), None, write)
+
+  def generate(self, z: jax.Array) -> tuple[State, tuple]:
+    """The last state, and all canvases and write windows, which cost nothing where they are not used."""
+    return jax.lax.scan(partial(generate_step, self.heads, self.weights), initial_state(self.weights, z.shape[1]), z)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """T arrays [B, Z]: the posterior mean of every step in units of its prior, given the means before it."""
@@ -203,7 +206,7 @@ class DRAW(nn.Module):
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
-    return self.draw_latents(jnp.stack(latents)).canvases[-1]
+    return self.family.mean(self.generate(jnp.stack(latents))[0].canvas)
 
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
     """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""
