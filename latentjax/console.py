@@ -3,6 +3,7 @@
 import datetime
 import shlex
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 from latentjax.errors import Stopped, explained
 from latentjax.streams import Unfailing
 
+PATIENCE = 5.0  # seconds without a word
 STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 
@@ -185,3 +187,16 @@ def sweep_table(
   for name in failed:
     table.add_row(name, "failed")
   return table
+
+
+@contextmanager
+def say_if_slow() -> Iterator[None]:
+  """Says so if tracing and compiling in the block take long."""
+  message = "compiling takes a while: the more steps and layers there are, the longer"
+  timer = threading.Timer(PATIENCE, console.print, [message])
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()

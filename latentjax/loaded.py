@@ -49,8 +49,7 @@ class LoadedModel:
 
   @cached_property
   def latent_dims(self) -> tuple[int, ...]:
-    blank = jax.ShapeDtypeStruct((1, *self.image_shape), np.float32)
-    return tuple(group.shape[-1] for group in jax.eval_shape(self._inference.encode, self._variables, blank))
+    return self._trained.latent_dims
 
   def encode(self, images) -> tuple[np.ndarray, ...]:
     """L arrays [B, Z_l]: posterior means in units of the prior, (mean_q - mean_p) / std_p."""

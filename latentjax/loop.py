@@ -13,14 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from latentjax import processes, sketches
-from latentjax.console import console, progress
+from latentjax.console import console, progress, say_if_slow
 from latentjax.data.feed import Feed
 from latentjax.errors import RunError
 from latentjax.experiment import Experiment
 from latentjax.interruption import Interruption
 from latentjax.training import evaluation, memory
 from latentjax.training.metrics import Metrics
-from latentjax.training.objectives import weighted_bound
+from latentjax.training.objectives import weighted_loss
 from latentjax.training.state import TrainState
 from latentjax.workdir import ending, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
@@ -90,14 +90,14 @@ def run_epochs(
           if part.divergence is not None:
             raise diverged(config, *part.divergence, checkpoints)
           metrics = metrics + part
-          last, seconds = time.perf_counter(), time.perf_counter() - last
-          speed = call.count * images_per_step / seconds
+          now = time.perf_counter()
+          last, speed = now, call.count * images_per_step / (now - last)
           note = f"{bound} {np.mean(part.mean()['elbo']):.2f} nats, {speed:,.0f} images/s"
           bar.update(task, advance=call.count, note=note)
-        trained = time.perf_counter() - began
+        train_seconds = time.perf_counter() - began
         if interruption.asked:
           if metrics.steps > 0:
-            checkpoints.save(state, partial=Epoch(metrics, trained))
+            checkpoints.save(state, partial=Epoch(metrics, train_seconds))
           console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
           continue  # to the end of the block, which raises Stopped
         validation = validate(experiment, state)
@@ -111,7 +111,7 @@ def run_epochs(
           **of_seeds(config, {split: figures.in_bits(numbers, image_shape) for split, numbers in splits.items()}),
           "beta": float(steps.beta(step - 1)),  # as the epoch's last step had them
           "learning_rate": float(steps.learning_rate(step - 1)),
-          "images_per_second": int(metrics.steps) * images_per_step / trained,
+          "images_per_second": int(metrics.steps) * images_per_step / train_seconds,
           "seconds": (log.lines[-1]["seconds"] if log.lines else 0.0) + time.perf_counter() - began,
         }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
@@ -159,7 +159,7 @@ def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Call
   def compiled(count: int) -> jax.stages.Compiled:
     return compile_to_fit(experiment, experiment.steps.train.trace(*described, count))
 
-  with memory.patience():
+  with say_if_slow():
     for count in feed.counts:
       compiled(count)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")
@@ -198,7 +198,7 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
     begun = state.step > config.train.importance_start * experiment.steps_per_epoch
     return numbers | ({"importance_bound": importance_bound(experiment, state)} if begun else {})
   beta = float(experiment.steps.beta(state.step - 1))
-  loss = weighted_bound(np.array(numbers["reconstruction"]), kl, beta, config.train.free_bits)
+  loss = weighted_loss(np.array(numbers["reconstruction"]), kl, beta, config.train.free_bits)
   return {"loss": loss.tolist(), **numbers}
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.serialization import from_state_dict, to_state_dict
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
@@ -33,6 +34,12 @@ class Trained(NamedTuple):
   keys: Keys
   variables: Variables
   step: int
+
+  @property
+  def latent_dims(self) -> tuple[int, ...]:
+    """Z_l of every latent group."""
+    blank = jax.ShapeDtypeStruct((1, *self.model.image_shape), np.float32)
+    return tuple(group.shape[-1] for group in jax.eval_shape(self.inference.encode, self.variables, blank))
 
   def on_one_device(self) -> "Trained":
     """The same on one device of this process: for what is too little to divide, or done in one process only."""

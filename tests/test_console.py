@@ -1,9 +1,11 @@
 """What is said is kept, whatever becomes of the file or the run."""
 
+import time
+
 import pytest
 from rich.table import Table
 
-from latentjax.console import console
+from latentjax.console import console, say_if_slow
 from latentjax.errors import RunError, Stopped
 
 
@@ -70,3 +72,15 @@ def test_a_heading_stands_above_the_first_line_and_alone_is_not_said(capsys):
   console.print("one")
   console.print("two")
   assert capsys.readouterr().out == "configs/vae.py: demo\none\ntwo\n"
+
+
+def test_what_takes_long_says_so_and_what_does_not_is_silent(monkeypatch, capsys):
+  monkeypatch.setattr("latentjax.console.PATIENCE", 0.5)
+  with say_if_slow():
+    pass
+  time.sleep(0.7)
+  assert capsys.readouterr().out == ""
+  monkeypatch.setattr("latentjax.console.PATIENCE", 0.05)
+  with say_if_slow():
+    time.sleep(0.5)
+  assert capsys.readouterr().out.startswith("compiling takes a while")

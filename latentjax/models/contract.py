@@ -54,7 +54,7 @@ class Model(Protocol):
     """Terms of the bound for images [B, H, W, C] in [0, 1], with one posterior sample drawn by `key`."""
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """L arrays [B, Z_l]: posterior means in units of the prior, each given the means of the groups before it."""
+    """L arrays [B, Z_l]: posterior means in units of the prior, each given the means of the groups it depends on."""
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
     """L Gaussians [B, Z_l] in units of the prior, which is N(0, I) there, given the latents that `__call__` draws."""

@@ -100,7 +100,7 @@ class LadderVAE(nn.Module):
     Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
     """
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
-    pixels = self.numbers([layer.z for layer in layers])
+    pixels = self.pixel_params([layer.z for layer in layers])
     log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
     log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
     if self.inference == "ladder":
@@ -153,8 +153,8 @@ class LadderVAE(nn.Module):
     zeros = jnp.zeros((batch, self.latent_dims[-1]))
     return Gaussian(zeros, zeros)
 
-  def numbers(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """[B, H, W, C] numbers of p(x | z_1, ..) for z_1, .., z_L, see `Likelihood`."""
+  def pixel_params(self, latents: Sequence[jax.Array]) -> jax.Array:
+    """[B, H, W, C] parameters of p(x | z_1, ..) for z_1, .., z_L, see `Likelihood`."""
     height, width, _ = self.image_shape
     return self.pixels(self.down(0, latents)).reshape(len(latents[0]), height, width, -1)
 
@@ -176,7 +176,7 @@ class LadderVAE(nn.Module):
     values = [latents[-1]]
     for index in reversed(range(len(self.priors))):
       values.insert(0, self.prior(index, values).sample(latents[index]))
-    return self.family.mean(self.numbers(values))
+    return self.family.mean(self.pixel_params(values))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior."""

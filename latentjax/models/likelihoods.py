@@ -17,7 +17,7 @@ LOG_SCALES = (-12.0, 12.0)
 class Likelihood(Protocol):
   """A distribution of every channel value of every pixel, independent given z.
 
-  A channel value has one number of the model's, of the array `numbers` below. What the values of a channel share is a
+  The model gives one parameter for each channel value, `pixel_params` below. What the values of a channel share is a
   weight beside them, the `log_scale` [C].
 
   Attributes:
@@ -26,14 +26,14 @@ class Likelihood(Protocol):
 
   scaled: ClassVar[bool]
 
-  def log_prob(self, numbers: jax.Array, images: jax.Array, log_scale: jax.Array | None) -> jax.Array:
+  def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array | None) -> jax.Array:
     """[B] log p(x | z) in nats of images [B, H, W, C] in [0, 1]."""
 
-  def mean(self, numbers: jax.Array) -> jax.Array:
+  def mean(self, pixel_params: jax.Array) -> jax.Array:
     """[..., H, W, C] where x lies, in [0, 1]: what a picture shows, and what DRAW's error image is measured from."""
 
   def start(self, mean: jax.Array) -> jax.Array:
-    """[H, W, C] numbers for a model to start from, where the training images have the mean [H, W, C]."""
+    """[H, W, C] parameters for a model to start from, where the training images have the mean [H, W, C]."""
 
   def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     """{"log_scale": [C]} to start from, where values have the deviation [C] from that mean; {} where there is none."""
@@ -44,7 +44,7 @@ class Likelihood(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-  """Pixels 0 and 1; the numbers are logits."""
+  """Pixels 0 and 1; the parameters are logits."""
 
   scaled: ClassVar[bool] = False
 
@@ -86,7 +86,7 @@ class DiscretizedLogistic:
 
   scaled: ClassVar[bool] = True
 
-  def log_prob(self, numbers: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
+  def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
     """[B] in nats; a pixel that is no multiple of 1/255 counts as the nearest.
 
     With b - a = d the ends of k in units of s, sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(-d)): a
@@ -95,22 +95,22 @@ class DiscretizedLogistic:
     levels = jnp.round(255 * flat(images))
     step = jnp.exp(-jnp.clip(log_scale, *LOG_SCALES)) / 255  # [C] d
     both = jnp.log(-jnp.expm1(-step))
-    step, both = (flat(jnp.broadcast_to(x, numbers.shape)) for x in (step, both))
-    distance = (levels - 255 * flat(self.centre(numbers))) * step
+    step, both = (flat(jnp.broadcast_to(x, pixel_params.shape)) for x in (step, both))
+    distance = (levels - 255 * flat(self.centre(pixel_params))) * step
     below = jnp.where(levels < 255, -softplus(-distance - 0.5 * step), 0)
     above = jnp.where(levels > 0, -softplus(distance - 0.5 * step), 0)
     return (below + above + jnp.where((levels > 0) & (levels < 255), both, 0)).sum(-1)
 
-  def centre(self, numbers: jax.Array) -> jax.Array:
+  def centre(self, pixel_params: jax.Array) -> jax.Array:
     """mu, any real number: 0 and 1 become certain only where it lies beyond them."""
-    return 0.5 + 0.25 * numbers
+    return 0.5 + 0.25 * pixel_params
 
-  def mean(self, numbers: jax.Array) -> jax.Array:
+  def mean(self, pixel_params: jax.Array) -> jax.Array:
     """[..., H, W, C] mu between 0 and 1: the median of x, and E[x | z] but for what the open ends bend."""
-    return jnp.clip(self.centre(numbers), 0, 1)
+    return jnp.clip(self.centre(pixel_params), 0, 1)
 
   def start(self, mean: jax.Array) -> jax.Array:
-    """[H, W, C] the numbers whose mu is the mean."""
+    """[H, W, C] the parameters whose mu is the mean."""
     return 4 * (mean - 0.5)
 
   def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:

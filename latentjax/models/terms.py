@@ -12,11 +12,11 @@ class Terms:
   """Per-example terms for one posterior sample, in nats.
 
   Attributes:
-    mean: [B, H, W, C] E[x | z], for pictures; where nothing looks at it, it is not computed.
+    mean: [B, H, W, C] E[x | z], for pictures; a training step does not use it, so it is not computed there.
     log_px: [B] log p(x | z).
     kl: [B, L] KL(q || p) of each latent group, analytic where it can be.
-    log_pz: [B, L] log prior density of the drawn latents.
-    log_qz: [B, L] log posterior density of the drawn latents.
+    log_pz, log_qz: [B, L] log density of the drawn latents under prior and posterior, up to a number that both may have
+      in common: DRAW's are densities in units of its prior.
   """
 
   mean: jax.Array

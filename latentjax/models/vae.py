@@ -85,7 +85,7 @@ class VAE(nn.Module):
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
-    pixels = self.numbers(z)
+    pixels = self.pixel_params(z)
     return Terms(
       mean=self.family.mean(pixels),
       log_px=self.family.log_prob(pixels, images, self.log_scale),
@@ -99,8 +99,8 @@ class VAE(nn.Module):
     features = self.encoder(images.reshape(len(images), -1))
     return Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
 
-  def numbers(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, C] numbers of p(x | z) for latents z [B, Z], see `Likelihood`."""
+  def pixel_params(self, z: jax.Array) -> jax.Array:
+    """[B, H, W, C] parameters of p(x | z) for latents z [B, Z], see `Likelihood`."""
     height, width, _ = self.image_shape
     return self.pixels(self.decoder(z)).reshape(len(z), height, width, -1)
 
@@ -115,7 +115,7 @@ class VAE(nn.Module):
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
-    return self.family.mean(self.numbers(latents[0]))
+    return self.family.mean(self.pixel_params(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for z drawn from the prior."""

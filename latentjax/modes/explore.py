@@ -42,10 +42,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
   if images is not None:
     kl = kl_per_latent(trained, images[:MEASURED])
     arrays |= ends(trained, images[:ENDS])
-  blank = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
-  dims = [group.shape[-1] for group in jax.eval_shape(trained.inference.encode, trained.variables, blank)]
   content = page.render(
-    models.title(config.model), facts(trained, workdir, images), fields, model.image_shape, dims, arrays, kl
+    models.title(config.model),
+    facts(trained, workdir, images),
+    fields,
+    model.image_shape,
+    trained.latent_dims,
+    arrays,
+    kl,
   )
   record.write_whole(workdir / NAME, content)
   console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")

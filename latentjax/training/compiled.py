@@ -1,4 +1,4 @@
-"""The compiled functions of a run: everything that is jitted is jitted here.
+"""The compiled functions of a run: what trains, validates and asks a model is jitted here.
 
 Shapes: M images in a set, B batch, H W C image, L latent groups, K importance samples. Where `train.num_seeds` = S is
 above 1, what trains and validates does so for all seeds at once, and what differs between them has a leading axis S.

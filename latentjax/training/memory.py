@@ -1,17 +1,10 @@
 """What a compiled function needs of the device's memory, known before it runs."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import jax
 import psutil
 
-from latentjax.console import console
 from latentjax.errors import RunError
 from latentjax.training.flops import inner_jaxprs
-
-PATIENCE = 5.0  # seconds without a word
 
 
 def compile_to_fit(traced: jax.stages.Traced, num_devices: int = 1) -> jax.stages.Compiled:
@@ -68,19 +61,6 @@ def stacked_bytes(jaxpr) -> int:
       most = max(most, sum(out.aval.size * out.aval.dtype.itemsize for out in stacked))
     most = max([most, *map(stacked_bytes, inner_jaxprs(equation.params))])
   return most
-
-
-@contextmanager
-def patience() -> Iterator[None]:
-  """Says so if tracing and compiling in the block take long."""
-  message = "compiling takes a while: the more steps and layers there are, the longer"
-  timer = threading.Timer(PATIENCE, console.print, [message])
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()
 
 
 def needed_bytes(compiled) -> dict[str, int | None]:

@@ -21,10 +21,10 @@ def negative_elbo(terms: Terms, beta: jax.Array, free_bits: float) -> jax.Array:
     beta: scalar weight of the KL.
     free_bits: nats of each group that cost the same whether used or not; 0 turns it off.
   """
-  return weighted_bound(-terms.log_px.mean(), terms.kl.mean(0), beta, free_bits)
+  return weighted_loss(-terms.log_px.mean(), terms.kl.mean(0), beta, free_bits)
 
 
-def weighted_bound(reconstruction, kl, beta, free_bits: float):
+def weighted_loss(reconstruction, kl, beta, free_bits: float):
   """[...] the same of means over a batch, or over a whole split; of arrays of JAX or, in their precision, of NumPy.
 
   Args:

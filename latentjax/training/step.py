@@ -144,13 +144,15 @@ def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: j
   From `importance_start` on the loss is the importance-weighted bound, if there is more than one sample to weigh.
   """
   train = recipe.config.train
-  of_one, of_many = (jax.value_and_grad(partial(loss, recipe), has_aux=True) for loss in (elbo_loss, importance_loss))
+  of_elbo, of_importance_bound = (
+    jax.value_and_grad(partial(loss, recipe), has_aux=True) for loss in (elbo_loss, importance_loss)
+  )
   if train.importance_samples == 1:
-    return of_one(params, pixels, key, step)
+    return of_elbo(params, pixels, key, step)
   if train.importance_start == 0:
-    return of_many(params, pixels, key, step)
+    return of_importance_bound(params, pixels, key, step)
   begun = step >= train.importance_start * recipe.steps_per_epoch
-  return jax.lax.cond(begun, of_many, of_one, params, pixels, key, step)
+  return jax.lax.cond(begun, of_importance_bound, of_elbo, params, pixels, key, step)
 
 
 def elbo_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):

@@ -85,7 +85,7 @@ def test_by_default(plan, case):
     ("gpu", {"weight_gradients": "step"}),
     ("gpu", {"attention_layout": "separate"}),
     ("gpu", {"peel_last": True}),
-    ("gpu", {"whole": 16}),
+    ("gpu", {"alignment": 16}),
   ],
   ids=str,
 )

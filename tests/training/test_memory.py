@@ -1,6 +1,5 @@
 """What cannot fit is refused, by what the compiler says and, before it is asked, by what a scan stacks up."""
 
-import time
 from types import SimpleNamespace
 
 import jax
@@ -51,15 +50,3 @@ def test_what_only_the_compiler_knows_is_refused_too(monkeypatch):
   monkeypatch.setattr(memory, "free_bytes", lambda: 3_000_000)
   with pytest.raises(RunError, match="GiB are free"):
     memory.compile_to_fit(jax.jit(plain).trace(jnp.ones(1000)))
-
-
-def test_what_takes_long_says_so_and_what_does_not_is_silent(monkeypatch, capsys):
-  monkeypatch.setattr(memory, "PATIENCE", 0.5)
-  with memory.patience():
-    pass
-  time.sleep(0.7)
-  assert capsys.readouterr().out == ""
-  monkeypatch.setattr(memory, "PATIENCE", 0.05)
-  with memory.patience():
-    time.sleep(0.5)
-  assert capsys.readouterr().out.startswith("compiling takes a while")

@@ -15,7 +15,7 @@ from latentjax.training.objectives import (
   negative_elbo,
   negative_importance_bound,
   warmed_up,
-  weighted_bound,
+  weighted_loss,
 )
 
 WEIGHTS, BIASES = np.array([1.5, -2.0, 0.7]), np.array([0.2, -0.4, 0.1])  # of p(x|z) = Bernoulli(sigmoid(w z + b))
@@ -112,6 +112,6 @@ def test_warm_up_is_linear_and_then_stays():
 def test_the_same_loss_of_a_whole_split_and_of_several_seeds():
   """In float64, of NumPy's arrays: what `validate` gives it."""
   reconstruction, kl = np.array([100.0, 90.0]), np.array([[2.0, 5.0], [4.0, -1e-9]])
-  np.testing.assert_allclose(weighted_bound(reconstruction, kl, 0.5, 0.0), [103.5, 92], rtol=1e-9)
-  np.testing.assert_allclose(weighted_bound(reconstruction, kl, 0.5, 3.0), [104, 93.5], rtol=1e-15)
-  assert weighted_bound(reconstruction, kl, 0.5, 3.0).dtype == np.float64
+  np.testing.assert_allclose(weighted_loss(reconstruction, kl, 0.5, 0.0), [103.5, 92], rtol=1e-9)
+  np.testing.assert_allclose(weighted_loss(reconstruction, kl, 0.5, 3.0), [104, 93.5], rtol=1e-15)
+  assert weighted_loss(reconstruction, kl, 0.5, 3.0).dtype == np.float64

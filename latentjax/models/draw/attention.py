@@ -110,10 +110,10 @@ def filterbanks(window: Window, gain: jax.Array, size: int, height: int, width: 
 
 
 def read(image: jax.Array, filters: Filterbanks) -> jax.Array:
-  """[C, N, N] glimpse of an image [H, W, C]: gamma F_Y x F_X^T, one window for all channels."""
+  """[C, N, N] glimpse of an image [H, W, C]: gain F_Y x F_X^T with the gain gamma, one window for all channels."""
   return jnp.einsum("nh,hwc,mw->cnm", filters.vertical, image, filters.horizontal)
 
 
 def write(patch: jax.Array, filters: Filterbanks) -> jax.Array:
-  """[H, W, C] image of a patch [C, N, N]: 1/gamma F_Y^T w F_X, the adjoint of `read` up to gamma^2."""
+  """[H, W, C] image of a patch [C, N, N]: gain F_Y^T w F_X with the gain 1/gamma; at one gain the adjoint of `read`."""
   return jnp.einsum("nh,cnm,mw->hwc", filters.vertical, patch, filters.horizontal)

@@ -87,7 +87,7 @@ def infer(
   canvas_shape = len(images), images[0].size  # arithmetic along a last axis of one channel is slow on a CPU
   advance = partial(regrouped_step, heads, mean, canvas_shape)
   to_encoder, to_decoder = split_kernels(heads, weights)
-  targets = group_by_source(weights, to_encoder, to_decoder, plan.whole)
+  targets = group_by_source(weights, to_encoder, to_decoder, plan.alignment)
   last_layers, last_sizes = merge_targets(without_next_step(targets))
   layers, sizes = merge_targets(targets)
   others = {

@@ -27,18 +27,18 @@ def split_kernels(heads: Heads, weights: Weights) -> tuple[Kernels, Kernels]:
   return to_encoder, split(weights["decoder"]["kernel"], {"z": latents, "h_dec": units}, axis=0)
 
 
-def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels, whole: int) -> Targets:
+def group_by_source(weights: Weights, to_encoder: Kernels, to_decoder: Kernels, alignment: int) -> Targets:
   """Every linear layer of a step by what it multiplies and what its product adds to.
 
   Args:
-    whole: numbers at whose multiples rows, and the outputs for the LSTMs, begin.
+    alignment: numbers at whose multiples rows, and the outputs for the LSTMs, begin.
   """
   of_decoder = dict(weights["attention"])
   if "prior" in weights:
     of_decoder["prior"] = weights["prior"]
 
   def padding(kernel: jax.Array, sizes: Iterable[int]) -> Layer:
-    return from_kernel(jnp.zeros((len(kernel), -sum(sizes) % whole)))
+    return from_kernel(jnp.zeros((len(kernel), -sum(sizes) % alignment)))
 
   return {
     "glimpse": {"encoder": {"kernel": to_encoder["glimpse"], "bias": product_bias(weights["encoder"])}},

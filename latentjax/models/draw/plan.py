@@ -7,7 +7,7 @@ CHOICES = {
   "remat": ("none", "step", "sqrt"),
   "attention_layout": ("joint", "separate"),
   "peel_last": (True, False),
-  "whole": (16, 64),
+  "alignment": (16, 64),
 }
 
 
@@ -21,7 +21,8 @@ class Plan:
     remat: "none", "step" or "sqrt", see `scan.scan_remat`.
     attention_layout: "joint" for few launches or "separate" for a CPU, see `layouts`.
     peel_last: make the last step outside of the loop, without what only a next step would use.
-    whole: numbers at whose multiples parts of a product begin: 16, a vector of a CPU, or 64, a tile of a GPU's product.
+    alignment: numbers at whose multiples parts of a product begin: 16, a vector of a CPU, or 64, a tile of a GPU's
+      product.
 
   Raises:
     ValueError: a value is none of its field's, or two exclude each other.
@@ -32,7 +33,7 @@ class Plan:
   remat: str
   attention_layout: str
   peel_last: bool
-  whole: int
+  alignment: int
 
   def __post_init__(self):
     if not isinstance(self.unroll, int) or self.unroll < 1:
@@ -65,5 +66,5 @@ def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, 
     remat=remat,
     attention_layout="separate" if on_cpu else "joint",
     peel_last=not keep_all,
-    whole=16 if on_cpu else 64,
+    alignment=16 if on_cpu else 64,
   )
