@@ -112,6 +112,11 @@ def kernels(line: Line) -> list[str]:
 def peers(lines: list[Line], _: list[Line]) -> list[str]:
   """A row for each way of each race."""
 
+  def of_way(line, way):
+    if line["status"] == "measured" and f"torch {way}" not in line["result"]["results"][0]["turns"]:
+      line = line | {"status": "failed", "reason": f"it did not start: work/{line['name']}.log"}
+    return line | {"way": way}
+
   def times(line):
     turns = line["result"]["results"][0]["turns"]
     return np.array(turns["latentjax"]), np.array(turns[f"torch {line['way']}"])
@@ -131,7 +136,7 @@ def peers(lines: list[Line], _: list[Line]) -> list[str]:
       "PyTorch, ms": lambda line: f"{np.median(times(line)[1]):.3f}",
       "PyTorch takes x (least to greatest)": ratio,
     },
-    [line | {"way": way} for line in lines for way in line["ways"]],
+    [of_way(line, way) for line in lines for way in line["ways"]],
   )
 
 

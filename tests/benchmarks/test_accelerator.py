@@ -230,6 +230,9 @@ def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
   assert "| 0.500 | 256,000 | 50% | 550 | 1.00% | 1,000 | 9.0 | 2 |" in text
   assert "| `loop_fusion` | 10.0 | 130.00 | 50.0% |" in text
   assert "2.50 (2.00 to 3.00)" in text
+  assert (
+    "| graph | - | - | - | failed: it did not start: work/peers-torch-vae_default-128-1-graph-eager-float32.log" in text
+  )
   assert "| draw:base | 12 | 5.0 | 20.0 | -85.20 | -85.20 | -85.30 | yes" in text
   assert "| 0.500 | 0.500 | 1.000 | 0.750 / 0.750 | 2 |" in text
   assert "; XLA_FLAGS=--xla_gpu_x=1." in text
