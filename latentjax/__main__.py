@@ -16,7 +16,10 @@ def main() -> None:
   stop_at_once("stopped before anything began")
   if sys.getfilesystemencoding() != "utf-8":  # an old locale: paths and files in UTF-8 would break in many libraries
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-  from latentjax import command_line
+  try:
+    from latentjax import command_line
+  except ModuleNotFoundError as error:
+    sys.exit(f"error: {sys.executable} lacks {error.name}: in a clone, `make .venv/ready` and then .venv/bin/python")
 
   sys.exit(command_line.main(sys.argv))
 

@@ -10,6 +10,7 @@ The same command with the same --workdir resumes where it stopped. Without --con
 
 import importlib
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -219,7 +220,11 @@ def run(request: Request, given: Path | None, name: str, args: list) -> int:
 
 def command() -> list[str]:
   """How this program was called, without arguments."""
-  program = Path(sys.argv[0])
+  program, python = Path(sys.argv[0]), Path(sys.executable)
+  if shutil.which("python") == str(python):
+    python = "python"
+  elif python.is_relative_to(Path.cwd()):
+    python = python.relative_to(Path.cwd())
   if program.name == "__main__.py":
-    return ["python", "-m", "latentjax"]
-  return ["python", sys.argv[0]] if program.suffix == ".py" else [program.name]
+    return [str(python), "-m", "latentjax"]
+  return [str(python), sys.argv[0]] if program.suffix == ".py" else [program.name]

@@ -77,10 +77,13 @@ def create(config: ConfigDict) -> Experiment:
   data = dataset.load(**config.data.to_dict())
   if isinstance(data.train, DiskImages) and config.train.num_seeds > 1:
     raise UsageError(f"{config.data.name} is too large for the host's memory: train.num_seeds must be 1")
+  if len(data.train) == 0:
+    raise UsageError(f"{config.data.name} has too few images: beside validation and test none is left to train on")
   if config.train.batch_size > len(data.train):
+    plural = "s" if len(data.train) > 1 else ""
     raise UsageError(
-      f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training images"
-      f" of {config.data.name}"
+      f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training image{plural}"
+      f" of {config.data.name}, beside those for validation and test"
     )
   if data.in_scenes and config.train.batch_size < 2:
     raise UsageError(f"{config.data.name} pairs the images of a batch: train.batch_size must be at least 2")

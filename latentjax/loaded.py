@@ -173,7 +173,10 @@ def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
     if isinstance(seed_index, bool) or not isinstance(seed_index, int | np.integer):
       raise TypeError(f"seed_index must be a whole number, not {seed_index!r}")
     if not 0 <= seed_index < config.train.num_seeds:
-      raise UsageError(f"{workdir} has {config.train.num_seeds} seeds: seed_index must be from 0 on and below that")
+      last = config.train.num_seeds - 1
+      raise UsageError(
+        f"{workdir} has {last + 1} seed{'s' if last else ''}: seed_index must be {f'0 to {last}' if last else '0'}"
+      )
     found = trained.read(config, workdir, seed_index)
     if found is None:
       from latentjax import best  # reads checkpoints, which takes Orbax

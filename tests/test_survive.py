@@ -21,7 +21,8 @@ def test_killed_at_three_random_moments_and_stopped_once_it_ends_identical(tiny_
   process.send_signal(signal.SIGTERM)
   assert process.wait(timeout=300) == 143, happened
   last = Path(f"{workdir}.log").read_text().splitlines()[-1]
-  assert last.startswith(f"stopped; resume with: python {survive.ROOT / 'main.py'} --config=configs/vae.py")
+  assert last.startswith("stopped; resume with: ")
+  assert f"python {survive.ROOT / 'main.py'} --config=configs/vae.py" in last
   assert last.endswith(f"--workdir={workdir}")
 
   survive.finish(tiny_cache, workdir)

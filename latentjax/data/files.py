@@ -134,6 +134,8 @@ def choose(name: str, size: int) -> Folder | Arrays | None:
   if "/" in name and path.is_dir() and not (path / "config.json").is_file():  # that is a run's workdir
     return Folder(name, size)
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
+    if path.is_file():
+      raise UsageError(f"data.name = {name!r} is no folder and no .npz: np.savez('NAME.npz', train=array) writes one")
     raise UsageError(f"data.name = {name!r}: there is no such folder of images, and no such .npz file")
   return None
 

@@ -41,8 +41,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir), console.kept_in(workdir / "train.log"):
       checkpoints = Checkpoints(workdir / "checkpoints")
-      if checkpoints.newest is None:
-        processes.on_primary(lambda: require_untrained(workdir))
+      processes.on_primary(lambda: require_resumable(workdir, checkpoints.newest))
       state, begun = restore(experiment, checkpoints)
       done = loop.epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
@@ -55,10 +54,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
           console.print(f"without effect on a finished run: {'; '.join(changed)}")
         console.print(results_table(config.model.name, results, figures))
         return
+      log = MetricsLog(workdir, done)  # a damaged one is said before anything is compiled
       prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
-      log = MetricsLog(workdir, done)  # before anything is written: a damaged one changes nothing
       processes.on_primary(lambda: record.write_config(workdir, config, experiment.data.image_shape, origin, ignored))
       with log:
         if prepared is not None:
@@ -76,10 +75,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
       evaluate.finish(experiment, seeds, log.lines, workdir)  # last: results.json says that the run is finished
 
 
-def require_untrained(workdir: Path) -> None:
-  """Raises UsageError if a workdir without checkpoints has results, which a training from scratch would replace."""
+def require_resumable(workdir: Path, newest: int | None) -> None:
+  """Raises UsageError if a workdir has results without a checkpoint, or a checkpoint without what it was trained on."""
+  if newest is not None and not (workdir / "config.json").exists():
+    raise UsageError(
+      f"{workdir} has checkpoints but no config.json that says of what: restore it, or choose another --workdir"
+    )
   for name in (weights.NAME, "results.json"):
-    if (workdir / name).exists():
+    if newest is None and (workdir / name).exists():
       raise UsageError(
         f"{workdir} has the {name} of a trained model but no checkpoint to go on from: choose another --workdir"
       )
