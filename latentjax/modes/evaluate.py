@@ -62,12 +62,12 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[
 
   def write() -> None:
     report(experiment, results)
-    better = measured_better(workdir, results)
-    if not better or not opens(experiment.config, workdir):
+    more = measured_more(workdir, results)
+    if not more or not opens(experiment.config, workdir):
       steps, variables = [one.step for one in of_seeds], [processes.local(one.variables) for one in of_seeds]
       weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
-    if better:
-      console.print(f"{workdir / 'results.json'} stays: it is of more epochs, images or importance samples")
+    if more:
+      console.print(f"{workdir / 'results.json'} stays: it is of more {more}")
       return
     plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
     record.write_results(workdir, results)
@@ -87,17 +87,20 @@ def named(config: ConfigDict) -> record.Line:
   }
 
 
-def measured_better(workdir: Path, results: record.Line) -> bool:
-  """Whether results.json has a later one, or this very state measured on more images or by more importance samples."""
+def measured_more(workdir: Path, results: record.Line) -> str | None:
+  """Of what results.json has more: epochs, or of this very state images or importance samples; else None."""
   kept = record.read_results(workdir)
   if kept is None:
-    return False
+    return None
   if (kept.get("epochs_trained") or 0) > (results["epochs_trained"] or 0):  # of a training beside this evaluation
-    return True
+    return "epochs"
   if any(kept.get(name) != results[name] for name in ("step", "epochs_trained")):
-    return False
-  sizes = [tuple(one["test"].get(name) or 0 for name in ("num_examples", "nll_samples")) for one in (kept, results)]
-  return sizes[0] > sizes[1]
+    return None
+  for name, what in (("num_examples", "images"), ("nll_samples", "importance samples")):
+    before, now = (one["test"].get(name) or 0 for one in (kept, results))
+    if before != now:
+      return what if before > now else None
+  return None
 
 
 def opens(config: ConfigDict, workdir: Path) -> bool:
