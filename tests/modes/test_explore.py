@@ -62,7 +62,7 @@ def test_a_quick_look_is_called_one(tmp_path):
   trained = SimpleNamespace(config=record.read_config(workdir), variables={"params": {}}, step=7)
   for count, few in ((20, " (of 4 images only)"), (4, "")):
     words = explore.facts(trained, workdir, np.zeros((count, *SHAPE)))
-    assert words[2:] == [f"test ELBO -3.00 nats{few}", "test NLL 2.50 nats"]
+    assert words[2:] == [f"test ELBO -3.00 nats{few}", f"test NLL 2.50 nats (K = 2){few}"]
 
 
 def test_a_page_without_data_says_so_and_has_the_model(tmp_path, tiny_cache, capsys):
