@@ -1,5 +1,6 @@
 """--mode=train: trains a config. The same command with the same workdir resumes where it stopped."""
 
+import shlex
 from pathlib import Path
 
 import jax
@@ -73,6 +74,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
       processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(experiment, seeds, log.lines, workdir)  # last: results.json says that the run is finished
+  where = shlex.quote(str(workdir))
+  console.print(
+    f"open it by latentjax.load({str(workdir)!r}) in Python, or in a browser: --mode=explore --workdir={where}"
+  )
 
 
 def require_resumable(workdir: Path, newest: int | None) -> None:
