@@ -315,11 +315,3 @@ def test_checkpoints_without_a_config_are_not_gone_on_with(whole, tmp_path):
   with pytest.raises(UsageError, match=r"has checkpoints but no config\.json that says of what"):
     train.run(tiny_config(), workdir)
   assert (workdir / "results.json").read_bytes() == (whole / "results.json").read_bytes()
-
-
-def test_a_set_of_which_nothing_is_left_to_train_on_is_said(tmp_path):
-  np.savez(tmp_path / "two.npz", train=np.zeros((2, 28, 28), np.uint8))
-  config = tiny_config()
-  config.data.name = str(tmp_path / "two.npz")
-  with pytest.raises(UsageError, match=r"two\.npz has too few images: beside validation and test none is left"):
-    train.run(config, tmp_path / "run")
