@@ -42,7 +42,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     require_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with Lock(workdir), console.kept_in(workdir / "train.log"):
       checkpoints = Checkpoints(workdir / "checkpoints")
-      processes.on_primary(lambda: require_resumable(workdir, checkpoints.newest))
+      newest = checkpoints.newest
+      processes.on_primary(lambda: require_resumable(workdir, newest))
       state, begun = restore(experiment, checkpoints)
       done = loop.epochs_done(experiment, state, begun)
       describe(experiment, state, begun, workdir)
