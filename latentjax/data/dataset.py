@@ -9,9 +9,8 @@ import math
 from contextlib import suppress
 
 import numpy as np
-import psutil
 
-from latentjax import processes
+from latentjax import free_memory, processes
 from latentjax.data import cache, scenes, sources
 from latentjax.data.cache import cached
 from latentjax.data.disk import DiskImages, DiskLabels
@@ -198,9 +197,5 @@ def add_labels(source: Source, splits: Splits) -> Splits:
 
 def too_large(source: Source) -> bool:
   """Whether the decoded training images would take more than half of the host's free memory."""
-  return not cached(source.key).exists() and source.num_train * math.prod(source.image_shape) > free_memory() / 2
-
-
-def free_memory() -> int:
-  """Bytes that the host could still give."""
-  return psutil.virtual_memory().available
+  size = source.num_train * math.prod(source.image_shape)
+  return not cached(source.key).exists() and size > free_memory.of_host() / 2

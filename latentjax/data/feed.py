@@ -4,7 +4,6 @@ Shapes: M images in the set, S steps of a call, B batch, H W C image. Both ways 
 Each number of steps that a call may have is a program of its own, so all calls of an epoch have S, but for the last.
 """
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from latentjax import processes
+from latentjax import free_memory, processes
 from latentjax.data.disk import DiskImages
 from latentjax.mesh import DATA, sharding
 
@@ -113,7 +112,7 @@ def create_feed(
   if isinstance(images, DiskImages):
     placement = "host"
   if placement == "auto":  # which all processes must take for the same place
-    placement = "device" if processes.on_primary(lambda: images.nbytes <= free_memory() / 2) else "host"
+    placement = "device" if processes.on_primary(lambda: fits(images.nbytes)) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
   return feed(images, batch_size, even_calls(len(images) // batch_size, most_steps), mesh)
 
@@ -129,7 +128,7 @@ def even_calls(steps: int, most: int) -> int:
   return next(alike, -(-steps // -(-steps // most)))
 
 
-def free_memory() -> float:
-  """Bytes left on a device of this process; infinite on a CPU, which says nothing: its memory is the host's."""
-  memory = jax.local_devices()[0].memory_stats()
-  return memory["bytes_limit"] - memory["bytes_in_use"] if memory else math.inf
+def fits(size: int) -> bool:
+  """Whether so many bytes are at most half of what a device has free; a CPU has no other place for them."""
+  free = free_memory.of_device()
+  return free is None or size <= free / 2

@@ -1,8 +1,8 @@
 """What a compiled function needs of the device's memory, known before it runs."""
 
 import jax
-import psutil
 
+from latentjax import free_memory
 from latentjax.errors import RunError
 from latentjax.training.flops import inner_jaxprs
 
@@ -38,9 +38,9 @@ def require(needed: int) -> None:
 
 
 def free_bytes() -> int:
-  """Bytes left on a device of this process; a CPU's are the host's."""
-  stats = jax.local_devices()[0].memory_stats()
-  return stats["bytes_limit"] - stats["bytes_in_use"] if stats else psutil.virtual_memory().available
+  """Bytes left for a step: on a device of this process, or on the host where that is the device."""
+  free = free_memory.of_device()
+  return free_memory.of_host() if free is None else free
 
 
 def stacked_bytes(jaxpr) -> int:

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 matplotlib.use("Agg")  # draws into files, also where there is no screen
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from latentjax.workdir.checks import TERMS
 
@@ -33,9 +34,10 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str
   epochs = [line["epoch"] for line in lines]
   figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
   for axis, (name, title) in zip(axes, terms.items(), strict=True):
-    for split in ("train", "validation"):
-      axis.plot(epochs, [line[split][name] for line in lines], label=split, marker="." if len(epochs) < 3 else None)
+    for split, label in {"train": "training, during the epoch", "validation": "validation, at its end"}.items():
+      axis.plot(epochs, [line[split][name] for line in lines], label=label, marker="." if len(epochs) < 3 else None)
     axis.set(title=title, xlabel="epoch", ylabel="nats per image")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     later = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
     limit(axis, later)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from latentjax import free_memory
 from latentjax.data import dataset, protocol
 from latentjax.data.disk import DiskImages, DiskLabels
 from latentjax.data.feed import HostFeed, create_feed
@@ -98,14 +99,14 @@ def test_the_hash_tells_which_images_without_reading_them():
 
 @pytest.mark.parametrize(("free", "expected"), [(2 * IMAGES.nbytes, False), (2 * IMAGES.nbytes - 1, True)])
 def test_auto_leaves_the_host_half_of_its_free_memory(free, expected, monkeypatch):
-  monkeypatch.setattr(dataset, "free_memory", lambda: free)
+  monkeypatch.setattr(free_memory, "of_host", lambda: free)
   new, decoded = (SimpleNamespace(key=name, num_train=60, image_shape=IMAGES.shape[1:]) for name in ("new", "tiny"))
   assert dataset.too_large(new) is expected
   assert not dataset.too_large(decoded)
 
 
 def test_a_large_set_that_cannot_stay_on_disk_says_what_may_help(tmp_path, monkeypatch):
-  monkeypatch.setattr(dataset, "free_memory", lambda: 100)
+  monkeypatch.setattr(free_memory, "of_host", lambda: 100)
   np.savez(tmp_path / "mine.npz", train=np.zeros((20, 3, 3), np.uint8))
   name = str(tmp_path / "mine.npz")
   with pytest.raises(
@@ -117,7 +118,7 @@ def test_a_large_set_that_cannot_stay_on_disk_says_what_may_help(tmp_path, monke
 
 
 def test_the_host_has_free_memory():
-  assert 2**20 < dataset.free_memory() < 2**50
+  assert 2**20 < free_memory.of_host() < 2**50
 
 
 def test_the_demos_digits_are_no_tfds_set():
