@@ -58,6 +58,8 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
     title = f"{config.model.name}, {len(names)} runs" + (f": those on {protocol.title}" if protocols else "")
     runs = finished.get(protocol, {})
     console.print(sweep_table(title, runs, failed if protocol == last else {}, protocol.figures))
+  for name, reason in failed.items():  # which the output of the runs after it has moved out of sight
+    console.print(f"{name} failed: {reason}")
   console.print(f"  {workdir}")
   if failed:
     raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")

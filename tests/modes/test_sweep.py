@@ -58,6 +58,7 @@ def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, mo
   assert places == sorted(places)
   for reason in ("the loss became NaN", "the nearest is 'train.beta'", "train.epochs must be a whole number from 1"):
     assert reason in said
+    assert reason in table, "again where they can be seen at the end"
 
   trained = []
   monkeypatch.setattr(train, "run", lambda *args: trained.append(args[1].name) or pretend_to_train(*args))
