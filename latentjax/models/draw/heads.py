@@ -1,8 +1,9 @@
 """How DRAW looks at an image and writes on its canvas: linear heads on the decoder, with or without attention.
 
-Both kinds have the same functions, but that only without attention a part of the glimpse is the same in every step.
-`init` makes the heads; their outputs W(h_dec), by the heads' names, choose the
-`filterbanks`; `read` makes a glimpse and `write` an addition to the canvas, for a batch.
+Both kinds have the same functions. `init` makes the heads; their outputs W(h_dec), by the heads' names, choose the
+`filterbanks`; `read` makes a glimpse and `write` an addition to the canvas, for a batch. Only without attention a part
+of the glimpse is the same in every step.
+
 Shapes: B batch, H W C image, N glimpse, U hidden units.
 """
 
