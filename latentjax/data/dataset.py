@@ -197,5 +197,6 @@ def add_labels(source: Source, splits: Splits) -> Splits:
 
 def too_large(source: Source) -> bool:
   """Whether the decoded training images would take more than half of the host's free memory."""
-  size = source.num_train * math.prod(source.image_shape)
-  return not cached(source.key).exists() and size > free_memory.of_host() / 2
+  if cached(source.key).exists():
+    return False
+  return source.num_train * math.prod(source.image_shape) > free_memory.of_host() / 2

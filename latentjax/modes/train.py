@@ -139,4 +139,5 @@ def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: P
   done = loop.epochs_done(experiment, state, begun)
   if state.step > 0 and done < config.train.epochs:
     steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
-    console.print(f"resuming after epoch {done}{steps} of {config.train.epochs}")
+    rate = float(experiment.steps.learning_rate(int(state.step)))  # in a run made longer it goes up again
+    console.print(f"resuming after epoch {done}{steps} of {config.train.epochs}, at a learning rate of {rate:.2g}")

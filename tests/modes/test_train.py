@@ -229,7 +229,8 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(whole, 
   capsys.readouterr()
   train.run(tiny_config(), workdir)
   said = capsys.readouterr().out
-  assert "resuming after epoch 2 of 3" in said
+  a_quarter = 0.25 * tiny_config().train.learning_rate  # (1 + cos(2 pi / 3)) / 2
+  assert f"resuming after epoch 2 of 3, at a learning rate of {a_quarter:.2g}\n" in said
   assert said.count("is damaged (") == (damage != "no folder")
   assert outcome(workdir) == outcome(whole)
 
