@@ -104,6 +104,8 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
     raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
   if mode != "encode" and request.images:
     raise UsageError("--images belongs to --mode=encode: those to train on are named by --config.data.name")
+  if mode not in ("train", "evaluate") and request.several:
+    raise UsageError(f"--mode={mode} runs in one process: leave out --coordinator, --num_processes and --process_id")
   if mode != "train" and request.dry_run:
     raise UsageError(f"--dry_run is of --mode=train: leave it out with --mode={mode}")
   if mode == "compare" and not request.help:
@@ -176,7 +178,7 @@ def swept(chosen: Chosen, typed: dict[str, str]) -> list[dict]:
 
   if chosen.path.suffix != ".py":
     raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(): it takes a config file, a Python one")
-  found = sweep.read(str(chosen.path))
+  found = sweep.read(chosen.path, chosen.shown)
   for key in {key for override in found for key in override} & typed.keys():
     raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.shown}: drop one of the two")
   return found
@@ -186,8 +188,6 @@ def join_others(request: Request) -> None:
   """Lets this process be one of several that train or evaluate together."""
   from latentjax import processes  # imports JAX, too
 
-  if request.mode not in ("train", "evaluate"):
-    raise UsageError(f"--mode={request.mode} runs in one process: leave out --coordinator")
   if not request.workdir:
     raise UsageError("several processes need the same --workdir, which all of them see")
   processes.join(request.coordinator, request.num_processes, request.process_id)

@@ -53,6 +53,7 @@ WHOLE: Rule = ("a whole number, 0 or more", lambda value: is_whole(value) and va
 NOT_NEGATIVE: Rule = ("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE: Rule = ("a finite number above 0", lambda value: 0 < value < math.inf)
 FINITE: Rule = ("a finite number", math.isfinite)
+EPOCHS: Rule = ("from 0 to 1000000", lambda value: 0 <= value <= 10**6)
 FRACTION: Rule = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 BOOLEAN: Rule = ("True or False", lambda value: isinstance(value, bool))
 COUNTS: Rule = (
@@ -62,6 +63,7 @@ COUNTS: Rule = (
 
 RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stand beside its fields
   "seed": whole(0, 2**32 - 1),
+  "compile_cache": BOOLEAN,
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
   "data.name": ("a name or a path, in UTF-8", is_text),
   "data.image_size": whole(0, 4096),
@@ -72,18 +74,18 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "train.optimizer": one_of("adam", "muon"),
   "train.learning_rate": POSITIVE,
   "train.schedule": one_of("constant", "linear", "cosine"),
-  "train.decay_start": ("from 0 to 1000000", lambda value: 0 <= value <= 10**6),
-  "train.decay_end": ("from 0 to 1000000", lambda value: 0 <= value <= 10**6),
+  "train.decay_start": EPOCHS,
+  "train.decay_end": EPOCHS,
   "train.adam_b1": FRACTION,
   "train.clip_norm": NOT_NEGATIVE,
   "train.weight_decay": NOT_NEGATIVE,
   "train.ema_decay": FRACTION,
   "train.beta": NOT_NEGATIVE,
-  "train.warmup_epochs": NOT_NEGATIVE,
-  "train.kl_warmup_epochs": NOT_NEGATIVE,
+  "train.warmup_epochs": EPOCHS,
+  "train.kl_warmup_epochs": EPOCHS,
   "train.free_bits": NOT_NEGATIVE,
   "train.importance_samples": AT_LEAST_ONE,
-  "train.importance_start": NOT_NEGATIVE,
+  "train.importance_start": EPOCHS,
   "train.num_seeds": AT_LEAST_ONE,
   "train.steps_per_call": AT_LEAST_ONE,
   "train.patience": WHOLE,
@@ -191,7 +193,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def require_complete(config: ConfigDict) -> None:
   """Raises UsageError if a key is missing or is none; a model's own: `models.check`."""
-  keys, known = flatten(config.to_dict()), ("compile_cache", "model.name", *RULES)
+  keys, known = flatten(config.to_dict()), ("model.name", *RULES)
   for key in known:
     if key not in keys:
       raise UsageError(f"it has no {key}")

@@ -70,7 +70,8 @@ def load(asked: str) -> Chosen:
       f"--config={asked}: get_config() in {path} returns {type(config).__name__}, where an ml_collections.ConfigDict"
       " is expected"
     )
-  config = ConfigDict(config_json.with_tuples(ConfigDict(config).copy_and_resolve_references().to_dict()))  # and thawed
+  tree = attempt(lambda: ConfigDict(config).copy_and_resolve_references().to_dict(), path, asked)  # thawed, too
+  config = ConfigDict(config_json.with_tuples(tree))
   try:
     configs.require_complete(config)
   except UsageError as error:

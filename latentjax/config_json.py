@@ -52,8 +52,8 @@ def read(path: Path) -> ConfigDict:
   try:
     tree = with_tuples(json.loads(path.read_text(encoding="utf-8")))
     config = renewed(ConfigDict({name: value for name, value in tree.items() if name not in RECORDED}))
-    check(config)
     require_complete(config)
+    check(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
     raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None

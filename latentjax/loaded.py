@@ -19,6 +19,7 @@ from latentjax import models, trained
 from latentjax.data.batches import to_pixels
 from latentjax.errors import RunError, UsageError
 from latentjax.models.draw import Drawing
+from latentjax.paths import expanded
 from latentjax.trained import Trained
 from latentjax.training import evaluation
 from latentjax.training.compiled import compile_method
@@ -163,12 +164,12 @@ def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
   """As `latentjax.load`."""
   if not isinstance(workdir, str | os.PathLike):
     raise TypeError(f"a workdir is a path, not {workdir!r}")
-  workdir = Path(workdir).expanduser()
-  if not (workdir / "config.json").is_file():
-    raise ValueError(f"{workdir} is no run: give its workdir, or a folder with its config.json and model.npz")
   if jax.config.jax_enable_x64:
     raise ValueError("latentjax computes in float32: switch jax_enable_x64 off")
   try:
+    workdir = expanded(workdir)
+    if not (workdir / "config.json").is_file():
+      raise UsageError(f"{workdir} is no run: give its workdir, or a folder with its config.json and model.npz")
     config = record.read_config(workdir)
     if isinstance(seed_index, bool) or not isinstance(seed_index, int | np.integer):
       raise TypeError(f"seed_index must be a whole number, not {seed_index!r}")

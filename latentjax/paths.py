@@ -1,11 +1,12 @@
 """Paths as a person types them."""
 
+import os
 from pathlib import Path
 
 from latentjax.errors import UsageError
 
 
-def expanded(name: str) -> Path:
+def expanded(name: str | os.PathLike) -> Path:
   """The path of a name that may begin with ~.
 
   Raises:

@@ -4,6 +4,8 @@ They stay in step because whatever could differ between them, a file or a signal
 """
 
 import json
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +27,15 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     coordinator: HOST:PORT where the first process listens, or CLUSTER, which needs no more.
 
   Raises:
-    UsageError: something is missing, there is no cluster that JAX knows, or the numbers do not fit. If the others do
-      not come within five minutes, JAX ends the process itself.
+    UsageError: something is missing, there is no cluster that JAX knows, the port cannot be had, or the numbers do not
+      fit. If the others do not come within five minutes, JAX ends the process itself.
   """
   address = {} if coordinator == CLUSTER else {"coordinator_address": coordinator}
-  if address and (":" not in (coordinator or "") or None in (num_processes, process_id)):
+  host, _, port = (coordinator or "").rpartition(":")
+  if address and (not host or None in (num_processes, process_id)):
     raise UsageError("several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or =auto alone")
+  if address:
+    require_port(port, process_id)
   try:
     jax.distributed.initialize(
       **address, num_processes=num_processes, process_id=process_id, shutdown_timeout_seconds=LEAVING
@@ -39,6 +44,18 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     missing = "JAX finds no cluster here: give HOST:PORT, --num_processes and --process_id"
     raise UsageError(f"--coordinator={coordinator}: {missing if coordinator == CLUSTER else error}") from None
   console.quiet = jax.process_index() > 0
+
+
+def require_port(port: str, process_id: int) -> None:
+  """Raises UsageError if the first process cannot listen at a port: JAX would end with a segmentation fault."""
+  if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+    raise UsageError(f"--coordinator: the port must be a number from 1 to 65535, not {port!r}")
+  if process_id == 0:
+    try:
+      socket.create_server(("", int(port))).close()
+    except OSError as error:
+      reason = os.strerror(error.errno)
+      raise UsageError(f"--coordinator: port {port} cannot be had here ({reason}): choose another") from None
 
 
 def on_primary(call: Callable[[], Any]) -> Any:

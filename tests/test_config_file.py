@@ -40,6 +40,8 @@ WRONG = {
   "def get_config():\n  x = 1\n  raise RuntimeError('boom')\n": r"RuntimeError: boom \(.*own.py, line 3\)",
   "def get_config():\n  return [][1]\n": r"IndexError: list index out of range \(.*own.py, line 2\)",
   "def get_config():\n  assert False\n": r"AssertionError \(.*own.py, line 2\)",
+  "from configs import vae\nfrom ml_collections import config_dict\n\ndef get_config():\n  config = vae.demo()\n"
+  "  config.train.epochs = config_dict.required_placeholder(int)\n  return config\n": r"RequiredValueError",
   "x = 1\nx = = 2\n": r"SyntaxError: invalid syntax \(.*own.py, line 2\)",
   "import nowhere\n": r"ModuleNotFoundError: No module named 'nowhere' \(.*own.py, line 1\)",
   "x = 1\n": r"own.py has no get_config\(\)",

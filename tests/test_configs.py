@@ -98,9 +98,9 @@ def test_every_variant_survives_json(file, variant, tmp_path):
 
 @pytest.mark.parametrize(("file", "variant"), VARIANTS)
 def test_every_key_is_checked(file, variant):
-  """A key without a rule would let an impossible value through; booleans have none to break."""
+  """A key without a rule would let an impossible value through."""
   flat = configs.flatten(get_config(file, variant).to_dict())
-  unchecked = [key for key, value in flat.items() if key not in configs.RULES and not isinstance(value, bool)]
+  unchecked = [key for key in flat if key not in configs.RULES]
   assert [key for key in unchecked if not key.startswith("model.")] == []
   assert {key.removeprefix("model.") for key in flat if key.startswith("model.")} == {"name"} | models.MODELS[
     get_config(file, variant).model.name
@@ -141,6 +141,8 @@ def test_unknown_variant_lists_the_choices():
     ("train.learning_rate", float("inf")),
     ("train.ema_decay", 1.0),
     ("train.kl_warmup_epochs", -1.0),
+    ("train.kl_warmup_epochs", 1e8),
+    ("train.importance_start", 10**8),
     ("model.attention", "gauss"),
     ("data.binarization", "sometimes"),
     ("model.stride_bias", float("nan")),
@@ -232,6 +234,21 @@ def test_keys_are_compared_by_their_parts():
   asked = saved.copy_and_resolve_references()
   asked.evaluation = 2
   assert configs.differences(saved, asked) == ["evaluation: 1 -> 2"]
+
+
+def test_a_cache_that_is_neither_on_nor_off_is_refused(tmp_path):
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(get_config("vae", "demo").to_dict() | {"compile_cache": "off"}))
+  with pytest.raises(RunError, match="compile_cache must be True or False, not 'off'"):
+    config_json.read(path)
+
+
+def test_a_config_without_a_section_says_what_it_lacks(tmp_path):
+  path = tmp_path / "config.json"
+  tree = get_config("vae", "demo").to_dict()
+  path.write_text(json.dumps({name: section for name, section in tree.items() if name != "eval"}))
+  with pytest.raises(RunError, match=r"it has no eval\.batch_size"):
+    config_json.read(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"train": {"epochs": "many"}}', '{"train": {"epochs": -3}}'])

@@ -106,6 +106,11 @@ def test_every_shape_and_type_of_images_is_the_same_image(run, images):
   np.testing.assert_allclose(model.encode(images[0, :, :, 0])[0], expected[:1], atol=1e-5)
 
 
+def test_the_home_of_nobody_is_one_line():
+  with pytest.raises(ValueError, match="begins with ~ and the name of nobody here"):
+    latentjax.load("~nobody-of-that-name/run")
+
+
 @pytest.mark.parametrize(
   ("change", "error", "words"),
   [

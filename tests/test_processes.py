@@ -30,6 +30,7 @@ TINY = [
   "--config.eval.nll_samples=2",
   "--config.sample.num_images=3",
 ]
+FIRST = ["--num_processes=2", "--process_id=0", "--workdir=w"]
 
 
 def start(port: int, process: int, workdir: Path) -> subprocess.Popen:
@@ -86,22 +87,29 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
 @pytest.mark.parametrize(
   ("flags", "said"),
   [
-    (["--num_processes=2", "--process_id=0", "--workdir=w"], "need --coordinator=HOST:PORT"),
-    (["--coordinator=host", "--num_processes=2", "--process_id=0", "--workdir=w"], "need --coordinator=HOST:PORT"),
+    (FIRST, "need --coordinator=HOST:PORT"),
+    ([*FIRST, "--coordinator=host"], "need --coordinator=HOST:PORT"),
     (["--coordinator=auto"], "need the same --workdir"),
     (["--coordinator=auto", "--mode=sample", "--workdir=w"], "--mode=sample runs in one process"),
     (["--coordinator=auto", "--workdir=w"], "finds no cluster here"),
+    (["--num_processes=2", "--mode=compare", "--workdirs=a,b"], "--mode=compare runs in one process"),
+    ([*FIRST, "--coordinator=localhost:abc"], "must be a number from 1 to 65535, not 'abc'"),
+    ([*FIRST, "--coordinator=localhost:99999"], "must be a number from 1 to 65535, not '99999'"),
+    ([*FIRST, "--coordinator=localhost:TAKEN"], "cannot be had here (Address already in use): choose another"),
   ],
 )
 def test_what_processes_lack_is_one_line(tiny_cache, tmp_path, flags, said):
-  done = subprocess.run(
-    [sys.executable, str(ROOT / "main.py"), *TINY, *flags],
-    cwd=tmp_path,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  with socket.create_server(("", 0)) as taken:
+    flags = [flag.replace("TAKEN", str(taken.getsockname()[1])) for flag in flags]
+    tiny = [] if "--mode=compare" in flags else TINY
+    done = subprocess.run(
+      [sys.executable, str(ROOT / "main.py"), *tiny, *flags],
+      cwd=tmp_path,
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
+      capture_output=True,
+      text=True,
+      timeout=120,
+    )
   assert (done.returncode, done.stdout) == (2, ""), done.stderr
   assert said in done.stderr
   assert len(done.stderr.splitlines()) == 1

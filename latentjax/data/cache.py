@@ -8,15 +8,24 @@ from urllib.parse import quote
 
 import numpy as np
 
-from latentjax.errors import RunError, unreadable
+from latentjax.errors import RunError, UsageError, unreadable
 
 LONGEST = 150  # bytes of a file's name: file systems take 255
 
 
 def cache_dir() -> Path:
-  """Where decoded sets are kept: $LATENTJAX_CACHE_DIR, or `latentjax` in the user's cache directory."""
-  user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-  return Path(os.environ.get("LATENTJAX_CACHE_DIR") or Path(user_cache, "latentjax"))
+  """Where decoded sets are kept: $LATENTJAX_CACHE_DIR, or `latentjax` in the user's cache directory.
+
+  Raises:
+    UsageError: the user has none.
+  """
+  own, user_cache = os.environ.get("LATENTJAX_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+  if own or user_cache:
+    return Path(own) if own else Path(user_cache, "latentjax")
+  try:
+    return Path.home() / ".cache" / "latentjax"
+  except RuntimeError:
+    raise UsageError("there is no home directory to keep decoded images in: set LATENTJAX_CACHE_DIR") from None
 
 
 def cached(name: str) -> Path:

@@ -128,7 +128,7 @@ class TFDS:
       if self.name.split("/")[0].split(":")[0] in known:  # the set exists, but a package that prepares it does not
         raise RunError(f"data.name = {self.name!r}: {error}") from None
       raise UsageError(unknown_set(self.name, [*self._others, *known])) from None
-    except (ValueError, AssertionError) as error:  # a version or config that the set does not have
+    except (ValueError, AssertionError, TypeError) as error:  # a version, config or option that the set does not have
       raise UsageError(f"data.name = {self.name!r}: {str(error).splitlines()[0]}") from None
     feature = dict(builder.info.features.items()).get("image")
     if not isinstance(feature, tfds.features.Image) or None in feature.shape or feature.np_dtype != np.uint8:

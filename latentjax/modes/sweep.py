@@ -1,6 +1,5 @@
 """--mode=sweep: one run after another, each in its own directory; the same command resumes where it stopped."""
 
-import importlib.util
 import re
 import traceback
 from collections import Counter
@@ -12,9 +11,9 @@ import jax
 from ml_collections import ConfigDict
 
 from latentjax import config as configs
-from latentjax import models
+from latentjax import config_file, models
 from latentjax.console import console, sweep_table
-from latentjax.errors import RunError, UsageError, explained, last_line
+from latentjax.errors import RunError, UsageError, explained
 from latentjax.modes import train
 from latentjax.workdir import ending, record
 from latentjax.workdir.figures import Protocol, protocol_of
@@ -65,21 +64,23 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
     raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")
 
 
-def read(file: str) -> list[dict[str, Any]]:
+def read(file: Path, asked: str) -> list[dict[str, Any]]:
   """What `sweep()` of a config file yields: overrides such as {"seed": 1, "train.beta": 4.0}.
+
+  Args:
+    asked: the file as a person knows it.
 
   Raises:
     UsageError: there is no such function, or it fails.
   """
-  spec = importlib.util.spec_from_file_location("swept", file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = config_file.execute(file, asked)
   if not hasattr(module, "sweep"):
-    raise UsageError(f"--mode=sweep: {file} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
-  try:
-    return [dict(override) for override in module.sweep()]
-  except Exception as error:  # a config file is code of the user's, and may raise anything
-    raise UsageError(f"sweep() of {file}: {last_line(error)}") from None
+    raise UsageError(f"--mode=sweep: {asked} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
+  overrides = config_file.attempt(lambda: [dict(override) for override in module.sweep()], file, asked)
+  for key in {key for override in overrides for key in override}:
+    if not isinstance(key, str):
+      raise UsageError(f"sweep() of {asked} yields {key!r}, where the name of a key is expected")
+  return overrides
 
 
 def run_one(config: ConfigDict, workdir: Path) -> record.Line:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from latentjax.training.metrics import NEVER
 from latentjax.training.muon import is_kernel, scale_by_muon
 from latentjax.training.state import Params
 
@@ -19,18 +20,23 @@ def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Sc
   Args:
     config: `config.train`; a `decay_end` of 0 means `epochs`.
   """
-  start = config.decay_start * steps_per_epoch
-  length = max((config.decay_end or config.epochs) * steps_per_epoch - start, 1)
+  start = step_of(config.decay_start, steps_per_epoch)
+  length = max(step_of(config.decay_end or config.epochs, steps_per_epoch) - start, 1)
   decays = {
     "constant": optax.constant_schedule(config.learning_rate),
     "linear": optax.linear_schedule(config.learning_rate, 0.0, length),
     "cosine": optax.cosine_decay_schedule(config.learning_rate, length),
   }
   decayed = optax.join_schedules([optax.constant_schedule(config.learning_rate), decays[config.schedule]], [start])
-  warmup_steps = config.warmup_epochs * steps_per_epoch
+  warmup_steps = step_of(config.warmup_epochs, steps_per_epoch)
   if warmup_steps == 0:
     return decayed
   return lambda step: decayed(step) * jnp.minimum(1, (step + 1) / warmup_steps)
+
+
+def step_of(epoch: float, steps_per_epoch: int) -> float:
+  """The step that an epoch begins with; of one that is never reached the last that is counted."""
+  return min(epoch * steps_per_epoch, NEVER)
 
 
 def create_optimizer(

@@ -19,7 +19,7 @@ from latentjax.mesh import divide
 from latentjax.models import Model, Terms
 from latentjax.training import objectives
 from latentjax.training.metrics import NEVER, SUMMED, Metrics
-from latentjax.training.optimizer import create_optimizer, learning_rate_schedule, norm
+from latentjax.training.optimizer import create_optimizer, learning_rate_schedule, norm, step_of
 from latentjax.training.state import Params, TrainState, update_average
 
 STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
@@ -49,7 +49,7 @@ class Recipe:
 def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh | None = None) -> Recipe:
   """The recipe that a config describes, for a training set of M = `num_images`."""
   steps_per_epoch = num_images // config.train.batch_size
-  warmup_steps = round(config.train.kl_warmup_epochs * steps_per_epoch)
+  warmup_steps = round(step_of(config.train.kl_warmup_epochs, steps_per_epoch))
   learning_rate = learning_rate_schedule(config.train, steps_per_epoch)
   return Recipe(
     config=config,
@@ -151,7 +151,7 @@ def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: j
     return of_elbo(params, pixels, key, step)
   if train.importance_start == 0:
     return of_importance_bound(params, pixels, key, step)
-  begun = step >= train.importance_start * recipe.steps_per_epoch
+  begun = step >= step_of(train.importance_start, recipe.steps_per_epoch)
   return jax.lax.cond(begun, of_importance_bound, of_elbo, params, pixels, key, step)
 
 

@@ -17,6 +17,13 @@ def reason(error: Exception) -> str:
   return f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error).splitlines()[0]
 
 
+def checked_image_shape(shape: Any) -> tuple[int, int, int]:
+  """(H, W, C); raises one of `INVALID` unless it is that."""
+  if not (len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)):
+    raise ValueError(f"image_shape is {shape!r}")
+  return tuple(shape)
+
+
 def check_line(line: Any, epoch: int) -> None:
   """Raises one of `INVALID` unless it is a line of metrics.jsonl, that of an epoch."""
   for split in ("train", "validation"):

@@ -13,7 +13,7 @@ from latentjax import config as configs
 from latentjax import config_json
 from latentjax.console import console
 from latentjax.errors import RunError, UsageError, unreadable
-from latentjax.workdir.checks import INVALID, check_line, check_results, reason
+from latentjax.workdir.checks import INVALID, check_line, check_results, checked_image_shape, reason
 
 Line = dict[str, Any]
 
@@ -91,10 +91,7 @@ def read_config(workdir: Path) -> ConfigDict:
   if not path.exists():
     raise UsageError(f"{workdir} has no config.json: give the --workdir of a run that --mode=train has started")
   read_field(workdir, "format", lambda number: require_format(path, number))
-  config = config_json.read(path)
-  if "name" not in config.get("model", ()) or "name" not in config.data:
-    raise RunError(f"{path} is damaged (it has no model.name or data.name): restore it or choose another workdir")
-  return config
+  return config_json.read(path)
 
 
 def read_image_shape(workdir: Path) -> tuple[int, int, int] | None:
@@ -103,13 +100,7 @@ def read_image_shape(workdir: Path) -> tuple[int, int, int] | None:
   Raises:
     RunError: it is damaged.
   """
-
-  def checked(shape):
-    if not (len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)):
-      raise ValueError
-    return tuple(shape)
-
-  return read_field(workdir, "image_shape", checked)
+  return read_field(workdir, "image_shape", checked_image_shape)
 
 
 def read_origins(workdir: Path) -> list[Line]:

@@ -20,6 +20,7 @@ from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from latentjax.errors import RunError, unreadable
+from latentjax.workdir.checks import checked_image_shape
 from latentjax.workdir.record import FORMAT, require_format, write_whole
 
 NAME = "model.npz"
@@ -82,12 +83,14 @@ def read(workdir: Path) -> Weights | None:
     raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle
   require_format(path, number)
   try:
-    image_shape, steps = (found[name].tolist() for name in ("image_shape", "step"))
+    image_shape, steps = checked_image_shape(found["image_shape"].tolist()), found["step"].tolist()
+    if not (isinstance(steps, list) and all(isinstance(step, int) for step in steps)):
+      raise ValueError(f"step is {steps!r}")
     flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
     if not all(np.isfinite(array).all() for array in flat.values()):
       raise ValueError("some weights are no numbers")
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
-    return Weights(tuple(image_shape), steps, variables)
+    return Weights(image_shape, steps, variables)
   except Exception as error:
     raise damaged(path, str(error)) from None
 

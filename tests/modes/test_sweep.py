@@ -89,6 +89,22 @@ def test_a_stop_stops_the_sweep(config, tmp_path, monkeypatch):
     sweep.run(config, [{"seed": 1}, {"seed": 2}], tmp_path)
 
 
+@pytest.mark.parametrize(
+  ("body", "message"),
+  [
+    ("import sys\n  sys.exit()", "SystemExit"),
+    ("raise KeyError('x')", r"KeyError: 'x' \(.*own.py, line 3\)"),
+    ("yield {3: 1}", "yields 3, where the name of a key is expected"),
+    ("yield 3", "TypeError"),
+  ],
+)
+def test_what_is_wrong_in_sweep_is_one_line(tmp_path, body, message):
+  path = tmp_path / "own.py"
+  path.write_text(f"from configs import vae\ndef sweep():\n  {body}\n")
+  with pytest.raises(UsageError, match=message):
+    sweep.read(path, "own.py")
+
+
 def test_names_are_readable_and_each_run_has_one():
   overrides = [{"model.hidden_dims": (512, 256), "seed": 1}, {"train.learning_rate": 1e-3}, {}]
   assert sweep.run_names(overrides) == ["hidden_dims=512-256,seed=1", "learning_rate=0.001", "unchanged"]

@@ -1,5 +1,6 @@
 """model.npz gives back what was written, or says in one line why not."""
 
+import ast
 import errno
 import os
 from pathlib import Path
@@ -38,7 +39,10 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
   assert (tmp_path / "a" / "model.npz").read_bytes() == (tmp_path / "b" / "model.npz").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["half", "pickle", "no shape", "no zip", "no numbers"])
+DAMAGES = ["half", "pickle", "no shape", "no zip", "no numbers", "image_shape=28,28", "step=1", "step=1.5"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_one_line(tmp_path, damage):
   path = tmp_path / "model.npz"
   weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
@@ -50,8 +54,13 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
     np.savez(path, format=1)
   elif damage == "no numbers":
     weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(np.nan)])
-  else:
+  elif damage == "no zip":
     path.write_bytes(b"no zip")
+  else:
+    name, _, value = damage.partition("=")
+    changed = {name: np.array(ast.literal_eval(value))}
+    with np.load(path) as arrays:
+      np.savez(path, **(dict(arrays) | changed))
   with pytest.raises(RunError, match=r"model\.npz is damaged") as error:
     weights.read(tmp_path)
   assert len(str(error.value).splitlines()) == 1
