@@ -157,7 +157,7 @@ def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Call
 
   @cache
   def compiled(count: int) -> jax.stages.Compiled:
-    return compile_to_fit(experiment, experiment.steps.train.trace(*described, count))
+    return memory.compile_to_fit(experiment.steps.train.trace(*described, count), experiment.inference.num_devices)
 
   with say_if_slow():
     for count in feed.counts:
@@ -175,11 +175,6 @@ def describe_arguments(experiment: Experiment, state: TrainState, feed: Feed) ->
 
   call = next(feed.calls(experiment.steps.order(experiment.keys.order, 0), 0))
   return jax.tree.map(describe, (state, call.images, call.order, experiment.keys.train))
-
-
-def compile_to_fit(experiment: Experiment, traced: jax.stages.Traced) -> jax.stages.Compiled:
-  """Raises RunError if a step needs more memory than the devices have."""
-  return memory.compile_to_fit(traced, num_devices=1 if experiment.mesh is None else experiment.mesh.size)
 
 
 def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:

@@ -15,6 +15,7 @@ GROUND = (
   "latentjax.console",
   "latentjax.free_memory",
   "latentjax.mesh",
+  "latentjax.npz",
   "latentjax.paths",
   "latentjax.processes",
 )
@@ -28,6 +29,7 @@ MAY_IMPORT = {
   "latentjax/free_memory.py": (),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/mesh.py": ("latentjax.errors",),
+  "latentjax/npz.py": ("latentjax.errors",),
   "latentjax/paths.py": ("latentjax.errors",),
   "latentjax/processes.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/data": ("latentjax.data", *GROUND),

@@ -4,15 +4,16 @@ Shapes: M images in a split, H W C image.
 """
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from latentjax import npz
 from latentjax.data.decoding import fit, with_channels
 from latentjax.data.own import asked, keyed, read_bytes
 from latentjax.data.splits import LABELS, SPLITS, Splits
 from latentjax.errors import RunError, UsageError
+from latentjax.paths import expanded
 
 
 class Arrays:
@@ -28,7 +29,7 @@ class Arrays:
   prepared = True
 
   def __init__(self, name: str, size: int = 0, to_encode: bool = False):
-    self.name, self._size, self._path, self._to_encode = name, size, Path(name).expanduser(), to_encode
+    self.name, self._size, self._path, self._to_encode = name, size, expanded(name), to_encode
 
   @cached_property
   def key(self) -> str:
@@ -60,14 +61,14 @@ class Arrays:
   @cached_property
   def _arrays(self) -> Splits:
     said, splits = asked(self.name, self._to_encode), ("images", *SPLITS) if self._to_encode else SPLITS
-    try:
-      with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        found = {split: arrays[split] for split in splits if split in arrays.files}
-        labels = {split: arrays[split + LABELS] for split in splits if split + LABELS in arrays.files}
-        names = arrays.files
-    except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
-      kind = type(error).__name__  # numpy's own words recommend to unpickle
-      raise RunError(f"{said} cannot be read as an .npz of arrays of numbers ({kind})") from None
+
+    def damaged(kind: str) -> RunError:
+      return RunError(f"{said} cannot be read as an .npz of arrays of numbers ({kind})")
+
+    with npz.opened(self._path, damaged) as arrays:
+      found = {split: arrays[split] for split in splits if split in arrays.files}
+      labels = {split: arrays[split + LABELS] for split in splits if split + LABELS in arrays.files}
+      names = arrays.files
     if not (found if self._to_encode else "train" in found):
       wanted = "`images`, `train`, `validation` or `test`" if self._to_encode else "`train`"
       raise UsageError(f"{said} has no array {wanted}, only {', '.join(names) or 'nothing'}")

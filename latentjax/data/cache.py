@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from latentjax.errors import RunError, UsageError, unreadable
+from latentjax import npz
+from latentjax.errors import RunError, UsageError
 
 LONGEST = 150  # bytes of a file's name: file systems take 255
 
@@ -45,16 +46,12 @@ def read(name: str) -> dict[str, np.ndarray] | None:
   path = cached(name)
   if not path.exists():
     return None
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-      return dict(arrays)
-  except MemoryError:
-    raise
-  except OSError as error:
-    raise unreadable(path, error) from None
-  except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
-    reason = type(error).__name__  # numpy's own words recommend to unpickle
-    raise RunError(f"the decoded images in {path} are damaged ({reason}): delete that file and run again") from None
+
+  def damaged(kind: str) -> RunError:
+    return RunError(f"the decoded images in {path} are damaged ({kind}): delete that file and run again")
+
+  with npz.opened(path, damaged) as arrays:
+    return dict(arrays)
 
 
 def write(name: str, splits: dict[str, np.ndarray]) -> None:

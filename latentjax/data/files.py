@@ -36,7 +36,7 @@ class Folder:
   prepared = True
 
   def __init__(self, name: str, size: int = 0, to_encode: bool = False):
-    self.name, self._size, self._root, self._to_encode = name, size, Path(name).expanduser(), to_encode
+    self.name, self._size, self._root, self._to_encode = name, size, expanded(name), to_encode
 
   @cached_property
   def key(self) -> str:

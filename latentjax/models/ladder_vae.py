@@ -211,7 +211,7 @@ class NormalisedMLP(nn.Module):
 
   width: int
   depth: int
-  skips: bool = False
+  skips: bool
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -89,17 +89,20 @@ class DiscretizedLogistic:
   def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
     """[B] in nats; a pixel that is no multiple of 1/255 counts as the nearest.
 
-    With b - a = d the ends of k in units of s, sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(-d)): a
-    product, so that no tail is lost and nothing cancels.
+    With a, b = ((k -+ 1/2)/255 - mu)/s, which are d = 1/(255 s) apart,
+
+        sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(-d))
+
+    is a product, so that no tail is lost and nothing cancels.
     """
-    levels = jnp.round(255 * flat(images))
-    step = jnp.exp(-jnp.clip(log_scale, *LOG_SCALES)) / 255  # [C] d
-    both = jnp.log(-jnp.expm1(-step))
-    step, both = (flat(jnp.broadcast_to(x, pixel_params.shape)) for x in (step, both))
-    distance = (levels - 255 * flat(self.centre(pixel_params))) * step
-    below = jnp.where(levels < 255, -softplus(-distance - 0.5 * step), 0)
-    above = jnp.where(levels > 0, -softplus(distance - 0.5 * step), 0)
-    return (below + above + jnp.where((levels > 0) & (levels < 255), both, 0)).sum(-1)
+    k = jnp.round(255 * flat(images))
+    d = jnp.exp(-jnp.clip(log_scale, *LOG_SCALES)) / 255  # [C]
+    log_within = jnp.log(-jnp.expm1(-d))
+    d, log_within = (flat(jnp.broadcast_to(x, pixel_params.shape)) for x in (d, log_within))
+    middle = (k - 255 * flat(self.centre(pixel_params))) * d  # (a + b) / 2
+    log_below_b = jnp.where(k < 255, -softplus(-middle - 0.5 * d), 0)
+    log_above_a = jnp.where(k > 0, -softplus(middle - 0.5 * d), 0)
+    return (log_below_b + log_above_a + jnp.where((k > 0) & (k < 255), log_within, 0)).sum(-1)
 
   def centre(self, pixel_params: jax.Array) -> jax.Array:
     """mu, any real number: 0 and 1 become certain only where it lies beyond them."""

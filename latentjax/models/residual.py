@@ -15,7 +15,7 @@ class ResidualBlock(nn.Module):
   """
 
   width: int
-  activation: Callable[[jax.Array], jax.Array] = nn.silu
+  activation: Callable[[jax.Array], jax.Array]
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -12,7 +12,8 @@ class Terms:
   """Per-example terms for one posterior sample, in nats.
 
   Attributes:
-    mean: [B, H, W, C] E[x | z], for pictures; a training step does not use it, so it is not computed there.
+    mean: [B, H, W, C] where x given z lies, see `Likelihood.mean`, for pictures; a training step does not use it, so it
+      is not computed there.
     log_px: [B] log p(x | z).
     kl: [B, L] KL(q || p) of each latent group, analytic where it can be.
     log_pz, log_qz: [B, L] log density of the drawn latents under prior and posterior, up to a number that both may have

@@ -13,6 +13,7 @@ from latentjax.console import console, progress
 from latentjax.data import dataset, files, protocol
 from latentjax.data.splits import LABELS, NAMES
 from latentjax.errors import UsageError
+from latentjax.paths import expanded
 from latentjax.trained import Trained
 from latentjax.training import evaluation, probe
 from latentjax.workdir import plots, record
@@ -87,7 +88,7 @@ def of_files(config: ConfigDict, own: str, size: int, image_shape: tuple[int, in
   if config.data.binarization != "none":
     splits = {name: protocol.binarize_once(images, name) for name, images in splits.items()}
   labels = {name: found[name + LABELS] for name in splits if name + LABELS in found}
-  return Images(str(Path(own).expanduser().resolve()), splits, labels, tuple(found.get(NAMES, ())), source.names)
+  return Images(str(expanded(own).resolve()), splits, labels, tuple(found.get(NAMES, ())), source.names)
 
 
 def require_of(out: Path, name: str) -> None:

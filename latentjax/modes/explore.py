@@ -40,7 +40,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   arrays = generative_arrays(fields["name"], trained.variables)
   images, kl = sample.test_images(config, workdir), None
   if images is not None:
-    kl = kl_per_latent(trained, images[:MEASURED])
+    kl = sample.kl_per_latent(trained, images[:MEASURED])
     arrays |= ends(trained, images[:ENDS])
   content = page.render(
     models.title(config.model),
@@ -53,12 +53,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
   )
   record.write_whole(workdir / NAME, content)
   console.print(f"  {workdir / NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
-
-
-def kl_per_latent(trained: Trained, images: np.ndarray) -> list[np.ndarray]:
-  """L arrays [Z_l] of nats: the KL of every latent, averaged over uint8 images [M, H, W, C], with one sample each."""
-  kl = trained.inference.unit_kl(trained.variables, images, trained.keys.evaluate)
-  return [np.asarray(group).mean(0) for group in kl]
 
 
 def ends(trained: Trained, images: np.ndarray) -> Arrays:

@@ -129,9 +129,7 @@ def traverse(trained: Trained, images: np.ndarray | jax.Array) -> tuple[np.ndarr
   Returns:
     [R, len(VALUES), H, W, C] for the R units of the largest KL, averaged over the images; and what they are.
   """
-  inference, variables = trained.inference, trained.variables
-  key = jax.random.fold_in(trained.keys.evaluate, 0)  # of the first batch of --mode=evaluate
-  kl = [np.asarray(group).mean(0) for group in inference.unit_kl(variables, images, key)]
+  inference, variables, kl = trained.inference, trained.variables, kl_per_latent(trained, images)
   every = [(group, unit) for group, of_group in enumerate(kl) for unit in range(len(of_group))]
   units = sorted(every, key=lambda place: -kl[place[0]][place[1]])[:UNITS]
   means = jax.device_get(inference.encode(variables, images))  # of all, which --mode=evaluate compiles, too
@@ -141,3 +139,9 @@ def traverse(trained: Trained, images: np.ndarray | jax.Array) -> tuple[np.ndarr
   decoded = jax.device_get(inference.decode(variables, [group.reshape(-1, group.shape[-1]) for group in latents]))
   titles = [f"z{group + 1}, unit {unit + 1}\n{kl[group][unit]:.2f} nats" for group, unit in units]
   return decoded.reshape(len(units), len(VALUES), *decoded.shape[1:]), titles
+
+
+def kl_per_latent(trained: Trained, images: np.ndarray | jax.Array) -> list[np.ndarray]:
+  """L arrays [Z_l] of nats: the KL of every latent, averaged over uint8 images [M, H, W, C], with one sample each."""
+  key = jax.random.fold_in(trained.keys.evaluate, 0)  # of the first batch of --mode=evaluate
+  return [np.asarray(group).mean(0) for group in trained.inference.unit_kl(trained.variables, images, key)]

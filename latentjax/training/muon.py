@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from latentjax.models.products import exact_product
+
 STEP_SIZE = 0.4  # root mean square of a matrix's step in units of the learning rate, so that one rate serves both kinds
 NARROW = 16  # kernels with a side below this are left to Adam: what the five outputs of a window mean has no directions
 MOMENTUM = 0.95
@@ -67,12 +69,8 @@ def orthogonal(x: jax.Array) -> jax.Array:
     return orthogonal(x.T).T
   x = x / (jnp.linalg.norm(x) + 1e-8)
   a, b, c = COEFFICIENTS
-  square, factors = product(x.T, x), []
+  square, factors = exact_product(x.T, x), []
   for _ in range(ITERATIONS):
-    factors.append(a * jnp.eye(x.shape[1]) + b * square + c * product(square, square))
-    square = product(product(factors[-1], square), factors[-1])
-  return product(x, reduce(product, factors))
-
-
-def product(x: jax.Array, y: jax.Array) -> jax.Array:
-  return jnp.matmul(x, y, precision="highest")
+    factors.append(a * jnp.eye(x.shape[1]) + b * square + c * exact_product(square, square))
+    square = exact_product(exact_product(factors[-1], square), factors[-1])
+  return exact_product(x, reduce(exact_product, factors))

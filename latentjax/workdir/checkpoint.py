@@ -50,7 +50,7 @@ class Checkpoints:
     primary = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=primary)
     self._orbax = ocp.Checkpointer(handler, multiprocessing_options=primary)
-    self._elbos: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
+    self._bounds: dict[int, float | list[float] | None] = {}  # of the checkpoints found whole
     self._damaged: set[int] = set()
     self._unread: set[int] = set()  # a disk that fails for a moment has not damaged them
     if not read_only:
@@ -73,19 +73,19 @@ class Checkpoints:
     """
     return processes.on_primary(self._best)
 
-  def save(self, state: Any, elbo: float | list[float] | None = None, partial: Any = None) -> None:
+  def save(self, state: Any, bound: float | list[float] | None = None, partial: Any = None) -> None:
     """Keeps a state, then removes what is neither among the newest nor the best.
 
     Args:
       state: a pytree with a field `step`.
-      elbo: on validation, in nats, a list of every seed's where there are several; None in mid-epoch, where the state
+      bound: on validation, in nats, a list of every seed's where there are several; None in mid-epoch, where the state
         cannot be the best.
       partial: a pytree to keep beside the state.
 
     Raises:
       RunError: the disk refuses; earlier checkpoints stay.
     """
-    processes.on_primary(lambda: self._save(for_orbax(state), elbo, for_orbax(partial)))
+    processes.on_primary(lambda: self._save(for_orbax(state), bound, for_orbax(partial)))
 
   def _prepare(self) -> None:
     try:
@@ -101,11 +101,11 @@ class Checkpoints:
         shutil.rmtree(path, ignore_errors=True)
 
   def _best(self) -> list[int]:
-    elbos = {step: np.atleast_1d(elbo) for step, elbo in self._whole().items() if elbo is not None}
-    steps = list(elbos)
-    return [steps[index] for index in np.argmax(list(elbos.values()), axis=0)] if elbos else []
+    bounds = {step: np.atleast_1d(bound) for step, bound in self._whole().items() if bound is not None}
+    steps = list(bounds)
+    return [steps[index] for index in np.argmax(list(bounds.values()), axis=0)] if bounds else []
 
-  def _save(self, state: Any, elbo: float | list[float] | None, partial: Any) -> None:
+  def _save(self, state: Any, bound: float | list[float] | None, partial: Any) -> None:
     step = int(state.step)
     path, unfinished = self.directory / str(step), self.directory / f"{step}.unfinished"
     try:
@@ -115,14 +115,14 @@ class Checkpoints:
       self._orbax.save(unfinished / "state", args=ocp.args.StandardSave(state), force=True)
       if partial is not None:
         self._orbax.save(unfinished / "partial", args=ocp.args.StandardSave(partial), force=True)
-      manifest.write(unfinished, elbo)
+      manifest.write(unfinished, bound)
       replaced = self._put_aside(step)
       unfinished.replace(path)
       shutil.rmtree(replaced, ignore_errors=True)
     except Exception as error:  # a full disk is OSError, ValueError or RuntimeError, by who meets it
       discard(unfinished)
       raise RunError(f"cannot write a checkpoint to {self.directory} ({reason(error)}); earlier ones stay") from None
-    self._elbos[step] = elbo
+    self._bounds[step] = bound
     for old in set(self._steps()) - {*self._best(), *sorted(self._whole())[-NEWEST:], *self._unread}:
       shutil.rmtree(self._put_aside(old), ignore_errors=True)
 
@@ -172,9 +172,9 @@ class Checkpoints:
     """The validation bound of every whole checkpoint by its step, ascending."""
     steps = self._steps()
     for step in steps:
-      if step not in {*self._elbos, *self._damaged, *self._unread}:
+      if step not in {*self._bounds, *self._damaged, *self._unread}:
         try:
-          self._elbos[step] = manifest.verify(self.directory / str(step))
+          self._bounds[step] = manifest.verify(self.directory / str(step))
         except (OSError, ValueError) as error:
           unread = isinstance(error, OSError)
           if (self.directory / str(step)).exists():  # else a training beside this has just removed it
@@ -182,7 +182,7 @@ class Checkpoints:
               f"the checkpoint of step {step} {'cannot be read' if unread else 'is damaged'} ({error}): passing over it"
             )
           (self._unread if unread else self._damaged).add(step)
-    whole = {step: self._elbos[step] for step in steps if step in self._elbos}
+    whole = {step: self._bounds[step] for step in steps if step in self._bounds}
     if steps and not whole:
       raise RunError(f"no checkpoint in {self.directory} is whole: restore one, or choose another --workdir")
     return whole
@@ -194,7 +194,7 @@ class Checkpoints:
       path.replace(removed)
     for known in (self._damaged, self._unread):
       known.discard(step)
-    self._elbos.pop(step, None)
+    self._bounds.pop(step, None)
     return removed
 
 

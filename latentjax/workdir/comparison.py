@@ -1,5 +1,5 @@
-"""Runs beside each other: one table per protocol, since figures of other data, binarisation or likelihood
-do not compare.
+"""Runs beside each other: one table per protocol, since figures of other data, sizes, binarisation or likelihood do
+not compare.
 """
 
 import dataclasses

@@ -10,13 +10,13 @@ from latentjax.workdir.record import write_whole
 NAME = "manifest.json"
 
 
-def write(directory: Path, elbo: float | list[float] | None) -> None:
+def write(directory: Path, bound: float | list[float] | None) -> None:
   """Seals a checkpoint: `verify` tells whether anything in it has changed since.
 
   Args:
-    elbo: on validation, a list where there are several seeds, or None in mid-epoch.
+    bound: on validation, a list where there are several seeds, or None in mid-epoch.
   """
-  content = {"elbo": elbo, "sha256": digests(directory)}
+  content = {"elbo": bound, "sha256": digests(directory)}  # under the name that it had when there was no other bound
   write_whole(directory / NAME, json.dumps(content | {"seal": seal(content)}, indent=2) + "\n")
 
 

@@ -5,7 +5,6 @@ Shapes: M images, T steps, H W C image. Pixels in [0, 1].
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import matplotlib
@@ -24,7 +23,7 @@ TILE = 112  # pixels on the screen that one image aims at
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too
 
 
-def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str, str] = TERMS) -> None:
+def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str, str]) -> None:
   """ELBO, KL and reconstruction over epochs, training and validation in one panel each.
 
   Args:
@@ -50,21 +49,21 @@ def save_comparison(
   file: Path | BinaryIO,
   groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
   over: Sequence[str],
-  terms: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+  terms: Mapping[str, Mapping[str, str]],
 ) -> None:
   """ELBO, KL and reconstruction of several runs: validation as a line, training fainter.
 
   Args:
     groups: title -> the runs that may share an axis, name -> lines of metrics.jsonl.
     over: "epoch", "minutes" or both; a column of panels each.
-    terms: what the three are called, by title, where that is not as usual.
+    terms: what the three are called, by title.
   """
   height = 7.8 + 0.22 * max(map(len, groups.values())) / len(over)
   figure = plt.figure(figsize=(5.2 * len(over), height * len(groups)), layout="constrained")
   parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
   for part, (title, runs) in zip(parts, groups.items(), strict=True):
     axes = part.subplots(len(TERMS), len(over), squeeze=False, sharex="col", sharey="row")
-    for axis, (term, label) in zip(axes, terms.get(title, TERMS).items(), strict=True):
+    for axis, (term, label) in zip(axes, terms[title].items(), strict=True):
       later = []
       for index, lines in enumerate(runs.values()):
         plot_run(axis, over, lines, term, COLOURS[index % len(COLOURS)])

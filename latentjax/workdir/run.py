@@ -35,7 +35,7 @@ class Run:
 
   @property
   def protocol(self) -> Protocol:
-    """Data, binarisation and likelihood: only runs that share all three can be compared."""
+    """Data, their size, binarisation and likelihood: only runs that share all four can be compared."""
     return protocol_of(self.config)
 
   @property

@@ -11,6 +11,7 @@ Arrays and nothing else: opening it executes nothing.
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ import numpy as np
 from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from latentjax.errors import RunError, unreadable
+from latentjax import npz
+from latentjax.errors import RunError
 from latentjax.workdir.checks import checked_image_shape
 from latentjax.workdir.record import FORMAT, require_format, write_whole
 
@@ -71,16 +73,8 @@ def read(workdir: Path) -> Weights | None:
   path = workdir / NAME
   if not path.exists():
     return None
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-      found = dict(arrays)
-    number = int(found["format"])
-  except MemoryError:
-    raise
-  except OSError as error:
-    raise unreadable(path, error) from None
-  except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
-    raise damaged(path, type(error).__name__) from None  # numpy's own words recommend to unpickle
+  with npz.opened(path, partial(damaged, path)) as arrays:
+    found, number = dict(arrays), int(arrays["format"])
   require_format(path, number)
   try:
     image_shape, steps = checked_image_shape(found["image_shape"].tolist()), found["step"].tolist()

@@ -16,6 +16,7 @@ from latentjax import config_json
 from latentjax.errors import RunError, UsageError
 from latentjax.modes import compare
 from latentjax.workdir import plots
+from latentjax.workdir.checks import TERMS
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {"comparison.md", "comparison.json", "comparison.png", "groups.png", "report.html"}
@@ -296,7 +297,8 @@ def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path):
   make_run(tmp_path / "run")
   lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   lower = [line | {split: terms(30.0, 99.0) for split in ("train", "validation")} for line in lines]
-  plots.save_comparison(tmp_path / "curves.png", {"a": {"$x": lines, "y": lower}, "b": {"none": []}}, over=("epoch",))
+  groups = {"a": {"$x": lines, "y": lower}, "b": {"none": []}}
+  plots.save_comparison(tmp_path / "curves.png", groups, ("epoch",), dict.fromkeys(groups, TERMS))
   with Image.open(tmp_path / "curves.png") as picture:
     pixels = np.asarray(picture.convert("RGB"))
   upper, lower_half = np.array_split(pixels, 2)

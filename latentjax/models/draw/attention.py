@@ -104,7 +104,23 @@ def from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array,
   return pixels - nearest, pixels + nearest - 2 * means[:, None]
 
 
+def unnormalised(
+  means: jax.Array, variances: jax.Array, extents: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """[R, A] each, of R filters of any axes: weights up to a factor for each filter, and both of `from_nearest`.
+
+  Args:
+    means, variances: [R] pixels, pixels^2.
+    extents: as of `from_nearest`; past the end of a shorter axis weights are 0.
+  """
+  distance, span = from_nearest(means, extents)
+  exponents = -0.5 * distance * span / variances[:, None]
+  inside = np.arange(max(extents)) < np.array(extents)[:, None]
+  return jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf)), distance, span
+
+
 def filterbanks(window: Window, gain: jax.Array, size: int, height: int, width: int) -> Filterbanks:
+  """Both axes of a window, what passes through which is multiplied by a scalar, the gain."""
   vertical = filterbank(window.center_y, window.stride, window.variance, size, height)
   return Filterbanks(window, gain * vertical, filterbank(window.center_x, window.stride, window.variance, size, width))
 

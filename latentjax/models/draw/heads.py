@@ -44,6 +44,7 @@ class NoAttention:
     return self
 
   def init(self, key: jax.Array, kernel_init: Callable, units: int) -> dict[str, Layer]:
+    """The head `write` [U, H W C]."""
     return {"write": init_linear(key, kernel_init, units, math.prod(self.image_shape))}
 
   def filterbanks(self, outputs: Outputs) -> tuple[None, None]:
@@ -55,13 +56,16 @@ class NoAttention:
     return jnp.concatenate([self.constant_glimpse(images), self.varying_glimpse(filters, images, error)], axis=-1)
 
   def constant_glimpse(self, images: jax.Array) -> jax.Array:
+    """[B, H W C] the image."""
     return images.reshape(len(images), -1)
 
   def varying_glimpse(self, filters: None, images: jax.Array, error: jax.Array) -> jax.Array:
+    """[B, H W C] the error image."""
     del filters, images
     return error.reshape(len(error), -1)
 
   def write(self, filters: None, outputs: Outputs) -> jax.Array:
+    """[B, H, W, C]."""
     del filters
     return outputs["write"].reshape(-1, *self.image_shape)
 
@@ -91,6 +95,7 @@ class FilterbankAttention:
     return dataclasses.replace(self, layout=layout)
 
   def init(self, key: jax.Array, kernel_init: Callable, units: int) -> dict[str, Layer]:
+    """The heads `read_window` and `write_window` [U, 5], and `write` [U, C N N]."""
     read_key, write_key, patch_key = jax.random.split(key, 3)
     bias = jnp.array([0.0, 0.0, self.variance_bias, self.stride_bias, 0.0])
     write_bias = bias.at[4].set(-math.log(self.write_gain))
@@ -119,6 +124,7 @@ class FilterbankAttention:
   varying_glimpse = read
 
   def write(self, filters: Filterbanks, outputs: Outputs) -> jax.Array:
+    """[B, H, W, C] of patches [B, C, N, N] through the other window."""
     patch = outputs["write"].reshape(-1, self.image_shape[-1], self.write_size, self.write_size)
     return jax.vmap(self.layout.write)(patch, filters)
 

@@ -20,7 +20,7 @@ import numpy as np
 from flax import struct
 
 from latentjax.models import products
-from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets, from_nearest
+from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets, unnormalised
 
 LARGEST_SUM = 5  # N up to which one launch of sums over both axes takes the place of products
 Slopes = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # of d_Y, d_X, d s_Y, d s_X
@@ -44,7 +44,12 @@ class SlopedFilterbanks(Filterbanks):
 def row_numbers(
   windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], combination: Callable
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """[R] each, mean, variance and sum of every filter: of all windows, vertical before horizontal."""
+  """[R] each, mean, variance and sum of every filter: of all windows, vertical before horizontal.
+
+      mean = center of its axis + offset stride,   variance that of its window,   sum = gain if vertical, else 1
+
+  as sums of scalars times constant rows, which give every filter the numbers of its axis and window.
+  """
   each = np.repeat(sizes, 2)  # filters of each axis
   of_axis = np.repeat(np.eye(len(each)), each, axis=1)  # [axes, R] 1 where a filter belongs to an axis, else 0
   of_window = of_axis[::2] + of_axis[1::2]
@@ -62,13 +67,9 @@ def filterbanks(
 ) -> list[SlopedFilterbanks]:
   """All filters of both axes of all windows in one call: on a GPU four calls cost four times one."""
   each, axes = np.repeat(sizes, 2), (height, width) * len(windows)
-  extents = np.repeat(axes, each)
   barrier = jax.lax.optimization_barrier
   means, variances, sums = jax.lax.stop_gradient(row_numbers(windows, gains, sizes, products.combination))
-  distance, span = from_nearest(means, tuple(extents.tolist()))
-  exponents = -0.5 * distance * span / variances[:, None]
-  inside = np.arange(max(axes)) < extents[:, None]
-  weights = jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf))
+  weights, distance, span = unnormalised(means, variances, tuple(np.repeat(axes, each).tolist()))
   weights, distance, square = barrier((weights, distance, distance * span))
   total = weights.sum(-1)
   scale, *expected = barrier((sums / total, *((weights * x).sum(-1) / total for x in (distance, square))))

@@ -14,7 +14,7 @@ import numpy as np
 
 from latentjax.models import products
 from latentjax.models.draw import attention, joint
-from latentjax.models.draw.attention import Filterbanks, Window, from_nearest
+from latentjax.models.draw.attention import Filterbanks, Window, from_nearest, unnormalised
 
 
 class Layout(NamedTuple):
@@ -66,6 +66,7 @@ def read_jointly(image: jax.Array, error: jax.Array, filters: Filterbanks) -> ja
 
 
 def write_jointly(patch: jax.Array, filters: Filterbanks) -> jax.Array:
+  """[H, W, C] of a patch [C, N, N], by what made the filters."""
   return (joint if isinstance(filters, joint.SlopedFilterbanks) else attention).write(patch, filters)
 
 
@@ -90,10 +91,7 @@ def gaussian_filters(
     extents: R numbers of pixels, of each filter's axis; A is the longest, and shorter axes are filled up with zeros.
     row_sums: [R, A] -> [R].
   """
-  distance, span = from_nearest(means, extents)
-  exponents = -0.5 * distance * span / variances[:, None]
-  inside = np.arange(max(extents)) < np.array(extents)[:, None]
-  weights = jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf))
+  weights, _, _ = unnormalised(means, variances, extents)
   return weights * (sums / row_sums(weights))[:, None]
 
 

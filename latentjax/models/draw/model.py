@@ -18,7 +18,7 @@ from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.draw import fast
 from latentjax.models.draw.attention import Window
 from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention, Weights
-from latentjax.models.draw.plan import Plan, choose_plan
+from latentjax.models.draw.plan import CHOICES, Plan, choose_plan
 from latentjax.models.draw.step import Inferred, State, generate_step, infer_step, initial_state
 from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 from latentjax.models.linear import from_kernel, init_linear
@@ -80,8 +80,8 @@ class DRAW(nn.Module):
     "stride_bias": FINITE,
     "write_gain": POSITIVE,
     "unroll": WHOLE,
-    "weight_gradients": one_of("auto", "step", "after"),
-    "remat": one_of("none", "step", "sqrt"),
+    "weight_gradients": one_of("auto", *CHOICES["weight_gradients"]),
+    "remat": one_of(*CHOICES["remat"]),
     "likelihood": one_of(*LIKELIHOODS),
   }
   SPEED: ClassVar[tuple[str, ...]] = ("unroll", "weight_gradients", "remat")
@@ -171,6 +171,7 @@ class DRAW(nn.Module):
     return Terms(self.family.mean(canvas), self.family.log_prob(canvas, images, self.log_scale), kl, log_pz, log_qz)
 
   def noise(self, key: jax.Array, batch: int) -> jax.Array:
+    """[T, B, Z] standard normal."""
     return jax.random.normal(key, (self.num_steps, batch, self.latent_dim))
 
   def infer(self, images: jax.Array, noise: jax.Array) -> Inferred:

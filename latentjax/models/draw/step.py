@@ -23,7 +23,7 @@ from latentjax.models.lstm import LSTMState, lstm
 
 @struct.dataclass
 class State:
-  """What one step hands to the next: the canvas [B, H, W, C] and both LSTMs."""
+  """What one step hands to the next: the canvas [B, H, W, C] and both LSTMs; as weights without B."""
 
   canvas: jax.Array
   encoder: LSTMState
