@@ -155,7 +155,7 @@ def test_nothing_but_the_plan_asks_for_the_platform(platform):
 
 def test_memory_grows_with_the_root_of_the_number_of_steps():
   def temporary_bytes(remat: str, steps: int) -> int:
-    model = DRAW((28, 28, 1), "none", steps, hidden_dim=4, latent_dim=LATENTS, remat=remat)
+    model = DRAW((28, 28, 1), "none", steps, hidden_dim=4, latent_dim=LATENTS, prior="standard", remat=remat)
 
     def loss(params, images, key):
       return -model.apply(params, images, key).elbo.mean()

@@ -94,7 +94,7 @@ class DRAW(nn.Module):
   latent_dim: int = 32
   read_size: int = 12
   write_size: int = 12
-  prior: str = "standard"
+  prior: str = "learned"
   layer_norm: bool = False
   init_scale: float = 0.05
   variance_bias: float = 0.0
