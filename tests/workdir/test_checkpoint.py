@@ -62,7 +62,7 @@ def test_a_checkpoint_in_mid_epoch_is_newest_and_never_best(tmp_path):
   assert (checkpoints.newest, checkpoints.best) == (3, [])
   like = {"loss": jnp.float32(0), "seconds": 0.0}
   assert checkpoints.restore_partial(3, like) == {"loss": np.float32(0.1), "seconds": 2.5}
-  checkpoints.save(state_at(3), elbo=-9.0)  # the same step, now with its validation
+  checkpoints.save(state_at(3), bound=-9.0)  # the same step, now with its validation
   assert (checkpoints.newest, checkpoints.best) == (3, [3])
   assert checkpoints.restore_partial(3, like) is None
 
