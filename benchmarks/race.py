@@ -15,6 +15,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def main() -> None:
   Console(width=100).print(table(results, options.batch_size * options.num_seeds, title))
   if options.json:
     options.json.write_text(json.dumps(vars(options) | {"results": results}, default=str, indent=2) + "\n")
+  lacking = [way for way in options.ways or ways_here() if any(f"torch {way}" not in one["turns"] for one in results)]
+  if lacking:
+    raise SystemExit(f"error: {', '.join(lacking)} did not start, for the reason above")
 
 
 def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
@@ -78,7 +82,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
         devices[contestant], few[contestant] = here.recv()  # compiled and warm, before the next one starts
         pipes[contestant] = here
       except EOFError:
-        print(f"error: {contestant} did not start, for the reason above", flush=True)
+        print(f"{contestant} did not start, for the reason above", flush=True)
     if "latentjax" not in pipes or len(pipes) == 1:
       raise SystemExit("error: no race, for the reason above")
     if len(set(devices.values())) > 1:
@@ -86,7 +90,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
     most = configured(name, options).train.steps_per_call
     calls = {}  # of a turn: how many, and of how many steps
     for contestant, pipe in pipes.items():
-      once = turn(pipe, 1, few[contestant])
+      once = min(turn(pipe, 1, few[contestant]) for _ in range(3))  # a device that has waited begins slowly
       steps = int(np.clip(round(options.turn / once), few[contestant], most))
       calls[contestant] = max(1, round(options.turn / (once * steps))), steps
     for contestant, pipe in pipes.items():
@@ -114,7 +118,8 @@ def ways_here() -> tuple[str, ...]:
 
 
 def has_gpu() -> bool:
-  return any(Path("/dev").glob("nvidia[0-9]*"))
+  """Whether there is a GPU of NVIDIA's, without starting anything on it."""
+  return any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
 
 
 def turn(pipe, calls: int, steps: int) -> float:

@@ -177,7 +177,9 @@ def test_the_plan_is_in_order_of_worth_and_every_name_is_a_file(tmp_path, rehear
   assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") for name in names)
   parts = [measurement.part for measurement in measurements]
   order = [part for part, before in pairwise([*parts, ""]) if part != before]
-  assert order == ["steps", "peers", "steps", "peers", "steps", *list(PARTS)[2:]]  # the first of each kind early
+  once = ["steps", "peers", "target", "seeds"]  # the first of each kind early
+  assert order == [*once, "steps", "peers", "steps", "options", "seeds", "paper"]
+  assert {*order} == {*PARTS}
   steps = [measurement.facts for measurement in measurements if measurement.part == "steps"]
   options = [measurement.facts["option"] for measurement in measurements if measurement.part == "options"]
   assert options[: len(FLAGS) + 2] == ["tensorfloat32", "bfloat16", *FLAGS]
@@ -239,11 +241,15 @@ def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
   assert "0 are left" in text
   assert "rehearsal" not in text
 
+  one = next(measurement for measurement in measurements if measurement.part == "peers")
+  log.add(one, "failed", "graph did not start", 1.0, turns)  # what did start has its row all the same
+  assert text.count("2.50 (2.00 to 3.00)") == report(log.lines, len(measurements)).count("2.50 (2.00 to 3.00)")
+
   first = measurements[0]
   log.add(first, "failed", "RESOURCE_EXHAUSTED: a | b", 1.0)
   text = report(log.lines, len(measurements))
   assert "failed: RESOURCE_EXHAUSTED: a \\| b |" in text
-  assert "1 failed" in text
+  assert "2 failed" in text
 
 
 def test_busy_is_the_union_of_what_ran():

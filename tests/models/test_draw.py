@@ -17,8 +17,8 @@ BATCH, STEPS, LATENTS = 3, 3, 2
 
 
 def create(attention: str, shape=GREY, **fields) -> DRAW:
-  sizes = {"read_size": 2, "write_size": 3}
-  return DRAW(shape, attention, num_steps=STEPS, hidden_dim=4, latent_dim=LATENTS, **(sizes | {"prior": "standard"} | fields))
+  defaults = {"read_size": 2, "write_size": 3, "prior": "standard"}
+  return DRAW(shape, attention, num_steps=STEPS, hidden_dim=4, latent_dim=LATENTS, **(defaults | fields))
 
 
 def random_weights(model: DRAW, seed: int = 0):
