@@ -110,15 +110,15 @@ def progress() -> Progress:
 def results_table(title: str, results: Mapping[str, Any], figures: Any) -> Table:
   """ELBO, KL, reconstruction and NLL of every split, in nats; where they belong there, bits per dimension.
 
-  The NLL of one seed comes with its standard error over images; of several, all come with the deviation over seeds.
+  ELBO and NLL of one seed come with their standard error over images; of several, all with the deviation over seeds.
 
   Args:
     figures: what they are called, see `workdir.figures`.
   """
   splits = [split for split in ("train", "validation", "test") if split in results]
-  caption = "nats per image"
+  caption = "nats per image; ± standard error over images"
   if "seeds" in results:
-    caption += f"; mean ± standard deviation over {len(results['seeds'])} seeds"
+    caption = f"nats per image; mean ± standard deviation over {len(results['seeds'])} seeds"
   bits = {"bits_per_dim": f"bits/dim by {figures.terms['elbo']}", "nll_bits_per_dim": f"by {figures.nll}"}
   bits = bits if figures.bits else {}
   names = [*figures.terms.values(), figures.nll, *bits.values()]
@@ -127,23 +127,19 @@ def results_table(title: str, results: Mapping[str, Any], figures: Any) -> Table
     column.justify = "right"
   for split in splits:
     numbers = results[split]
-    nll = "-"
-    if "nll" in numbers:
-      nll = with_spread(results, split, "nll")
-      if "seeds" not in results:
-        nll += f" ± {'?' if numbers.get('nll_stderr') is None else format(numbers['nll_stderr'], '.2f')}"
-      nll += f" (K = {numbers['nll_samples']})"
+    nll = with_spread(results, split, "nll") + (f" (K = {numbers['nll_samples']})" if "nll" in numbers else "")
     per_dim = [with_spread(results, split, name, digits=3) for name in bits]
     table.add_row(split, *(with_spread(results, split, name) for name in figures.terms), nll, *per_dim)
   return table
 
 
 def with_spread(results: Mapping[str, Any], split: str, name: str, digits: int = 2) -> str:
-  """A number of a split, with its standard deviation over seeds where there are several; "-" where it is not known."""
-  if name not in (results[split] or {}):
+  """A number of a split with its deviation over seeds, or of one seed its error over images; "-" where not known."""
+  numbers = results[split] or {}
+  if name not in numbers:
     return "-"
-  spread = f" ± {number(results['std'][split][name], digits)}" if results.get("std") else ""
-  return number(results[split][name], digits) + spread
+  spread = results["std"][split][name] if results.get("std") else numbers.get(f"{name}_stderr")
+  return number(numbers[name], digits) + ("" if spread is None else f" ± {number(spread, digits)}")
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -152,7 +148,8 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def comparison_table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
   """Runs of one protocol: name, epochs, minutes and test figures of these names, as text."""
-  table = Table("run", "epochs", "minutes", *names, title=title, caption="test, nats per image")
+  caption = "test, nats per image; ± standard error over images, of several seeds standard deviation over them"
+  table = Table("run", "epochs", "minutes", *names, title=title, caption=caption)
   table.title_justify = "left"
   for column in table.columns[1:]:
     column.justify = "right"
@@ -171,9 +168,8 @@ def sweep_table(
     failed: what went wrong by the run's name.
     figures: as of `results_table`.
   """
-  caption = "nats per image"
-  if any("std" in run for run in finished.values()):
-    caption += "; ± is the standard deviation over seeds"
+  several = any("std" in run for run in finished.values())
+  caption = f"nats per image; ± standard {'deviation over seeds' if several else 'error over images'}"
   table = Table(title=title, caption=caption, title_justify="left")
   table.add_column("run", overflow="fold")
   bound, nll = figures.terms["elbo"], figures.nll

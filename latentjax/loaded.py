@@ -58,13 +58,16 @@ class LoadedModel:
 
   def decode(self, latents: Sequence) -> np.ndarray:
     """[B, H, W, C] pixel means for latents in units of the prior, as `encode` gives them."""
-    if isinstance(latents, np.ndarray | jax.Array) or not isinstance(latents, Iterable):
-      raise TypeError("latents must be a sequence of arrays [B, Z], one for each group, as encode returns them")
-    groups = [np.asarray(group, np.float32) for group in latents]
+    wanted = "a sequence of arrays [B, Z], one for each group, as encode returns them"
+    if isinstance(latents, str) or not isinstance(latents, Iterable) or getattr(latents, "ndim", 3) != 3:
+      raise TypeError(f"latents must be {wanted}")
+    try:
+      groups = [np.asarray(group, np.float32) for group in latents]
+    except (TypeError, ValueError):
+      raise TypeError(f"latents must be {wanted}, of numbers") from None
     shapes, sizes = [group.shape for group in groups], {len(group) for group in groups if group.ndim}
     if [shape[1:] for shape in shapes] != [(size,) for size in self.latent_dims] or len(sizes) != 1:
-      expected = ", ".join(f"[B, {size}]" for size in self.latent_dims)
-      raise ValueError(f"latents must be {len(self.latent_dims)} arrays {expected}, not {shapes}")
+      raise ValueError(f"latents must be {wanted}: Z is {listed(self.latent_dims)}; not {listed(shapes)}")
     if not all(np.isfinite(group).all() for group in groups):
       raise ValueError("latents must be finite numbers")
     if not len(groups[0]):
@@ -135,7 +138,12 @@ class LoadedModel:
       TypeError: they are neither uint8 nor floats.
       ValueError: they have another shape, or values outside [0, 1].
     """
-    images = np.asarray(images)
+    try:
+      images = np.asarray(images)
+    except ValueError:
+      raise ValueError("images must be one array: these have different shapes") from None
+    if images.dtype.kind not in "biuf":
+      raise TypeError(f"images must be an array of numbers, not of {images.dtype}: read a file by Pillow, for example")
     height, width, channels = self.image_shape
     shape = images.shape
     if images.ndim == 2:
@@ -186,6 +194,12 @@ def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
     return LoadedModel(found.on_one_device())
   except (UsageError, RunError) as error:
     raise ValueError(str(error)) from None
+
+
+def listed(values: Sequence) -> str:
+  """The values as text; many that are the same as one with their number."""
+  same = len(values) > 1 and len(set(values)) == 1
+  return f"{values[0]} in each of {len(values)}" if same else ", ".join(map(str, values)) or "none"
 
 
 def key(seed: int) -> jax.Array:

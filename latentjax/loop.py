@@ -188,6 +188,7 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
   numbers = evaluation.bound(
     experiment.inference, state.variables, experiment.data.validation, experiment.keys.evaluate, config.eval.batch_size
   )
+  numbers.pop("elbo_stderr")  # every epoch has the same images and noise: it would say nothing of their differences
   kl = np.array(numbers.pop("kl_per_group"))  # of a bottom-up hierarchy it is sampled, and may be negative
   if config.train.importance_samples > 1:
     begun = state.step > config.train.importance_start * experiment.steps_per_epoch

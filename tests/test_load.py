@@ -119,7 +119,9 @@ def test_the_home_of_nobody_is_one_line():
     (lambda x: x.astype(int), TypeError, "uint8 from 0 to 255 or floats from 0 to 1, not int64"),
     (lambda x: x.astype(float), ValueError, r"must lie in \[0, 1\]; these lie in \[0, 2"),
     (lambda x: x * np.nan, ValueError, r"must lie in \[0, 1\]"),
-    (lambda x: x.astype(str), TypeError, "uint8"),
+    (lambda x: x.astype(str), TypeError, "images must be an array of numbers"),
+    (lambda x: "digit.png", TypeError, "not of <U9: read a file by Pillow"),
+    (lambda x: [x[0, :20], x[1]], ValueError, "images must be one array: these have different shapes"),
     (lambda x: x // 128, ValueError, "from 0 to 1: give them as bool or as floats"),
   ],
 )
@@ -141,12 +143,11 @@ def test_latents_of_many_images_are_decoded_in_batches(run, images, monkeypatch)
 def test_latents_that_do_not_fit_are_named(run, images):
   model = latentjax.load(run[0])
   latents = model.encode(images)
-  with pytest.raises(TypeError, match="a sequence of arrays"):
-    model.decode(np.zeros((1, 2)))
-  with pytest.raises(TypeError, match="a sequence of arrays"):
-    model.decode(None)
+  for wrong in (np.zeros((1, 2)), None, "abc", [["a"]]):
+    with pytest.raises(TypeError, match="a sequence of arrays"):
+      model.decode(wrong)
   for wrong in ([], latents[:-1], [*latents, latents[0]], [group[:, :1] for group in latents]):
-    with pytest.raises(ValueError, match=rf"latents must be {len(latents)} arrays \[B, "):
+    with pytest.raises(ValueError, match="one for each group, as encode returns them: Z is "):
       model.decode(wrong)
   with pytest.raises(ValueError, match="at least one image"):
     model.decode([group[:0] for group in latents])

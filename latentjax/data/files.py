@@ -154,4 +154,6 @@ def to_encode(name: str, size: int) -> Folder | Arrays:
     raise UsageError(f"--images={name}: there is no such folder, image or .npz file")
   if path.suffix == ".npy":
     raise UsageError(f"--images={name}: an array comes in an .npz, as np.savez('NAME.npz', images=array) writes it")
+  if path.is_file() and path.suffix.lower() not in (*SUFFIXES, ".npz"):
+    raise UsageError(f"--images={name} is none of {', '.join(SUFFIXES)} and .npz, nor a folder")
   return (Arrays if path.suffix == ".npz" and path.is_file() else Folder)(name, size, to_encode=True)

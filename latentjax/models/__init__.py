@@ -9,6 +9,7 @@ from latentjax.models.draw import DRAW
 from latentjax.models.ladder_vae import LadderVAE
 from latentjax.models.terms import Terms
 from latentjax.models.vae import VAE
+from latentjax.synonyms import nearest
 
 __all__ = ["DRAW", "MODELS", "VAE", "LadderVAE", "Model", "Terms", "check", "create", "speed_keys", "title"]
 
@@ -37,7 +38,10 @@ def check(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -
     raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}")
   rules = MODELS[name].RULES
   if foreign := sorted(fields.keys() - rules.keys()):
-    raise UsageError(f"{name} has no model.{foreign[0]}: start from --config=configs/{name}.py")
+    near = nearest(f"model.{foreign[0]}", [f"model.{key}" for key in rules])
+    raise UsageError(
+      f"{name} has no model.{foreign[0]}: the nearest is {near}; --config=configs/{name}.py has all of its keys"
+    )
   if missing := sorted(rules.keys() - fields.keys()):
     raise UsageError(f"model.{missing[0]} is missing: start from --config=configs/{name}.py")
   for key, rule in rules.items():

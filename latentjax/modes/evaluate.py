@@ -19,6 +19,9 @@ from latentjax.training.state import num_parameters
 from latentjax.workdir import plots, record, seeds, weights
 from latentjax.workdir.figures import protocol_of
 
+# What other modes leave in a workdir of the weights that it had then.
+MADE_FROM_WEIGHTS = {"explore.html": "explore", "export": "export", "encode.json": "encode", "encoded": "encode"}
+
 
 def run(config: ConfigDict, workdir: Path) -> None:
   """Evaluates the best checkpoint of `workdir`; the config's seed may be another, which then decides the noise here.
@@ -69,12 +72,22 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[
     if more:
       console.print(f"{workdir / 'results.json'} stays: it is of more {more}")
       return
+    before = record.read_results(workdir)
     plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
     record.write_results(workdir, results)
     for name in ("results.json", "groups.png", weights.NAME):
       console.print(f"  {workdir / name}")
+    if before is None or before.get("step") != results["step"]:
+      say_outdated(workdir)
 
   processes.on_primary(write)
+
+
+def say_outdated(workdir: Path) -> None:
+  """Says what is there of earlier weights, and what makes it anew."""
+  found = [f"{name} (--mode={mode})" for name, mode in MADE_FROM_WEIGHTS.items() if (workdir / name).exists()]
+  if found:
+    console.print(f"of earlier weights until made anew: {', '.join(found)}")
 
 
 def named(config: ConfigDict) -> record.Line:

@@ -29,20 +29,20 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
   comes a table of all of them, the highest validation ELBO first; one each for figures that do not compare.
 
   Raises:
-    UsageError: there are none, two of them are the same, or the workdir holds a single run.
+    UsageError: there are none, two of them are the same or one makes no config, or the workdir holds a single run;
+      nothing has been trained.
     RunError: some failed, or another process is at work in the workdir.
     Stopped: a signal asked for it.
   """
   if (workdir / "config.json").exists():
     raise UsageError(f"{workdir} holds a single run: choose another --workdir for the sweep")
-  names = run_names(overrides)
+  runs = dict(zip(run_names(overrides), (overridden(config, override) for override in overrides), strict=True))
   finished: dict[Protocol, dict[str, record.Line]] = {}
   failed: dict[str, str] = {}
   with Lock(workdir):
-    for number, (name, override) in enumerate(zip(names, overrides, strict=True), start=1):
-      console.print(f"\nrun {number} of {len(names)}: {name}")
+    for number, (name, asked) in enumerate(runs.items(), start=1):
+      console.print(f"\nrun {number} of {len(runs)}: {name}")
       try:
-        asked = overridden(config, override)
         results = run_one(asked, workdir / name)
         finished.setdefault(protocol_of(asked), {})[name] = results
       except Exception as error:  # whatever it is, the runs after this one are none the worse for it
@@ -54,14 +54,13 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
       jax.clear_caches()  # the next run compiles programs of its own
   *protocols, last = finished or {protocol_of(config): {}}
   for protocol in (*protocols, last):
-    title = f"{config.model.name}, {len(names)} runs" + (f": those on {protocol.title}" if protocols else "")
-    runs = finished.get(protocol, {})
-    console.print(sweep_table(title, runs, failed if protocol == last else {}, protocol.figures))
+    title = f"{config.model.name}, {len(runs)} runs" + (f": those on {protocol.title}" if protocols else "")
+    console.print(sweep_table(title, finished.get(protocol, {}), failed if protocol == last else {}, protocol.figures))
   for name, reason in failed.items():  # which the output of the runs after it has moved out of sight
     console.print(f"{name} failed: {reason}")
   console.print(f"  {workdir}")
   if failed:
-    raise RunError(f"{len(failed)} of {len(names)} runs failed; the same command tries them again")
+    raise RunError(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
 
 
 def read(file: Path, asked: str) -> list[dict[str, Any]]:
@@ -101,18 +100,33 @@ def run_one(config: ConfigDict, workdir: Path) -> record.Line:
 
 
 def overridden(config: ConfigDict, override: Overrides) -> ConfigDict:
-  """A checked copy of `config` with some values changed."""
-  unknown = configs.unknown_key(config, override)
-  if unknown is not None:
-    raise UsageError(unknown)
-  config = config.copy_and_resolve_references()
+  """A checked copy of `config` with some values changed.
+
+  Raises:
+    UsageError: it makes no config; the message says which override it is.
+  """
   try:
-    config.update_from_flattened_dict(dict(override))
-  except (TypeError, ValueError) as error:
-    raise UsageError(str(error)) from None
+    unknown = configs.unknown_key(config, override)
+    if unknown is not None:
+      raise UsageError(unknown)
+    changed = config.copy_and_resolve_references()
+    try:
+      changed.update_from_flattened_dict(dict(override))
+    except (TypeError, ValueError) as error:
+      with changed.ignore_type():  # for the checks to say what may stand there
+        changed.update_from_flattened_dict(dict(override))
+      check(changed)
+      raise UsageError(str(error)) from None
+    check(changed)
+  except UsageError as error:
+    raise UsageError(f"sweep() yields {dict(override)}: {error}") from None
+  return changed
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UsageError if no images could be trained on with a config."""
   configs.check(config)
   models.check(config.model)
-  return config
 
 
 def run_names(overrides: Sequence[Overrides]) -> list[str]:

@@ -30,15 +30,24 @@ def bound(inference: Inference, variables: Variables, images: np.ndarray, key: j
     key: batch number i uses fold_in(key, i); [S] where there are S seeds.
 
   Returns:
-    elbo, kl, reconstruction with elbo = -(kl + reconstruction), and kl_per_group, a list of L; of S seeds a list of S
-    of each.
+    elbo, kl, reconstruction with elbo = -(kl + reconstruction), kl_per_group, a list of L, and elbo_stderr (standard
+    error of the mean over images and their samples; None for one image); of S seeds a list of S of each.
   """
   log_px, kl = terms_of_images(inference, variables, images, key, batch_size)
   reconstruction = -log_px.mean(-1, dtype=np.float64)
   per_group = kl.mean(-2, dtype=np.float64)  # [L] or [S, L]
   total = per_group.sum(-1)
   numbers = {"elbo": -(total + reconstruction), "kl": total, "reconstruction": reconstruction}
-  return {name: value.tolist() for name, value in {**numbers, "kl_per_group": per_group}.items()}
+  numbers |= {"kl_per_group": per_group, "elbo_stderr": standard_error(log_px - kl.sum(-1))}
+  return {name: value.tolist() for name, value in numbers.items()}
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+  """Of the mean over the last axis; None for one value."""
+  count = values.shape[-1]
+  if count == 1:
+    return np.full(values.shape[:-1], None)
+  return values.std(-1, ddof=1, dtype=np.float64) / np.sqrt(count)
 
 
 def terms_of_images(
@@ -71,9 +80,13 @@ def negative_log_likelihood(
   """
   kept = [k for k in (10**power for power in range(8)) if k < num_samples] + [num_samples]
   nll = -log_likelihoods(inference, variables, images, key, batch_size, kept, report).astype(np.float64)
-  stderr = float(nll[-1].std(ddof=1) / np.sqrt(nll.shape[1])) if nll.shape[1] > 1 else None
   curve = [[k, float(value)] for k, value in zip(kept, nll.mean(1), strict=True)]
-  return {"nll": curve[-1][1], "nll_stderr": stderr, "nll_samples": num_samples, "nll_curve": curve}
+  return {
+    "nll": curve[-1][1],
+    "nll_stderr": standard_error(nll[-1]).tolist(),
+    "nll_samples": num_samples,
+    "nll_curve": curve,
+  }
 
 
 def log_likelihoods(

@@ -37,7 +37,7 @@ def check_line(line: Any, epoch: int) -> None:
 def check_results(results: Any) -> None:
   """Raises one of `INVALID` unless it is the content of a results.json."""
   for split in SPLITS:
-    check_numbers(results[split], TERMS, BITS)
+    check_numbers(results[split], TERMS, (*BITS, "elbo_stderr"))
     check_deviations(results, split, TERMS)
   check_numbers(results, ("parameters",), ("epoch", "epochs_trained", "train_minutes"))
   test = results["test"]

@@ -16,7 +16,7 @@ from latentjax.workdir.run import Run
 PROTOCOL = (
   "All figures are nats per image. {elbo} is the true bound, with beta 1 and one sample: -({kl} + {reconstruction}),"
   " higher is better. {nll} is estimated from K importance samples and is an upper bound for every K, lower is better;"
-  " ± is its standard error over images. A run is measured at its epoch of the best validation bound; test decides"
+  " ± is the standard error over images. A run is measured at its epoch of the best validation bound; test decides"
   " nothing."
 )
 BINARIZATION = {
@@ -204,12 +204,9 @@ def facts(row: record.Line) -> list[str]:
 
 
 def likelihood(row: record.Line) -> str:
-  """The test NLL with K and its standard error over images, of several seeds with the deviation over seeds instead."""
+  """The test NLL with K."""
   test = row["test"] or {}
-  if "nll" not in test:
-    return "-"
-  stderr = "" if row["std"] or test.get("nll_stderr") is None else f" ± {number(test['nll_stderr'])}"
-  return f"{with_spread(row, 'test', 'nll')}{stderr} ({test['nll_samples']})"
+  return f"{with_spread(row, 'test', 'nll')} ({test['nll_samples']})" if "nll" in test else "-"
 
 
 def bits_per_dim(row: record.Line) -> str:

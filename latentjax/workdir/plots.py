@@ -91,7 +91,7 @@ def plot_run(axes: Sequence[Any], over: Sequence[str], lines: Sequence[Mapping],
 
 
 def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) -> None:
-  """KL of every latent group (layer or glimpse) as bars, with the number of its active units where that is known.
+  """KL of every latent group (layer or step) as bars, with the number of its active units where that is known.
 
   Args:
     runs: name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means where a run has several seeds;
@@ -110,7 +110,7 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
     axis.margins(y=0.25 if active else 0.15)
     axis.set(
       title=plain(name),
-      xlabel=f"latent group{', in brackets its active units' if active else ''}",
+      xlabel=f"layer or step{', in brackets its active units' if active else ''}",
       ylabel="KL, nats per image",
     )
     axis.set_xlim(0.3, len(kl) + 0.7)

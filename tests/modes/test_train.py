@@ -272,6 +272,20 @@ def test_an_evaluation_beside_a_training_does_not_replace_what_that_came_to(whol
   assert {name: (workdir / name).read_bytes() for name in written} == written
 
 
+def test_what_is_left_of_earlier_weights_is_said(whole, tmp_path, capsys):
+  workdir = shutil.copytree(whole, tmp_path / "copy")
+  results = json.loads((workdir / "results.json").read_text())
+  (workdir / "results.json").write_text(json.dumps(results | {"step": results["step"] - 1}))
+  for name in ("explore.html", "latents.npz", "encode.json"):
+    (workdir / name).touch()
+  (workdir / "export").mkdir()
+  evaluate.run(tiny_config(), workdir)
+  said = " ".join(capsys.readouterr().out.split())
+  assert "of earlier weights until made anew: explore.html (--mode=explore), export (--mode=export), enc" in said
+  evaluate.run(tiny_config(), workdir)
+  assert "earlier weights" not in capsys.readouterr().out
+
+
 def test_what_cannot_be_written_is_not_evaluated_first(whole, monkeypatch):
   monkeypatch.setattr(os, "access", lambda path, mode: False)
   monkeypatch.setattr(evaluate, "measure", None)

@@ -73,6 +73,7 @@ def test_every_image_weighs_the_same(batch_size, num_devices):
   assert numbers["reconstruction"] == pytest.approx(-log_px.mean(), rel=1e-5)
   assert numbers["kl_per_group"] == pytest.approx(kl.mean(0), rel=1e-5)
   assert numbers["kl"] == pytest.approx(kl.sum(1).mean(), rel=1e-5)
+  assert numbers["elbo_stderr"] == pytest.approx((log_px - kl.sum(1)).std(ddof=1) / np.sqrt(7), rel=1e-5)
   assert {shape[0] % num_devices for shape in shapes} == {0}
   assert len(shapes) == 1
   assert len({str(key) for key in keys}) == len(keys)
