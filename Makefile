@@ -61,6 +61,7 @@ python:
 	  sys.version.split()[0] + ": make PYTHON=python3.11")'
 
 .venv/ready: requirements.txt requirements-dev.txt | python
+	@echo "installing into .venv, which takes some minutes:"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt

@@ -89,6 +89,14 @@ def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
   return list(restore(experiment, workdir))[index]
 
 
+def first(seed: Trained, workdir: Path) -> Trained:
+  """The first seed of a run, on one device; says which that is where there are several."""
+  saved = record.read_config(workdir)
+  if saved.train.num_seeds > 1:
+    console.print(f"of seed {saved.seed}, the first of {saved.train.num_seeds}:")
+  return seed.on_one_device()
+
+
 def open_checkpoints(workdir: Path) -> Checkpoints:
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
   if not checkpoints.best:

@@ -18,6 +18,7 @@ GROUND = (
   "latentjax.npz",
   "latentjax.paths",
   "latentjax.processes",
+  "latentjax.synonyms",
 )
 MAY_IMPORT = {
   "latentjax/errors.py": (),

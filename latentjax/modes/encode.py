@@ -50,9 +50,7 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
   record.require_writable(workdir)
   saved, size = record.read_config(workdir), config.data.image_size
   config.data.image_size = saved.data.image_size  # of the images that it was trained on, where opening needs them
-  trained = best.open_seed(config, workdir).on_one_device()
-  if saved.train.num_seeds > 1:
-    console.print(f"latents are of seed {saved.seed}, the first of {saved.train.num_seeds}")
+  trained = best.first(best.open_seed(config, workdir), workdir)
   if own is None:
     write(trained, of_set(config, workdir), workdir)
     return

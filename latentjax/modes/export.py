@@ -28,9 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read, or the disk refused.
   """
   record.require_same(workdir, config, models.speed_keys(config.model))
-  trained = best.open_seed(config, workdir).on_one_device()
-  if config.train.num_seeds > 1:
-    console.print(f"these are of seed {config.seed}, the first of {config.train.num_seeds}")
+  trained = best.first(best.open_seed(config, workdir), workdir)
   folder, programs = workdir / FOLDER, {}
   try:
     folder.mkdir(exist_ok=True)

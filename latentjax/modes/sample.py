@@ -28,7 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
-  trained = best.open_seed(config, workdir).on_one_device()
+  trained = best.first(best.open_seed(config, workdir), workdir)
   finish(trained, test_images(config, workdir), workdir)
 
 
@@ -56,9 +56,6 @@ def finish(trained: Trained, test: np.ndarray | None, workdir: Path) -> None:
     trained: of one seed, on one device.
     test: [M, H, W, C] uint8; without them what shows test images is left out.
   """
-  saved = record.read_config(workdir).train
-  if saved.num_seeds > 1:
-    console.print(f"pictures are of seed {record.read_config(workdir).seed}, the first of {saved.num_seeds}")
   inference, variables, num_images = trained.inference, trained.variables, trained.config.sample.num_images
   prior_key, posterior_key, own_key = jax.random.split(trained.keys.sample, 3)
   columns = math.ceil(math.sqrt(num_images))

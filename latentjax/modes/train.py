@@ -72,7 +72,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines, figures.terms)
       seeds = list(best.pick(experiment, checkpoints, state))
-      processes.on_primary(lambda: sample.finish(seeds[0].on_one_device(), experiment.data.test, workdir))
+      processes.on_primary(lambda: sample.finish(best.first(seeds[0], workdir), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(experiment, seeds, log.lines, workdir)  # last: results.json says that the run is finished
   where = shlex.quote(str(workdir))

@@ -149,7 +149,7 @@ def test_other_modes_work_on_it(together, tmp_path, capsys):
   assert outcome(workdir) == outcome(together)
   (workdir / "samples.png").unlink()
   sample.run(tiny_config(), workdir)
-  assert "pictures are of seed 4, the first of 2" in capsys.readouterr().out
+  assert "of seed 4, the first of 2" in capsys.readouterr().out
   assert (workdir / "samples.png").read_bytes() == (together / "samples.png").read_bytes()
 
   evaluate.run(tiny_config(seed=9), workdir)  # other noise, the same seeds

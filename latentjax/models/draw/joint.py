@@ -62,28 +62,39 @@ def row_numbers(
   return means, variances, sums
 
 
+def extents(sizes: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+  """R numbers of pixels: of each filter's axis.
+
+  Args:
+    sizes: filters per axis of each window.
+    axes: pixels of every axis of every window.
+  """
+  return tuple(np.repeat(axes, np.repeat(sizes, 2)).tolist())
+
+
+def by_axis(rows: jax.Array, sizes: Sequence[int], axes: Sequence[int]) -> list[jax.Array]:
+  """What [R] or [R, A] has of every axis, without what fills shorter axes up; arguments as of `extents`."""
+  ends = np.cumsum(each := np.repeat(sizes, 2))
+  parts = [rows[end - size : end] for end, size in zip(ends, each, strict=True)]
+  return parts if rows.ndim == 1 else [part[:, :extent] for part, extent in zip(parts, axes, strict=True)]
+
+
 def filterbanks(
   windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
 ) -> list[SlopedFilterbanks]:
   """All filters of both axes of all windows in one call: on a GPU four calls cost four times one."""
-  each, axes = np.repeat(sizes, 2), (height, width) * len(windows)
+  axes = (height, width) * len(windows)
   barrier = jax.lax.optimization_barrier
   means, variances, sums = jax.lax.stop_gradient(row_numbers(windows, gains, sizes, products.combination))
-  weights, distance, span = unnormalised(means, variances, tuple(np.repeat(axes, each).tolist()))
+  weights, distance, span = unnormalised(means, variances, extents(sizes, axes))
   weights, distance, square = barrier((weights, distance, distance * span))
   total = weights.sum(-1)
   scale, *expected = barrier((sums / total, *((weights * x).sum(-1) / total for x in (distance, square))))
   filters = weights * scale[:, None]
-  ends = np.cumsum(each)
-
-  def parts(x: jax.Array) -> list[jax.Array]:
-    """Of every axis."""
-    rows = [x[end - size : end] for end, size in zip(ends, each, strict=True)]
-    return rows if x.ndim == 1 else [part[:, :extent] for part, extent in zip(rows, axes, strict=True)]
 
   def of_both(arrays: Sequence[jax.Array]) -> list[tuple[jax.Array, ...]]:
     """Of every window, the parts of each array for both axes."""
-    split = [parts(x) for x in arrays]
+    split = [by_axis(x, sizes, axes) for x in arrays]
     return [tuple(part for x in split for part in x[i : i + 2]) for i in range(0, len(axes), 2)]
 
   every = zip(windows, of_both([filters]), gains, of_both([distance, square]), of_both(expected), strict=True)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from latentjax.models import products
 from latentjax.models.draw import attention, joint
@@ -50,12 +49,11 @@ def joint_filterbanks(
   """All filters of all windows in one call: on a GPU four calls cost four times one. Small ones come with slopes."""
   if max(sizes) <= joint.LARGEST_SUM:
     return joint.filterbanks(windows, gains, sizes, height, width)
-  each, axes = np.repeat(sizes, 2), (height, width) * len(windows)
+  axes = (height, width) * len(windows)
   rows = joint.row_numbers(windows, gains, sizes, products.combination)
-  filters = gaussian_filters(*rows, tuple(np.repeat(axes, each).tolist()), products.row_sums)
-  ends = np.cumsum(each)
-  parts = iter([filters[end - size : end, :axis] for end, size, axis in zip(ends, each, axes, strict=True)])
-  return [Filterbanks(window, next(parts), next(parts)) for window in windows]
+  filters = gaussian_filters(*rows, joint.extents(sizes, axes), products.row_sums)
+  parts = joint.by_axis(filters, sizes, axes)
+  return [Filterbanks(window, *parts[i : i + 2]) for i, window in zip(range(0, len(parts), 2), windows, strict=True)]
 
 
 def read_jointly(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
