@@ -11,10 +11,11 @@ from configs import common
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, base, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn or cifar."""
+  """A variant by name: demo, base, wide, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar."""
   variants = {
     "demo": demo,
     "base": base,
+    "wide": wide,
     "filterbank": filterbank,
     "deep": deep,
     "paper": paper,
@@ -57,6 +58,16 @@ def base() -> ConfigDict:
   """The same without attention."""
   config = filterbank()
   config.model.attention = "none"
+  return config
+
+
+def wide() -> ConfigDict:
+  """The best bound without attention: h 512, T 16, and weight decay against that many weights."""
+  config = base()
+  config.model.hidden_dim = 512
+  config.model.num_steps = 16
+  config.train.learning_rate = 2e-3
+  config.train.weight_decay = 0.2
   return config
 
 

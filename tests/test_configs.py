@@ -16,6 +16,7 @@ from latentjax.training.compiled import create_steps
 VARIANTS = [
   ("draw", "demo"),
   ("draw", "base"),
+  ("draw", "wide"),
   ("draw", "filterbank"),
   ("draw", "deep"),
   ("draw", "paper"),
@@ -123,7 +124,7 @@ def test_paper_settings():
 
 def test_unknown_variant_lists_the_choices():
   with pytest.raises(
-    ValueError, match="demo, base, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar"
+    ValueError, match="demo, base, wide, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar"
   ):
     get_config("draw", "nope")
 
