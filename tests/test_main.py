@@ -401,7 +401,7 @@ def test_show_prints_the_resolved_config(tiny_cache):
 BAD = {
   "--config.trian.epochs=3": "'train.epochs'",
   "--config.train.epochs=many": "train.epochs must be a whole number, not 'many'",
-  "--config=configs/draw.py:nope": "choose one of demo, base, filterbank, deep, paper",
+  "--config=configs/draw.py:nope": "choose one of demo, base, wide, filterbank, deep, paper",
   "--config=configs/nothing.py": "no such file; there are configs/draw.py, configs/ladder_vae.py, configs/vae.py",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/errors.py": "get_config",
