@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from latentjax import npz
+from latentjax.console import console
 from latentjax.data.decoding import fit, with_channels
 from latentjax.data.own import asked, keyed, read_bytes
 from latentjax.data.splits import LABELS, SPLITS, Splits
@@ -72,6 +73,9 @@ class Arrays:
     if not (found if self._to_encode else "train" in found):
       wanted = "`images`, `train`, `validation` or `test`" if self._to_encode else "`train`"
       raise UsageError(f"{said} has no array {wanted}, only {', '.join(names) or 'nothing'}")
+    passed_over = [name for name in names if name not in (*found, *(split + LABELS for split in labels))]
+    if passed_over:
+      console.print(f"{said}: {', '.join(passed_over)} {'is' if len(passed_over) == 1 else 'are'} passed over")
     first, expected = next((split, images.shape[1:]) for split, images in found.items())
     for split, images in found.items():
       if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):

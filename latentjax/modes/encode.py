@@ -119,7 +119,7 @@ def fitted(images: np.ndarray, image_shape: tuple[int, int, int], own: str) -> n
   )
   hint = "save them as such"
   if images.shape[1:3] != image_shape[:2] and image_shape[0] == image_shape[1]:
-    hint = "save them as grey images; " if images.shape[-1] != channels else ""
+    hint = "save them as grey images, and " if images.shape[-1] != channels else ""
     hint += f"--config.data.image_size={image_shape[0]} crops and resizes them"
   raise UsageError(f"--images={own}: they are {shown}, and this model's are {expected}: {hint}")
 

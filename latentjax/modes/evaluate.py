@@ -20,7 +20,7 @@ from latentjax.workdir import plots, record, seeds, weights
 from latentjax.workdir.figures import protocol_of
 
 # What other modes leave in a workdir of the weights that it had then.
-MADE_FROM_WEIGHTS = {"explore.html": "explore", "export": "export", "encode.json": "encode", "encoded": "encode"}
+MADE_FROM_WEIGHTS = {"explore.html": "explore", "export": "export", "latents.npz": "encode", "encoded": "encode"}
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

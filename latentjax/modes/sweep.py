@@ -75,11 +75,14 @@ def read(file: Path, asked: str) -> list[dict[str, Any]]:
   module = config_file.execute(file, asked)
   if not hasattr(module, "sweep"):
     raise UsageError(f"--mode=sweep: {asked} has no sweep(): let it yield dicts of overrides, as in configs/vae.py")
-  overrides = config_file.attempt(lambda: [dict(override) for override in module.sweep()], file, asked)
+  overrides = config_file.attempt(lambda: list(module.sweep()), file, asked)
+  for override in overrides:
+    if not isinstance(override, Mapping):
+      raise UsageError(f"sweep() of {asked} yields {override!r}, where a dict of overrides is expected")
   for key in {key for override in overrides for key in override}:
     if not isinstance(key, str):
       raise UsageError(f"sweep() of {asked} yields {key!r}, where the name of a key is expected")
-  return overrides
+  return [dict(override) for override in overrides]
 
 
 def run_one(config: ConfigDict, workdir: Path) -> record.Line:

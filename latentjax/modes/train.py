@@ -56,6 +56,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
           console.print(f"without effect on a finished run: {'; '.join(changed)}")
         console.print(results_table(config.model.name, results, figures))
         return
+      if over:
+        console.print(f"{done} epochs are trained already: they are evaluated now")
       log = MetricsLog(workdir, done)  # a damaged one is said before anything is compiled
       prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)

@@ -225,6 +225,13 @@ def test_arrays_are_taken_as_they_are(tmp_path):
   assert dataset.load(str(tmp_path / "mine.npz"), "none", image_size=4).image_shape == (4, 4, 1)
 
 
+def test_arrays_of_other_names_are_said(tmp_path, capsys):
+  images = generator.integers(0, 256, (10, 6, 5), np.uint8)
+  np.savez(tmp_path / "mine.npz", train=images, tset=images[:3], train_labels=np.arange(10))
+  dataset.load(str(tmp_path / "mine.npz"), "none")
+  assert "tset is passed over" in capsys.readouterr().out
+
+
 def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
   images = generator.integers(0, 2, (10, 6, 5), np.uint8)
   np.savez(tmp_path / "mine.npz", train=images, test=images[:3])

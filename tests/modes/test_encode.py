@@ -129,7 +129,11 @@ def test_a_persons_files_lie_beside_the_run(copy, labelled, tmp_path, capsys):
   [
     ((30, 20), "L", r"20 x 30 pixels, grey, and this model's are 28 x 28 pixels, grey: --config.data.image_size=28 "),
     ((28, 28), "RGB", r"28 x 28 pixels, coloured, and this model's are .* grey: save them as such"),
-    ((30, 20), "RGB", r"coloured, .* grey: save them as grey images; --config.data.image_size=28 crops and resizes"),
+    (
+      (30, 20),
+      "RGB",
+      r"coloured, .* grey: save them as grey images, and --config.data.image_size=28 crops and resizes",
+    ),
   ],
 )
 def test_images_that_do_not_fit_are_one_line(run, tmp_path, size, colour, words):

@@ -109,7 +109,7 @@ def test_a_stop_stops_the_sweep(config, tmp_path, monkeypatch):
     ("import sys\n  sys.exit()", "SystemExit"),
     ("raise KeyError('x')", r"KeyError: 'x' \(.*own.py, line 3\)"),
     ("yield {3: 1}", "yields 3, where the name of a key is expected"),
-    ("yield 3", "TypeError"),
+    ("yield 3", "yields 3, where a dict of overrides is expected"),
   ],
 )
 def test_what_is_wrong_in_sweep_is_one_line(tmp_path, body, message):

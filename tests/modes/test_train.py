@@ -281,7 +281,7 @@ def test_what_is_left_of_earlier_weights_is_said(whole, tmp_path, capsys):
   (workdir / "export").mkdir()
   evaluate.run(tiny_config(), workdir)
   said = " ".join(capsys.readouterr().out.split())
-  assert "of earlier weights until made anew: explore.html (--mode=explore), export (--mode=export), enc" in said
+  assert "of earlier weights until made anew: explore.html (--mode=explore), export (--mode=export), lat" in said
   evaluate.run(tiny_config(), workdir)
   assert "earlier weights" not in capsys.readouterr().out
 
