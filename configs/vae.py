@@ -31,7 +31,7 @@ def default() -> ConfigDict:
   config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
   config.train.epochs = 240
   config.train.learning_rate = 2e-3
-  config.train.kl_warmup_epochs = 10.0  # without it the KL settles lower: latents fall asleep early
+  config.train.kl_warmup_epochs = 10.0  # against latents that fall asleep early
   config.eval.nll_samples = 500
   return config
 

@@ -1,4 +1,4 @@
-"""Attention alone: which digit is it, among pieces of others? (Gregor et al. 2015, arXiv:1502.04623, table 2)
+"""Attention alone: which digit is it, among pieces of others? (Gregor et al. 2015, arXiv:1502.04623, table 1)
 
     python -m examples.cluttered_digits --workdir=runs/cluttered --config.data.name=mnist
 

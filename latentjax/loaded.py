@@ -88,7 +88,7 @@ class LoadedModel:
     return log_px - kl.sum(-1)
 
   def log_likelihood(self, images, num_samples: int = 100, seed: int = 0) -> np.ndarray:
-    """[B] nats: log 1/K sum_k p(x, z_k)/q(z_k | x), K = num_samples: a lower bound of log p(x) for every K.
+    """[B] nats: log 1/K sum_k p(x, z_k)/q(z_k | x), K = num_samples: on average a lower bound of log p(x).
 
     A high likelihood is no proof that an image is like those that the model was trained on, and none of images that it
     was trained on is a result: all of `mnist_digits` are among MNIST's training and validation images.

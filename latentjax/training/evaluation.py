@@ -98,7 +98,7 @@ def log_likelihoods(
   kept: Sequence[int],
   report: Callable[[int], None],
 ) -> np.ndarray:
-  """[len(kept), M] log 1/k sum_k p(x, z_k)/q(z_k | x) of every image, a lower bound of log p(x) for any k.
+  """[len(kept), M] log 1/k sum_k p(x, z_k)/q(z_k | x) of every image, on average a lower bound of log p(x) for any k.
 
   Args:
     images, batch_size: as in `bound`.

@@ -15,7 +15,7 @@ from latentjax.workdir.run import Run
 
 PROTOCOL = (
   "All figures are nats per image. {elbo} is the true bound, with beta 1 and one sample: -({kl} + {reconstruction}),"
-  " higher is better. {nll} is estimated from K importance samples and is an upper bound for every K, lower is better;"
+  " higher is better. {nll} is estimated from K importance samples and is on average an upper bound, lower is better;"
   " ± is the standard error over images. A run is measured at its epoch of the best validation bound; test decides"
   " nothing."
 )
