@@ -89,6 +89,11 @@ def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
   return list(restore(experiment, workdir))[index]
 
 
+def open_first(config: ConfigDict, workdir: Path) -> Trained:
+  """As `open_seed`, of the first seed, by `first`."""
+  return first(open_seed(config, workdir), workdir)
+
+
 def first(seed: Trained, workdir: Path) -> Trained:
   """The first seed of a run, on one device; says which that is where there are several."""
   saved = record.read_config(workdir)

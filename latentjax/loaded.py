@@ -142,8 +142,8 @@ class LoadedModel:
       images = np.asarray(images)
     except ValueError:
       raise ValueError("images must be one array: these have different shapes") from None
-    if images.dtype.kind not in "biuf":
-      raise TypeError(f"images must be an array of numbers, not of {images.dtype}: read a file by Pillow, for example")
+    if images.dtype not in (np.uint8, bool) and not np.issubdtype(images.dtype, np.floating):
+      raise TypeError(f"images must be uint8 from 0 to 255 or floats from 0 to 1, not {images.dtype}")
     height, width, channels = self.image_shape
     shape = images.shape
     if images.ndim == 2:
@@ -161,8 +161,6 @@ class LoadedModel:
       return images
     if images.dtype == bool:
       return images.astype(np.float32)
-    if not np.issubdtype(images.dtype, np.floating):
-      raise TypeError(f"images must be uint8 from 0 to 255 or floats from 0 to 1, not {images.dtype}")
     if not ((images >= 0) & (images <= 1)).all():  # which NaN is not, either
       raise ValueError(f"float images must lie in [0, 1]; these lie in [{images.min():g}, {images.max():g}]")
     return images.astype(np.float32)

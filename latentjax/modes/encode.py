@@ -18,6 +18,8 @@ from latentjax.trained import Trained
 from latentjax.training import evaluation, probe
 from latentjax.workdir import plots, record
 
+LATENTS, OWN = "latents.npz", "encoded"  # of the data set, and the folder of what a person's images became
+
 
 class Images(NamedTuple):
   """What is to be encoded.
@@ -50,12 +52,12 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
   record.require_writable(workdir)
   saved, size = record.read_config(workdir), config.data.image_size
   config.data.image_size = saved.data.image_size  # of the images that it was trained on, where opening needs them
-  trained = best.first(best.open_seed(config, workdir), workdir)
+  trained = best.open_first(config, workdir)
   if own is None:
     write(trained, of_set(config, workdir), workdir)
     return
   images = of_files(config, own, size, trained.model.image_shape)
-  out = workdir / "encoded" / Path(images.name).name
+  out = workdir / OWN / Path(images.name).name
   require_of(out, images.name)
   out.mkdir(parents=True, exist_ok=True)
   latents = write(trained, images, out)
@@ -161,9 +163,9 @@ def write(trained: Trained, images: Images, out: Path) -> dict[str, list[np.ndar
     "splits": numbers,
     "linear_probe": probed,
   }
-  record.write_whole(out / "latents.npz", lambda file: np.savez(file, **arrays))
+  record.write_whole(out / LATENTS, lambda file: np.savez(file, **arrays))
   record.write_whole(out / "encode.json", json.dumps(kept, indent=2) + "\n")
-  for name in ("latents.npz", "encode.json"):
+  for name in (LATENTS, "encode.json"):
     console.print(f"  {out / name}")
   return latents
 

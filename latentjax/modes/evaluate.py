@@ -13,6 +13,7 @@ from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import Dataset
 from latentjax.errors import RunError
 from latentjax.experiment import Experiment
+from latentjax.modes import encode, explore, export
 from latentjax.trained import Trained
 from latentjax.training import evaluation
 from latentjax.training.state import num_parameters
@@ -20,7 +21,7 @@ from latentjax.workdir import plots, record, seeds, weights
 from latentjax.workdir.figures import protocol_of
 
 # What other modes leave in a workdir of the weights that it had then.
-MADE_FROM_WEIGHTS = {"explore.html": "explore", "export": "export", "latents.npz": "encode", "encoded": "encode"}
+MADE_FROM_WEIGHTS = {explore.NAME: "explore", export.FOLDER: "export", encode.LATENTS: "encode", encode.OWN: "encode"}
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -65,19 +66,19 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[
 
   def write() -> None:
     report(experiment, results)
-    more = measured_more(workdir, results)
+    kept = record.read_results(workdir)
+    more = measured_more(kept, results)
     if not more or not opens(experiment.config, workdir):
       steps, variables = [one.step for one in of_seeds], [processes.local(one.variables) for one in of_seeds]
       weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
     if more:
       console.print(f"{workdir / 'results.json'} stays: it is of more {more}")
       return
-    before = record.read_results(workdir)
     plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
     record.write_results(workdir, results)
     for name in ("results.json", "groups.png", weights.NAME):
       console.print(f"  {workdir / name}")
-    if before is None or before.get("step") != results["step"]:
+    if kept is None or kept.get("step") != results["step"]:
       say_outdated(workdir)
 
   processes.on_primary(write)
@@ -100,9 +101,8 @@ def named(config: ConfigDict) -> record.Line:
   }
 
 
-def measured_more(workdir: Path, results: record.Line) -> str | None:
-  """Of what results.json has more: epochs, or of this very state images or importance samples; else None."""
-  kept = record.read_results(workdir)
+def measured_more(kept: record.Line | None, results: record.Line) -> str | None:
+  """Of what kept results have more: epochs, or of this very state images or importance samples; else None."""
   if kept is None:
     return None
   if (kept.get("epochs_trained") or 0) > (results["epochs_trained"] or 0):  # of a training beside this evaluation

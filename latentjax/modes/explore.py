@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   likelihood = config.model.get("likelihood", "bernoulli")
   if likelihood not in page.LIKELIHOODS:
     raise UsageError(f"--mode=explore cannot show model.likelihood = {likelihood!r} yet")
-  trained = best.first(best.open_seed(config, workdir), workdir)
+  trained = best.open_first(config, workdir)
   model, fields = trained.model, config.model.to_dict()
   arrays = generative_arrays(fields["name"], trained.variables)
   images, kl = sample.test_images(config, workdir), None

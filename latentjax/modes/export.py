@@ -28,7 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read, or the disk refused.
   """
   record.require_same(workdir, config, models.speed_keys(config.model))
-  trained = best.first(best.open_seed(config, workdir), workdir)
+  trained = best.open_first(config, workdir)
   folder, programs = workdir / FOLDER, {}
   try:
     folder.mkdir(exist_ok=True)

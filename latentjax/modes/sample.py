@@ -28,7 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
-  trained = best.first(best.open_seed(config, workdir), workdir)
+  trained = best.open_first(config, workdir)
   finish(trained, test_images(config, workdir), workdir)
 
 

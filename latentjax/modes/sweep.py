@@ -112,24 +112,20 @@ def overridden(config: ConfigDict, override: Overrides) -> ConfigDict:
     unknown = configs.unknown_key(config, override)
     if unknown is not None:
       raise UsageError(unknown)
-    changed = config.copy_and_resolve_references()
+    changed, refused = config.copy_and_resolve_references(), None
     try:
       changed.update_from_flattened_dict(dict(override))
     except (TypeError, ValueError) as error:
+      refused = str(error)
       with changed.ignore_type():  # for the checks to say what may stand there
         changed.update_from_flattened_dict(dict(override))
-      check(changed)
-      raise UsageError(str(error)) from None
-    check(changed)
+    configs.check(changed)
+    models.check(changed.model)
+    if refused is not None:
+      raise UsageError(refused)
   except UsageError as error:
     raise UsageError(f"sweep() yields {dict(override)}: {error}") from None
   return changed
-
-
-def check(config: ConfigDict) -> None:
-  """Raises UsageError if no images could be trained on with a config."""
-  configs.check(config)
-  models.check(config.model)
 
 
 def run_names(overrides: Sequence[Overrides]) -> list[str]:
