@@ -67,6 +67,9 @@ class Folder:
   def read(self) -> Splits:
     if not self._to_encode:
       console.print(f"decoding the images in {self.name} once into {cache_dir()}")
+    if self._passed_over:
+      splits = ", ".join(self._folders)
+      console.print(f"{self.name}: images are taken from {splits}; {', '.join(self._passed_over)} is passed over")
     decoded = {split: [decode(file, self._size) for file in files] for split, files in self._files.items()}
     first, shape = next((files[0], decoded[split][0].shape[:2]) for split, files in self._files.items())
     for split, files in self._files.items():
@@ -88,6 +91,14 @@ class Folder:
     """Where every split is."""
     parts = {split: self._root / split for split in SPLITS if (self._root / split).is_dir()}
     return parts or {"images" if self._to_encode else "train": self._root}
+
+  @property
+  def _passed_over(self) -> list[str]:
+    """What has images beside the folders of splits, where there are some: perhaps a misspelt one."""
+    if self._root in self._folders.values():
+      return []
+    names = {file.relative_to(self._root).parts[0] for file in images_below(self._root)}
+    return sorted(names - {folder.name for folder in self._folders.values()})
 
   @cached_property
   def _files(self) -> dict[str, list[Path]]:

@@ -140,6 +140,9 @@ def describe(experiment: Experiment, state: TrainState, begun: Epoch, workdir: P
     console.print(protocol.figures.note)
   done = loop.epochs_done(experiment, state, begun)
   if state.step > 0 and done < config.train.epochs:
-    steps = f" and {int(begun.metrics.steps)} steps" if begun.metrics.steps > 0 else ""
+    steps, epochs = int(begun.metrics.steps), config.train.epochs
+    within = f"in epoch {done + 1} of {epochs}, after {steps} of its {experiment.steps_per_epoch} steps"
     rate = float(experiment.steps.learning_rate(int(state.step)))  # in a run made longer it goes up again
-    console.print(f"resuming after epoch {done}{steps} of {config.train.epochs}, at a learning rate of {rate:.2g}")
+    console.print(
+      f"resuming {within if steps else f'after epoch {done} of {epochs}'}, at a learning rate of {rate:.2g}"
+    )

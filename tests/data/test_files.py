@@ -56,6 +56,15 @@ def test_folders_named_after_splits_are_the_splits(tmp_path):
   assert (data.validation == 10).all()
 
 
+def test_what_lies_beside_the_folders_of_splits_is_said(tmp_path, capsys):
+  for name in ("train/0.png", "train/1.png", "tset/0.png", "cover.png", ".hidden/0.png"):
+    (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4), 10).save(tmp_path / "mine" / name)
+  (tmp_path / "mine" / "README.txt").write_text("mine")
+  files.Folder(str(tmp_path / "mine")).read()
+  assert "images are taken from train; cover.png, tset is passed over" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_cache_goes_by_content(folder, cache):
   before = dataset.load(str(folder), "none")
   assert len(list(cache.glob("*.npz"))) == 1

@@ -135,7 +135,7 @@ def test_stopping_changes_nothing(together, tmp_path, capsys):
         train.run(tiny_config(), workdir)
   train.run(tiny_config(), workdir)
   output = capsys.readouterr().out
-  assert "resuming after epoch 1 and 2 steps of 4" in output
+  assert "resuming in epoch 2 of 4, after 2 of its " in output
   assert "resuming after epoch 2 of 4" in output
   assert outcome(workdir) == outcome(together)
   assert newest_bytes(workdir) == newest_bytes(together)
