@@ -190,6 +190,8 @@ def test_the_plan_is_in_order_of_worth_and_every_name_is_a_file(tmp_path, rehear
   flags = [measurement for measurement in measurements if "XLA_FLAGS" in measurement.environment]
   assert len(flags) == 16
   assert all(bool(measurement.lacks) == (platform == "tpu") for measurement in flags)
+  ways = {way for measurement in measurements for way in measurement.facts.get("ways", ())}
+  assert ways == {"eager", "compile", *(["graph", "compiled-graph"] if platform == "gpu" else [])}
 
 
 def test_the_report_has_a_row_for_everything_also_for_what_failed(tmp_path):
