@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.accelerator.queue import Measurement
-from benchmarks.race import has_gpu
+from benchmarks.race import CPU_WAYS, has_gpu
 from latentjax.data.cache import cached
 
 CONFIGS = ("vae:default", "ladder_vae:default", "draw:base", "draw:filterbank")
@@ -135,7 +135,7 @@ def race(
   precision: str = "float32",
 ) -> Measurement:
   """PyTorch beside latentjax, which then has not the whole memory to itself."""
-  ways = tuple(way for way in ways if place.platform == "gpu" or not way.endswith("graph"))
+  ways = tuple(way for way in ways if place.platform == "gpu" or way in CPU_WAYS)
   facts = {"config": config, "batch_size": batch_size, "num_seeds": num_seeds, "ways": ways, "precision": precision}
   lacks = "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
   lacks = lacks or ("" if has_gpu() or place.rehearsal else "PyTorch finds no NVIDIA GPU here")

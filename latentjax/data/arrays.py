@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from latentjax import npz
-from latentjax.console import console
 from latentjax.data.decoding import fit, with_channels
-from latentjax.data.own import asked, keyed, read_bytes
+from latentjax.data.own import asked, keyed, read_bytes, say_passed_over
 from latentjax.data.splits import LABELS, SPLITS, Splits
 from latentjax.errors import RunError, UsageError
 from latentjax.paths import expanded
@@ -73,9 +72,7 @@ class Arrays:
     if not (found if self._to_encode else "train" in found):
       wanted = "`images`, `train`, `validation` or `test`" if self._to_encode else "`train`"
       raise UsageError(f"{said} has no array {wanted}, only {', '.join(names) or 'nothing'}")
-    passed_over = [name for name in names if name not in (*found, *(split + LABELS for split in labels))]
-    if passed_over:
-      console.print(f"{said}: {', '.join(passed_over)} {'is' if len(passed_over) == 1 else 'are'} passed over")
+    say_passed_over(said, [name for name in names if name not in (*found, *(split + LABELS for split in labels))])
     first, expected = next((split, images.shape[1:]) for split, images in found.items())
     for split, images in found.items():
       if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):

@@ -12,7 +12,7 @@ from latentjax.console import console
 from latentjax.data.arrays import Arrays
 from latentjax.data.cache import cache_dir
 from latentjax.data.decoding import decode, with_channels
-from latentjax.data.own import asked, keyed, read_bytes
+from latentjax.data.own import asked, keyed, read_bytes, say_passed_over
 from latentjax.data.splits import LABELS, NAMES, SPLITS, Splits
 from latentjax.errors import UsageError
 from latentjax.paths import expanded
@@ -67,9 +67,7 @@ class Folder:
   def read(self) -> Splits:
     if not self._to_encode:
       console.print(f"decoding the images in {self.name} once into {cache_dir()}")
-    if self._passed_over:
-      splits = ", ".join(self._folders)
-      console.print(f"{self.name}: images are taken from {splits}; {', '.join(self._passed_over)} is passed over")
+    say_passed_over(asked(self.name, self._to_encode), self._passed_over())
     decoded = {split: [decode(file, self._size) for file in files] for split, files in self._files.items()}
     first, shape = next((files[0], decoded[split][0].shape[:2]) for split, files in self._files.items())
     for split, files in self._files.items():
@@ -92,9 +90,8 @@ class Folder:
     parts = {split: self._root / split for split in SPLITS if (self._root / split).is_dir()}
     return parts or {"images" if self._to_encode else "train": self._root}
 
-  @property
   def _passed_over(self) -> list[str]:
-    """What has images beside the folders of splits, where there are some: perhaps a misspelt one."""
+    """What has images beside the folders of splits, where there are some."""
     if self._root in self._folders.values():
       return []
     names = {file.relative_to(self._root).parts[0] for file in images_below(self._root)}

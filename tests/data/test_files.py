@@ -62,7 +62,7 @@ def test_what_lies_beside_the_folders_of_splits_is_said(tmp_path, capsys):
     Image.new("L", (4, 4), 10).save(tmp_path / "mine" / name)
   (tmp_path / "mine" / "README.txt").write_text("mine")
   files.Folder(str(tmp_path / "mine")).read()
-  assert "images are taken from train; cover.png, tset is passed over" in " ".join(capsys.readouterr().out.split())
+  assert "cover.png, tset are passed over" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_cache_goes_by_content(folder, cache):
