@@ -24,18 +24,6 @@ BINARIZATION = {
   "static": "Static binarisation: every pixel has been drawn once, for training too.",
   "none": "No binarisation: pixels are the values that the images have.",
 }
-ORIGINAL = [
-  {"name": name, "epochs": 2000, "test": {"elbo": elbo, "kl": kl, "reconstruction": reconstruction}}
-  for name, elbo, kl, reconstruction in (
-    ("VAE", -123.81, 25.13, 98.68),
-    ("Ladder VAE", -123.43, 25.06, 98.37),
-    ("DRAW, no attention", -85.30, 26.01, 59.28),
-  )
-]
-ORIGINAL_NOTE = (
-  "In italics: the original PyTorch project's own figures, after 2000 epochs, with one sample, on a test set that it"
-  " binarised anew at random."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +49,6 @@ class Table:
   def test_names(self) -> list[str]:
     """What `headline` has of test besides KL and reconstruction."""
     return [self.figures.terms["elbo"], f"{self.figures.nll} (K)", *(["bits/dim"] if self.figures.bits else [])]
-
-  @property
-  def original(self) -> list[record.Line]:
-    """The original project's figures, where they belong to the same data and binarisation."""
-    return ORIGINAL if self.protocol == ("mnist", "dynamic", "bernoulli", 0) else []
 
   @property
   def best(self) -> dict[str, str | None]:
@@ -113,7 +96,7 @@ class Table:
         "An unfinished run still trains or was stopped. What has no results yet shows the minutes so far and the"
         " validation figures of its best epoch so far."
       )
-    return [*notes, ORIGINAL_NOTE] if self.original else notes
+    return notes
 
 
 def tables(runs: Sequence[Run]) -> list[Table]:
@@ -139,7 +122,6 @@ def to_json(compared: Sequence[Table]) -> str:
       "notes": table.notes,
       "best": table.best,
       "runs": table.rows,
-      "original": table.original,
     }
     for table in compared
   ]
@@ -166,11 +148,6 @@ def markdown_table(table: Table) -> list[str]:
     cells = [plain(row["name"]) + status, plain(row["model"]), *facts(row)]
     bits = [bits_per_dim(row)] if table.figures.bits else []
     lines.append(markdown_row([*cells, *(" / ".join(terms[split]) for split in SPLITS), nll, *bits]))
-  for row in table.original:
-    test = " / ".join(f"*{number(row['test'][term])}*" for term in TERMS)
-    lines.append(
-      markdown_row(["*original*", f"*{row['name']}*", "", f"*{number(row['epochs'], 0)}*", *[""] * 4, test, ""])
-    )
   return [*lines, "", *(line for note in table.notes for line in (note, ""))]
 
 

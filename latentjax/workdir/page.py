@@ -47,7 +47,6 @@ tbody th, .name { position: sticky; left: 0; text-align: left; background: var(-
 tbody th { font-weight: 600; }
 th small { display: block; font-weight: 400; color: var(--soft); }
 th .status { color: var(--mark); }
-tr.original > * { font-style: italic; font-weight: 400; color: var(--soft); }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1.25rem; }
 .curves { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; min-width: 0; }
@@ -120,7 +119,7 @@ def section(table: Table, curves: Sequence[bytes]) -> str:
 
 
 def results_table(table: Table) -> str:
-  """All figures of a protocol, test first, the original project's in italics."""
+  """All figures of a protocol, test first."""
   heads, spans = [], ['<th class="name" rowspan="2" scope="col">run</th>']
   terms = [name.replace("reconstruction", "reconstr.") for name in table.figures.terms.values()]
   for split in SPLITS[::-1]:
@@ -128,7 +127,6 @@ def results_table(table: Table) -> str:
     spans.append(f'<th class="first" colspan="{len(names)}" scope="colgroup">{split}</th>')
     heads.append(cells(names, "th"))
   rows = [results_row(row, table) for row in table.rows]
-  rows += [original_row(row) for row in table.original]
   return f"""<table>
 <thead>
 <tr>{"".join(spans)}<th class="first" colspan="4" scope="colgroup">cost</th></tr>
@@ -149,13 +147,6 @@ def results_row(row: record.Line, table: Table) -> str:
   test += [comparison.bits_per_dim(row)] if table.figures.bits else []
   head = f'<th scope="row">{escape(row["name"])}<small>{escape(row["model"])}</small>{status}</th>'
   return f"<tr>{head}{''.join(map(cells, (test, validation, train, comparison.facts(row))))}</tr>"
-
-
-def original_row(row: record.Line) -> str:
-  test = [*(number(row["test"][term]) for term in TERMS), ""]
-  cost = ["", number(row["epochs"], 0), "", ""]
-  head = f'<th scope="row">original<small>{escape(row["name"])}</small></th>'
-  return f'<tr class="original">{head}{cells(test)}{cells([""] * 3)}{cells([""] * 3)}{cells(cost)}</tr>'
 
 
 def cells(values: Sequence[str], tag: str = "td") -> str:

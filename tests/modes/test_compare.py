@@ -113,7 +113,6 @@ def test_numbers_are_those_of_the_runs(pair, tmp_path):
   markdown = (tmp_path / "out" / "comparison.md").read_text()
   assert "| **-86.87** / 20.00 / 66.87 | **80.74 ± 0.21 (10)** |" in markdown
   assert "| -92.12 / 20.00 / 72.12 | 85.99 ± 0.21 (10) |" in markdown
-  assert "-85.30" in markdown
   assert "DRAW, filterbank attention" in markdown
   assert {path: path.read_bytes() for workdir in pair for path in workdir.iterdir()} == before
 
@@ -168,7 +167,6 @@ def test_protocols_have_tables_of_their_own(tmp_path):
   found = compared(tmp_path / "out", *workdirs)
   assert [(table["dataset"], table["binarization"]) for table in found] == protocols
   assert [[row["name"] for row in table["runs"]] for table in found] == [["run0", "run4"], ["run1"], ["run2"], ["run3"]]
-  assert [len(table["original"]) for table in found] == [3, 0, 0, 0]
   assert sum(tag == "table" for tag, _ in Page(tmp_path / "out" / "report.html").tags) == 4
   markdown = (tmp_path / "out" / "comparison.md").read_text()
   assert [len(re.findall(rf"^\| {name} ", markdown, re.MULTILINE)) for name in ("run", "run0", "run3")] == [4, 1, 1]
