@@ -1,22 +1,17 @@
-"""Where the command line begins: main.py, `python -m latentjax`, and `latentjax` where the package is installed.
+"""Entry point of main.py, `python -m latentjax` and the installed `latentjax`."""
 
-What is imported here takes milliseconds, so that Ctrl-C ends the seconds after it, when all else is, in one line.
-"""
-
-import os
 import sys
 
 from latentjax.interruption import stop_at_once
-from latentjax.streams import keep_standard_streams
 
 
 def main() -> None:
   """Runs the command line and exits with its code."""
-  keep_standard_streams()
-  stop_at_once("stopped before anything began")
-  if sys.getfilesystemencoding() != "utf-8":  # an old locale: paths and files in UTF-8 would break in many libraries
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+  stop_at_once("stopped before anything began")  # first: the imports below take seconds
   try:
+    from latentjax.console import protect_stdio
+
+    protect_stdio()
     from latentjax import command_line
   except ModuleNotFoundError as error:
     sys.exit(f"error: {sys.executable} lacks {error.name}: in a clone, `make .venv/ready` and then .venv/bin/python")

@@ -1,11 +1,12 @@
 """What a person sees while a run goes on: a progress bar, a line per epoch, a table at the end; train.log keeps it."""
 
 import datetime
+import os
 import shlex
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,59 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from latentjax.errors import Stopped, explained
-from latentjax.streams import Unfailing
 
 PATIENCE = 5.0  # seconds without a word
 STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+
+
+class SafeStream:
+  """A text stream that ignores write errors: after the first, such as a closed pipe or a full disk, it drops its text.
+
+  Attributes:
+    failure: the first error, or None.
+  """
+
+  def __init__(self, stream: Any):
+    self._stream = stream
+    self.failure: OSError | None = None
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+  def write(self, text: str) -> int:
+    try:
+      self._stream.write(text)
+    except OSError as error:
+      self._drop(error)
+    return len(text)
+
+  def flush(self) -> None:
+    try:
+      self._stream.flush()
+    except OSError as error:
+      self._drop(error)
+
+  def _drop(self, failure: OSError) -> None:
+    """Redirects the stream to /dev/null so that later flushes succeed."""
+    self.failure = self.failure or failure
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, self._stream.fileno())
+    os.close(null)
+    with suppress(OSError):
+      self._stream.flush()
+
+
+def protect_stdio() -> None:
+  """Wraps stdout and stderr so that neither can end a run; characters they cannot encode are escaped."""
+  for number in range(3):  # a closed one would give its number to the next file that is opened
+    try:
+      os.fstat(number)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)
+  for name, number in (("stdout", 1), ("stderr", 2)):
+    stream = getattr(sys, name) or os.fdopen(number, "w", closefd=False)
+    stream.reconfigure(errors="backslashreplace")
+    setattr(sys, name, SafeStream(stream))
 
 
 class Said(Console):
@@ -72,7 +122,7 @@ class Said(Console):
       yield
       return
     with file:
-      self._log = Console(file=Unfailing(file), width=200, color_system=None, force_terminal=False, **STYLE)
+      self._log = Console(file=SafeStream(file), width=200, color_system=None, force_terminal=False, **STYLE)
       self._log.print(f"\n{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
       for objects, options in self._noted or ():
         self._log.print(*objects, **options)

@@ -1,12 +1,28 @@
-"""What is said is kept, whatever becomes of the file or the run."""
+"""The console, its log, and standard streams that are closed, full or cannot encode a character."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 
 from latentjax.console import console, say_if_slow
 from latentjax.errors import RunError, Stopped
+
+ROOT = Path(__file__).resolve().parents[1]
+TALK = """
+import os, sys
+from latentjax.console import protect_stdio
+protect_stdio()
+for number in range(20_000):
+  print("said", number)
+print("wrong", file=sys.stderr)
+with open(sys.argv[1], "w") as file:
+  file.write(f"{type(sys.stdout.failure).__name__} {file.fileno() > 2}")
+"""
 
 
 def lines(path) -> list[str]:
@@ -84,3 +100,38 @@ def test_what_takes_long_says_so_and_what_does_not_is_silent(monkeypatch, capsys
   with say_if_slow():
     time.sleep(0.5)
   assert capsys.readouterr().out.startswith("compiling takes a while")
+
+
+def talk(tmp_path: Path, redirection: str) -> str:
+  """Returns what a process reports whose output a shell redirected."""
+  script, out = tmp_path / "talk.py", tmp_path / "out"
+  script.write_text(TALK)
+  command = f'set -o pipefail; "{sys.executable}" "{script}" "{out}" {redirection}'
+  done = subprocess.run(
+    ["bash", "-c", command], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+  )
+  assert (done.returncode, "Error" in done.stderr, "Exception" in done.stderr) == (0, False, False), done.stderr
+  return out.read_text()
+
+
+@pytest.mark.parametrize(
+  ("redirection", "failure"),
+  [
+    ("| head -1", "BrokenPipeError"),
+    ("> /dev/full", "OSError"),
+    ("> /dev/full 2> /dev/full", "OSError"),
+    (">&-", "NoneType"),
+    (">&- 2>&- <&-", "NoneType"),
+    ("> /dev/null", "NoneType"),
+  ],
+)
+def test_a_closed_or_full_output_does_not_end_a_process(tmp_path, redirection, failure):
+  """And no file that is opened takes the number of a closed stream, into which libraries would write."""
+  assert talk(tmp_path, redirection) == f"{failure} True"
+
+
+def test_a_character_that_cannot_be_encoded_is_escaped():
+  code = "from latentjax.console import protect_stdio; protect_stdio(); print('\\u6f22')"
+  environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, timeout=60)
+  assert (done.stdout, done.stderr) == (b"\\u6f22\n", b"")

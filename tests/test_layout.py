@@ -25,8 +25,7 @@ MAY_IMPORT = {
   "latentjax/synonyms.py": (),
   "latentjax/config.py": ("latentjax.errors", "latentjax.synonyms"),
   "latentjax/config_json.py": ("latentjax.errors", "latentjax.config"),
-  "latentjax/streams.py": (),
-  "latentjax/console.py": ("latentjax.errors", "latentjax.streams"),
+  "latentjax/console.py": ("latentjax.errors",),
   "latentjax/free_memory.py": (),
   "latentjax/interruption.py": ("latentjax.errors", "latentjax.console"),
   "latentjax/mesh.py": ("latentjax.errors",),
@@ -80,7 +79,7 @@ MAY_IMPORT = {
   "latentjax/answers.py": ("latentjax.config_file", "latentjax.models", "latentjax.workdir", *GROUND),
   "latentjax/overrides.py": ("latentjax.config", "latentjax.config_file", "latentjax.errors", "latentjax.synonyms"),
   "latentjax/command_line.py": ("latentjax",),
-  "latentjax/__main__.py": ("latentjax.command_line", "latentjax.interruption", "latentjax.streams"),
+  "latentjax/__main__.py": ("latentjax.command_line", "latentjax.interruption", "latentjax.console"),
   "configs": ("configs",),
 }
 SOURCES = [*(ROOT / "latentjax").rglob("*.py"), *(ROOT / "configs").glob("*.py")]
@@ -122,7 +121,7 @@ def test_each_wing_keeps_its_tools(path):
 
 
 def test_the_command_line_begins_light():
-  """Signals are taken and streams mended before anything slow is imported; JAX comes after flags."""
+  """Signal handlers are installed before anything slow is imported, and flags are parsed before JAX is."""
   heavy = "import sys, latentjax.__main__; print(sorted({'absl', 'jax', 'numpy', 'rich'} & sys.modules.keys()))"
   later = "import sys, latentjax.command_line; print(sorted({'jax', 'flax', 'matplotlib'} & sys.modules.keys()))"
   for code in (heavy, later):

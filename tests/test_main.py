@@ -265,19 +265,6 @@ def test_a_full_standard_output_ends_no_training(tiny_cache, tmp_path):
   assert "epoch   1/1" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
 
 
-def test_letters_that_the_locale_lacks(trained, tiny_cache, tmp_path):
-  """An old locale, in which Python itself takes all names for ASCII."""
-  workdir = shutil.copytree(trained, tmp_path / "漢字ü")
-  old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-  done = run(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", "--config.eval.num_examples=4", **old)
-  assert (done.returncode, done.stderr) == (0, "")
-  out = tmp_path / "ß"
-  done = run(tiny_cache, "--mode=compare", f"--workdirs={workdir}", f"--workdir={out}", **old)
-  assert (done.returncode, done.stderr) == (0, "")
-  assert "漢字ü" in done.stdout
-  assert "漢字ü" in (out / "report.html").read_text(encoding="utf-8")
-
-
 EARLY = """
 import os, runpy, signal, sys
 class Interrupt:
