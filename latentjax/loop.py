@@ -157,7 +157,7 @@ def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Call
 
   @cache
   def compiled(count: int) -> jax.stages.Compiled:
-    return memory.compile_to_fit(experiment.steps.train.trace(*described, count), experiment.inference.num_devices)
+    return memory.compile_to_fit(experiment.steps.train.trace(*described, count))
 
   with say_if_slow():
     for count in feed.counts:

@@ -33,7 +33,7 @@ def run(config: ConfigDict, workdir: Path | None) -> None:
   state, feed = train.first_state(experiment), experiment.feed()
   train.describe(experiment, state, loop.Epoch.begin(config.train.num_seeds), workdir=None)
   traced = experiment.steps.train.trace(*loop.describe_arguments(experiment, state, feed), 1)
-  compiled, flops = memory.compile_to_fit(traced, experiment.inference.num_devices), matmul_flops(traced.jaxpr)
+  compiled, flops = memory.compile_to_fit(traced), matmul_flops(traced.jaxpr)
   images = config.train.num_seeds * config.train.batch_size
   needed = {name: memory.mebibytes(count) for name, count in memory.needed_bytes(compiled).items()}
   epochs = config.train.epochs

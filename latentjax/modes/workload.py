@@ -78,7 +78,7 @@ def create_workload(
     began = time.perf_counter()
     with say_if_slow():
       traced = function.trace(*args)
-      compiled = memory.compile_to_fit(traced, inference.num_devices)
+      compiled = memory.compile_to_fit(traced)
     return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
 
   if config.benchmark.phase == "train":

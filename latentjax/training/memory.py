@@ -1,25 +1,17 @@
-"""What a compiled function needs of the device's memory, known before it runs."""
+"""Device memory of a compiled function, checked before it runs."""
 
 import jax
 
 from latentjax import free_memory
 from latentjax.errors import RunError
-from latentjax.training.flops import inner_jaxprs
 
 
-def compile_to_fit(traced: jax.stages.Traced, num_devices: int = 1) -> jax.stages.Compiled:
-  """A traced function, compiled; refused where it cannot run.
-
-  What no memory holds is known before it is compiled, the rest after.
-
-  Args:
-    traced: for arguments that are on their devices.
-    num_devices: that share a batch.
+def compile_to_fit(traced: jax.stages.Traced) -> jax.stages.Compiled:
+  """Compiles a traced function whose arguments are on their devices.
 
   Raises:
     RunError: it needs more memory than is free.
   """
-  require(stacked_bytes(traced.jaxpr) // num_devices)
   compiled = traced.lower().compile()
   stats = compiled.memory_analysis()
   if stats is not None:  # what the arguments take is taken already
@@ -41,26 +33,6 @@ def free_bytes() -> int:
   """Bytes left for a step: on a device of this process, or on the host where that is the device."""
   free = free_memory.of_device()
   return free_memory.of_host() if free is None else free
-
-
-def stacked_bytes(jaxpr) -> int:
-  """The most bytes that one scan of a traced function stacks up step by step: at its end they are all there.
-
-  Most of them are what the gradient needs of every step. A lower bound of the memory that the function takes.
-
-  Args:
-    jaxpr: as `matmul_flops` takes it.
-  """
-  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-  most = 0
-  for equation in jaxpr.eqns:
-    if equation.primitive.name == "scan":
-      body = equation.params["jaxpr"]
-      of_a_step = getattr(body, "jaxpr", body).outvars  # as it is in a carry; of what is stacked without its axis
-      stacked = [out for out, once in zip(equation.outvars, of_a_step, strict=True) if out.aval.ndim > once.aval.ndim]
-      most = max(most, sum(out.aval.size * out.aval.dtype.itemsize for out in stacked))
-    most = max([most, *map(stacked_bytes, inner_jaxprs(equation.params))])
-  return most
 
 
 def needed_bytes(compiled) -> dict[str, int | None]:
