@@ -113,7 +113,7 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
       raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
     if rest:
       raise UsageError(overrides.stray(rest[0], list(request), ConfigDict()))
-    workdirs = [str(directory.given(workdir, read_only=True)) if workdir else "" for workdir in request.workdirs]
+    workdirs = [str(directory.given(workdir)) if workdir else "" for workdir in request.workdirs]
     return run(request, given, "compare", [workdirs])
 
   chosen = choose(request, given)

@@ -31,20 +31,13 @@ def test_images_to_encode_need_a_model(capsys, words, said):
   assert len(err.splitlines()) == 1
 
 
-def test_workdirs_where_no_run_can_live_are_refused(tmp_path):
-  (tmp_path / "link").symlink_to("nowhere")
+def test_a_url_or_a_file_is_no_workdir(tmp_path):
   (tmp_path / "file").touch()
-  for workdir, said in (
-    ("gs://bucket/run", "is no directory of this machine"),
-    (tmp_path / "link", "is a symbolic link to nowhere, which does not exist"),
-    (tmp_path / "file", "is no directory"),
-    (tmp_path / os.fsdecode(b"\xff"), r"\\xff is not UTF-8"),
-  ):
-    with pytest.raises(UsageError, match=said):
+  for workdir in ("gs://bucket/run", tmp_path / "file"):
+    with pytest.raises(UsageError, match="is no directory"):
       directory.given(str(workdir))
   (tmp_path / "there").mkdir()
-  (tmp_path / "good").symlink_to("there")
-  for name in ("good", "there", "new", "漢字"):
+  for name in ("there", "new", "漢字"):
     assert directory.given(str(tmp_path / name)) == tmp_path / name
   assert directory.given(None) is None
 

@@ -1,8 +1,7 @@
-"""Where a run lives: a directory that a person names, or a new one under runs/."""
+"""Directories of runs: the one that the user names, or a new one under runs/."""
 
 import datetime
 import itertools
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -11,29 +10,19 @@ from latentjax.errors import RunError, UsageError
 from latentjax.paths import expanded
 
 
-def given(workdir: str | None, read_only: bool = False) -> Path | None:
-  """The directory that the command line names, which need not exist; None where it names none.
-
-  Args:
-    read_only: nothing will be written there.
+def given(workdir: str | None) -> Path | None:
+  """Returns the directory that the command line names, which need not exist; None where it names none.
 
   Raises:
-    UsageError: no run can live there.
+    UsageError: it is a URL, or a file.
   """
   if workdir is None:
     return None
   if re.match(r"[a-z][a-z0-9+.-]*://", workdir):
-    raise UsageError(
-      f"{workdir} is no directory of this machine, where runs live: mount it, or train elsewhere and copy the run"
-    )
+    raise UsageError(f"{workdir} is no directory of this machine. Mount it, or train elsewhere and copy the run.")
   path = expanded(workdir)
-  if path.is_symlink() and not path.exists():
-    raise UsageError(f"{workdir} is a symbolic link to {path.readlink()}, which does not exist")
   if path.exists() and not path.is_dir():
-    raise UsageError(f"{workdir} is no directory")
-  name = os.fsencode(path.absolute()).decode(errors="backslashreplace")
-  if not read_only and name != str(path.absolute()):
-    raise UsageError(f"the name {name} is not UTF-8, which checkpoints need: choose another workdir")
+    raise UsageError(f"{workdir} is no directory. Choose another --workdir.")
   return path
 
 
