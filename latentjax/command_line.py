@@ -23,7 +23,6 @@ from ml_collections import ConfigDict
 from latentjax import backend, config_file, overrides
 from latentjax import config as configs
 from latentjax.config_file import Chosen
-from latentjax.console import console
 from latentjax.errors import Stopped, UsageError, explained, last_line
 from latentjax.interruption import stop_at_once
 from latentjax.workdir import directory, record
@@ -137,8 +136,6 @@ def carry_out(request: Request, rest: Sequence[str]) -> int:
   if mode == "sweep":
     args.append(swept(chosen, typed))
   backend.require_devices()
-  if chosen.variant and not chosen.named:
-    console.heading = heading(chosen, mode)
   if request.dry_run:
     from latentjax.modes import dry_run
 
@@ -157,19 +154,10 @@ def choose(request: Request, workdir: Path | None) -> Chosen:
   if workdir is not None and not request.config:
     if (workdir / "config.json").exists():
       config = record.read_config(workdir)
-      return Chosen(config, config_file.CONFIGS / f"{config.model.name}.py", None, True, {})
+      return Chosen(config, config_file.CONFIGS / f"{config.model.name}.py", None, {})
     if not request.help:
       raise UsageError(f"{workdir} holds no run: check its name, or say by --config what to start there")
   return config_file.load(request.config or DEMO)
-
-
-def heading(chosen: Chosen, mode: str) -> str:
-  """What runs, for whom named no variant, and which others there are."""
-  count = chosen.config.train.epochs
-  epochs = f"{count:,} epoch{'s'[: count != 1]} " if mode == "train" else ""
-  others = ", ".join(name for name in chosen.variants if name != chosen.variant)
-  others = f"; other variants: {others}" if others else ""
-  return f"{chosen.shown}: {chosen.variant}, {epochs}on {chosen.config.data.name}{others}"
 
 
 def swept(chosen: Chosen, typed: dict[str, str]) -> list[dict]:

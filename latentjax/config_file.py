@@ -29,14 +29,12 @@ class Chosen(NamedTuple):
     config: of the variant, or of the file where it has none.
     path: the file.
     variant: None where the file has none.
-    named: whether the variant was, or is the file's default.
     variants: what there is to choose from, by name, with a line about each; empty where that is not known.
   """
 
   config: ConfigDict
   path: Path
   variant: str | None
-  named: bool
   variants: dict[str, str]
 
   @property
@@ -55,7 +53,7 @@ def load(asked: str) -> Chosen:
   name, _, variant = asked.partition(":")
   path = find(name)
   if path.suffix == ".json":
-    return Chosen(config_json.read(path), path, None, True, {})
+    return Chosen(config_json.read(path), path, None, {})
   module = execute(path, asked)
   make = getattr(module, "get_config", None)
   if not callable(make):
@@ -82,7 +80,7 @@ def load(asked: str) -> Chosen:
     if defaults and function.__module__ == module.__name__ and not inspect.signature(function).parameters
     if inspect.signature(function).return_annotation is ConfigDict
   }
-  return Chosen(config, path, variant or default, bool(variant), variants)
+  return Chosen(config, path, variant or default, variants)
 
 
 def find(name: str) -> Path:

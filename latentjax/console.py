@@ -74,23 +74,16 @@ class Said(Console):
   """Rich's console; while `kept_in` a file, what it prints stands there too, but for the progress bar.
 
   And what was `noted` before there was a file.
-
-  Attributes:
-    heading: printed above what is printed first; nothing where nothing is.
   """
 
   def __init__(self):
     super().__init__(**STYLE)
-    self.heading = ""
     self._log: Console | None = None
     self._noted: list[tuple] | None = None  # what the next file begins with, while that is noted
     if not self.is_terminal:
       self.width = 200  # a file has room for the names of a sweep's runs
 
   def print(self, *objects: Any, **options: Any) -> None:
-    heading, self.heading = self.heading, ""
-    if heading:
-      self.print(heading)
     super().print(*objects, **options)
     if self._log is not None:
       self._log.print(*objects, **options)

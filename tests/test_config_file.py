@@ -15,10 +15,10 @@ from latentjax.errors import UsageError
 def test_a_name_is_looked_up_beside_the_project_too(name, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   chosen = config_file.load(f"{name}:default")
-  assert (chosen.path.resolve(), chosen.variant, chosen.named) == (config_file.CONFIGS / "vae.py", "default", True)
+  assert (chosen.path.resolve(), chosen.variant) == (config_file.CONFIGS / "vae.py", "default")
   assert {"default", "demo"} <= set(chosen.variants)
   chosen = config_file.load(name)
-  assert (chosen.variant, chosen.named) == ("demo", False)
+  assert chosen.variant == "demo"
   (tmp_path / "vae.py").write_text("from configs import draw\nget_config = draw.base\n")  # a person's own comes first
   if name == "vae.py":
     assert config_file.load(name).config.model.name == "draw"

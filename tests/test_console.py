@@ -82,14 +82,6 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
   assert capsys.readouterr().out == "on\n"
 
 
-def test_a_heading_stands_above_the_first_line_and_alone_is_not_said(capsys):
-  console.heading = "configs/vae.py: demo"
-  assert capsys.readouterr().out == ""
-  console.print("one")
-  console.print("two")
-  assert capsys.readouterr().out == "configs/vae.py: demo\none\ntwo\n"
-
-
 def test_what_takes_long_says_so_and_what_does_not_is_silent(monkeypatch, capsys):
   monkeypatch.setattr("latentjax.console.PATIENCE", 0.5)
   with say_if_slow():
