@@ -4,9 +4,8 @@ import datetime
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from rich.table import Table
 
 from latentjax.errors import Stopped, explained
 
-PATIENCE = 5.0  # seconds without a word
 STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 
@@ -150,6 +148,11 @@ def progress() -> Progress:
   )
 
 
+def compiling() -> AbstractContextManager:
+  """Shows a spinner while functions are traced and compiled; silent where the output is no terminal."""
+  return console.status("compiling") if console.is_terminal else nullcontext()
+
+
 def results_table(title: str, results: Mapping[str, Any], figures: Any) -> Table:
   """ELBO, KL, reconstruction and NLL of every split, in nats; where they belong there, bits per dimension.
 
@@ -226,16 +229,3 @@ def sweep_table(
   for name in failed:
     table.add_row(name, "failed")
   return table
-
-
-@contextmanager
-def say_if_slow() -> Iterator[None]:
-  """Says so if tracing and compiling in the block take long."""
-  message = "compiling takes a while: the more steps and layers there are, the longer"
-  timer = threading.Timer(PATIENCE, console.print, [message])
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from latentjax import processes, sketches
-from latentjax.console import console, progress, say_if_slow
+from latentjax.console import compiling, console, progress
 from latentjax.data.feed import Feed
 from latentjax.errors import RunError
 from latentjax.experiment import Experiment
@@ -159,7 +159,7 @@ def compile_train(experiment: Experiment, state: TrainState, feed: Feed) -> Call
   def compiled(count: int) -> jax.stages.Compiled:
     return memory.compile_to_fit(experiment.steps.train.trace(*described, count))
 
-  with say_if_slow():
+  with compiling():
     for count in feed.counts:
       compiled(count)
   console.print(f"compiled in {time.perf_counter() - began:.1f} s")

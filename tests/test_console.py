@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 
-from latentjax.console import console, say_if_slow
+from latentjax.console import compiling, console
 from latentjax.errors import RunError, Stopped
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,16 +81,15 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
   assert capsys.readouterr().out == "on\n"
 
 
-def test_what_takes_long_says_so_and_what_does_not_is_silent(monkeypatch, capsys):
-  monkeypatch.setattr("latentjax.console.PATIENCE", 0.5)
-  with say_if_slow():
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_spinner_turns_while_functions_are_compiled_on_a_terminal_only(terminal, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(console, "_force_terminal", terminal)
+  monkeypatch.setattr(console, "is_interactive", terminal)
+  with console.kept_in(tmp_path / "train.log"), compiling():
     pass
-  time.sleep(0.7)
-  assert capsys.readouterr().out == ""
-  monkeypatch.setattr("latentjax.console.PATIENCE", 0.05)
-  with say_if_slow():
-    time.sleep(0.5)
-  assert capsys.readouterr().out.startswith("compiling takes a while")
+  out = capsys.readouterr().out
+  assert "compiling" in out if terminal else out == ""
+  assert "compiling" not in (tmp_path / "train.log").read_text()
 
 
 def talk(tmp_path: Path, redirection: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from latentjax.console import say_if_slow
+from latentjax.console import compiling
 from latentjax.experiment import create_keys
 from latentjax.mesh import sharding
 from latentjax.training import memory
@@ -76,7 +76,7 @@ def create_workload(
 
   def compile_ahead(function, *args):
     began = time.perf_counter()
-    with say_if_slow():
+    with compiling():
       traced = function.trace(*args)
       compiled = memory.compile_to_fit(traced)
     return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
