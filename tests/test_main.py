@@ -149,12 +149,8 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path
   quick = ["--config.eval.nll_samples=5", "--config.eval.num_examples=4"]
   said = ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", *quick)
   assert "on the first 4 images" in said
-  assert "results.json stays" in said
+  assert "nothing is written" in said
   assert numbers(workdir) == numbers(trained)
-  (workdir / "model.npz").unlink()
-  ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", *quick)
-  with np.load(workdir / "model.npz") as anew, np.load(trained / "model.npz") as before:
-    assert all((anew[name] == before[name]).all() for name in before)
   more = ["--config.eval.nll_samples=500"]
   ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", *more)
   assert numbers(workdir)["test"]["nll_samples"] == 500

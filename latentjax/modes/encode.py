@@ -58,7 +58,6 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
     return
   images = of_files(config, own, size, trained.model.image_shape)
   out = workdir / OWN / Path(images.name).name
-  require_of(out, images.name)
   out.mkdir(parents=True, exist_ok=True)
   latents = write(trained, images, out)
   shown, num_images = np.concatenate(list(images.splits.values())), config.sample.num_images
@@ -89,17 +88,6 @@ def of_files(config: ConfigDict, own: str, size: int, image_shape: tuple[int, in
     splits = {name: protocol.binarize_once(images, name) for name, images in splits.items()}
   labels = {name: found[name + LABELS] for name in splits if name + LABELS in found}
   return Images(str(expanded(own).resolve()), splits, labels, tuple(found.get(NAMES, ())), source.names)
-
-
-def require_of(out: Path, name: str) -> None:
-  """Raises UsageError if a folder has what was made of other images, of another place but the same name."""
-  path = out / "encode.json"
-  try:
-    other = json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() else name
-  except (OSError, ValueError, KeyError, TypeError):
-    other = name  # damaged: it is made anew
-  if other != name:
-    raise UsageError(f"{out} has what was made of {other}: move it away, or rename one of the two")
 
 
 def fitted(images: np.ndarray, image_shape: tuple[int, int, int], own: str) -> np.ndarray:

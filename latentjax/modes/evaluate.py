@@ -7,40 +7,67 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import best, models, processes, trained
+from latentjax import best, models, processes
 from latentjax import experiment as experiments
 from latentjax.console import console, progress, results_table
 from latentjax.data.dataset import Dataset
-from latentjax.errors import RunError
 from latentjax.experiment import Experiment
-from latentjax.modes import encode, explore, export
 from latentjax.trained import Trained
 from latentjax.training import evaluation
 from latentjax.training.state import num_parameters
 from latentjax.workdir import plots, record, seeds, weights
 from latentjax.workdir.figures import protocol_of
 
-# What other modes leave in a workdir of the weights that it had then.
-MADE_FROM_WEIGHTS = {explore.NAME: "explore", export.FOLDER: "export", encode.LATENTS: "encode", encode.OWN: "encode"}
-
 
 def run(config: ConfigDict, workdir: Path) -> None:
   """Evaluates the best checkpoint of `workdir`; the config's seed may be another, which then decides the noise here.
+
+  With `eval.num_examples` above 0 it prints the table and writes nothing.
 
   Raises:
     UsageError: there is none, or the workdir holds a different experiment.
     RunError: it cannot be read, the workdir not be written, or the images are not those that it was trained on.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
-  processes.on_primary(lambda: record.require_writable(workdir))
+  quick = config.eval.num_examples > 0
+  if not quick:
+    processes.on_primary(lambda: record.require_writable(workdir))
   experiment = experiments.create(config)
   record.require_same_images(workdir, config.data.name, experiment.data.sha256)
   lines = record.read_lines(workdir)  # first: a training beside this may go on
-  finish(experiment, list(best.restore(experiment, workdir)), lines, workdir)
+  of_seeds = list(best.restore(experiment, workdir))
+  if quick:
+    report(experiment, measure_run(experiment, of_seeds, lines, workdir))
+    console.print("eval.num_examples is above 0: nothing is written")
+  else:
+    finish(experiment, of_seeds, lines, workdir)
 
 
 def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[record.Line], workdir: Path) -> None:
-  """Prints the table, and writes model.npz, results.json and groups.png; but a quick look replaces no better results.
+  """Measures a run, prints the table, and writes model.npz, groups.png and results.json.
+
+  Args:
+    of_seeds, lines: as for `measure_run`.
+  """
+  results = measure_run(experiment, of_seeds, lines, workdir)
+
+  def write() -> None:
+    report(experiment, results)
+    first, steps = record.read_config(workdir).seed, [one.step for one in of_seeds]
+    variables = [processes.local(one.variables) for one in of_seeds]
+    weights.write(workdir, experiment.data.image_shape, range(first, first + len(steps)), steps, variables)
+    plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
+    record.write_results(workdir, results)
+    for name in ("results.json", "groups.png", weights.NAME):
+      console.print(f"  {workdir / name}")
+
+  processes.on_primary(write)
+
+
+def measure_run(
+  experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[record.Line], workdir: Path
+) -> record.Line:
+  """Returns the content of results.json.
 
   Args:
     of_seeds: every seed of the run.
@@ -52,7 +79,7 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[
     seed: measure(one, experiment.data) | {"step": one.step, "epoch": one.step // experiment.steps_per_epoch}
     for seed, one in enumerate(of_seeds, start=first)
   }
-  results = (
+  return (
     named(experiment.config)
     | seeds.summarise(by_seed)
     | {
@@ -64,32 +91,6 @@ def finish(experiment: Experiment, of_seeds: Sequence[Trained], lines: Sequence[
     }
   )
 
-  def write() -> None:
-    report(experiment, results)
-    kept = record.read_results(workdir)
-    more = measured_more(kept, results)
-    if not more or not opens(experiment.config, workdir):
-      steps, variables = [one.step for one in of_seeds], [processes.local(one.variables) for one in of_seeds]
-      weights.write(workdir, experiment.data.image_shape, list(by_seed), steps, variables)
-    if more:
-      console.print(f"{workdir / 'results.json'} stays: it is of more {more}")
-      return
-    plots.save_groups(workdir / "groups.png", {experiment.config.model.name: results["test"]})
-    record.write_results(workdir, results)
-    for name in ("results.json", "groups.png", weights.NAME):
-      console.print(f"  {workdir / name}")
-    if kept is None or kept.get("step") != results["step"]:
-      say_outdated(workdir)
-
-  processes.on_primary(write)
-
-
-def say_outdated(workdir: Path) -> None:
-  """Says what is there of earlier weights, and what makes it anew."""
-  found = [f"{name} (--mode={mode})" for name, mode in MADE_FROM_WEIGHTS.items() if (workdir / name).exists()]
-  if found:
-    console.print(f"of earlier weights until made anew: {', '.join(found)}")
-
 
 def named(config: ConfigDict) -> record.Line:
   """What the numbers are of."""
@@ -99,29 +100,6 @@ def named(config: ConfigDict) -> record.Line:
     "data": config.data.name,
     "binarization": config.data.binarization,
   }
-
-
-def measured_more(kept: record.Line | None, results: record.Line) -> str | None:
-  """Of what kept results have more: epochs, or of this very state images or importance samples; else None."""
-  if kept is None:
-    return None
-  if (kept.get("epochs_trained") or 0) > (results["epochs_trained"] or 0):  # of a training beside this evaluation
-    return "epochs"
-  if any(kept.get(name) != results[name] for name in ("step", "epochs_trained")):
-    return None
-  for name, what in (("num_examples", "images"), ("nll_samples", "importance samples")):
-    before, now = (one["test"].get(name) or 0 for one in (kept, results))
-    if before != now:
-      return what if before > now else None
-  return None
-
-
-def opens(config: ConfigDict, workdir: Path) -> bool:
-  """Whether model.npz is there, whole, and of this config."""
-  try:
-    return trained.read(config, workdir) is not None
-  except RunError:
-    return False
 
 
 def report(experiment: Experiment, results: record.Line) -> None:

@@ -256,34 +256,25 @@ def test_results_without_a_checkpoint_are_not_trained_over(whole, tmp_path, kept
     evaluate.run(tiny_config(), tmp_path)
 
 
-def test_an_evaluation_beside_a_training_does_not_replace_what_that_came_to(whole, tmp_path, monkeypatch, capsys):
-  """It began after the first epoch, and its many samples take until the training is over."""
-  workdir, measure = shutil.copytree(whole, tmp_path / "copy"), evaluate.measure
-  written = {name: (workdir / name).read_bytes() for name in ("metrics.jsonl", "results.json", "model.npz")}
-  (workdir / "metrics.jsonl").write_bytes(written["metrics.jsonl"].splitlines(keepends=True)[0])
-
-  def measured_slowly(*args):
-    (workdir / "metrics.jsonl").write_bytes(written["metrics.jsonl"])
-    return measure(*args)
-
-  monkeypatch.setattr(evaluate, "measure", measured_slowly)
-  evaluate.run(tiny_config(), workdir)
-  assert "results.json stays: it is of more epochs" in capsys.readouterr().out
-  assert {name: (workdir / name).read_bytes() for name in written} == written
-
-
-def test_what_is_left_of_earlier_weights_is_said(whole, tmp_path, capsys):
-  workdir = shutil.copytree(whole, tmp_path / "copy")
-  results = json.loads((workdir / "results.json").read_text())
-  (workdir / "results.json").write_text(json.dumps(results | {"step": results["step"] - 1}))
-  for name in ("explore.html", "latents.npz", "encode.json"):
-    (workdir / name).touch()
-  (workdir / "export").mkdir()
-  evaluate.run(tiny_config(), workdir)
-  said = " ".join(capsys.readouterr().out.split())
-  assert "of earlier weights until made anew: explore.html (--mode=explore), export (--mode=export), lat" in said
-  evaluate.run(tiny_config(), workdir)
-  assert "earlier weights" not in capsys.readouterr().out
+def test_a_quick_look_writes_nothing(whole, tmp_path, monkeypatch, capsys):
+  """Not even where nothing has been written yet, or can be; a training that ends with one does, to be finished."""
+  workdir, quick = shutil.copytree(whole, tmp_path / "copy"), tiny_config()
+  quick.eval.num_examples = 4
+  create = experiments.create
+  monkeypatch.setattr(experiments, "create", lambda config: dataclasses.replace(create(config), config=config))
+  (workdir / "results.json").unlink()
+  (workdir / "model.npz").unlink()
+  before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "access", lambda path, mode: False)
+    evaluate.run(quick, workdir)
+  said = capsys.readouterr().out
+  assert "on the first 4 images of each split only" in said
+  assert "eval.num_examples is above 0: nothing is written\n" in said
+  assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+  train.run(quick, workdir)
+  assert record.read_results(workdir)["test"]["num_examples"] == 4
+  assert (workdir / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
 
 
 def test_what_cannot_be_written_is_not_evaluated_first(whole, monkeypatch):
