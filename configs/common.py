@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
   config.data.name = "mnist"  # mnist_digits | colour_digits (no download), any TFDS set, a folder, or an .npz
   config.data.image_size = 0  # crop and resize one's own images to so many pixels a side; 0 takes them as they are
   config.data.binarization = "dynamic"  # dynamic | static | none
-  config.data.placement = "auto"  # auto | device | host | disk: where the training images are; disk: see docs/data.md
+  config.data.placement = "auto"  # auto | device | host: where the training images are
 
   config.model = ConfigDict()
 

@@ -194,7 +194,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  data = dataset.load(config.data.name, "none", "host", with_labels=True)
+  data = dataset.load(config.data.name, "none")
   if len(data.labels) < 3:
     raise UsageError(f"data.name = {config.data.name} has no labels: take mnist or mnist_digits")
   train, validation, test = ((jnp.asarray(getattr(data, name)), jnp.asarray(of)) for name, of in data.labels.items())

@@ -67,7 +67,7 @@ RULES: dict[str, Rule] = {  # of all keys but those of `model`, whose rules stan
   "precision": one_of("float32", "tensorfloat32", "bfloat16"),
   "data.name": ("a name or a path, in UTF-8", is_text),
   "data.image_size": whole(0, 4096),
-  "data.placement": one_of("auto", "device", "host", "disk"),
+  "data.placement": one_of("auto", "device", "host"),
   "data.binarization": one_of("dynamic", "static", "none"),
   "train.batch_size": AT_LEAST_ONE,
   "train.epochs": whole(1, 10**6),
@@ -123,8 +123,8 @@ def check(config: ConfigDict) -> None:
     raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
   if train.importance_samples > 1 and train.free_bits > 0:
     raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.importance_samples is above 1")
-  if config.data.placement in ("host", "disk") and train.num_seeds > 1:
-    raise UsageError(f"data.placement = {config.data.placement!r} feeds one order of images: train.num_seeds must be 1")
+  if config.data.placement == "host" and train.num_seeds > 1:
+    raise UsageError("data.placement = 'host' feeds one order of images: train.num_seeds must be 1")
   after_last = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
   if after_last > 2**32:
     raise UsageError(f"seed and the number of seeds must together be at most 4294967296, not {after_last}")

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.data import dataset
-from latentjax.data.disk import DiskImages
 from latentjax.data.feed import Feed, create_feed
 from latentjax.errors import UsageError
 from latentjax.mesh import create_mesh
@@ -75,8 +74,6 @@ def create(config: ConfigDict) -> Experiment:
     RunError: the data cannot be had.
   """
   data = dataset.load(**config.data.to_dict())
-  if isinstance(data.train, DiskImages) and config.train.num_seeds > 1:
-    raise UsageError(f"{config.data.name} is too large for the host's memory: train.num_seeds must be 1")
   if len(data.train) == 0:
     raise UsageError(f"{config.data.name} has too few images: beside validation and test none is left to train on")
   if config.train.batch_size > len(data.train):

@@ -137,4 +137,4 @@ def test_choices_stand_once():
   chosen = config_file.load("draw")
   lines = configs.described(chosen.config, models.MODELS["draw"].RULES, config_file.meanings(chosen.path))
   (line,) = [line for line in lines if "data.placement" in line]
-  assert line.split(maxsplit=1)[1].startswith("auto | device | host | disk; where the training images are")
+  assert line.split(maxsplit=1)[1].startswith("auto | device | host; where the training images are")

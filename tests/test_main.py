@@ -403,7 +403,7 @@ BAD = {
   "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=sample": "samples are those of one seed",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
-  "--config.data.placement=cloud": "one of auto, device, host, disk",
+  "--config.data.placement=cloud": "one of auto, device, host",
   "--mode=evaluate": "needs the --workdir",
   "--mode=explore": "needs the --workdir",
   "--mode=explore --workdir=EMPTY": "holds no run: check its name",

@@ -36,16 +36,8 @@ class Arrays:
     return keyed(self.name, self._size, [("", read_bytes(self._path))])
 
   @property
-  def num_train(self) -> int:
-    return len(self._arrays["train"])
-
-  @property
   def image_shape(self) -> tuple[int, int, int]:
     return self._arrays["train"].shape[1:]
-
-  @property
-  def labelled(self) -> bool:
-    return any(name.endswith(LABELS) for name in self._arrays)
 
   @property
   def names(self) -> dict[str, list[str]]:
@@ -54,9 +46,6 @@ class Arrays:
 
   def read(self) -> Splits:
     return self._arrays
-
-  def open(self) -> Splits:
-    raise UsageError(f"data.placement = disk is for TFDS sets, not for {self.name}")
 
   @cached_property
   def _arrays(self) -> Splits:

@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from latentjax import free_memory, processes
-from latentjax.data.disk import DiskImages
 from latentjax.mesh import DATA, sharding
 
 
@@ -69,13 +68,13 @@ class DeviceFeed(Feed):
 
 
 class HostFeed(Feed):
-  """Images stay in the host's memory or on its disk; of a call's batches every device has its own rows.
+  """Images stay in the host's memory; of a call's batches every device has its own rows.
 
   A thread gathers and sends the next call's batches while the devices work on this one's, so that up to three calls'
   lie there for a moment. A process gathers only what its own devices need. Arguments as of `DeviceFeed`.
   """
 
-  def __init__(self, images: np.ndarray | DiskImages, batch_size: int, steps_per_call: int, mesh: Mesh | None):
+  def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
     super().__init__(len(images), batch_size, steps_per_call)
     self._images = images
     equal = mesh is None or batch_size % mesh.size == 0  # else every device has all rows, as in `mesh.divide`
@@ -99,18 +98,12 @@ class HostFeed(Feed):
     return Call(count, images, np.int32(start))
 
 
-def create_feed(
-  placement: str, images: np.ndarray | DiskImages, batch_size: int, most_steps: int, mesh: Mesh | None
-) -> Feed:
+def create_feed(placement: str, images: np.ndarray, batch_size: int, most_steps: int, mesh: Mesh | None) -> Feed:
   """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory.
-
-  Images on disk have but one way.
 
   Args:
     most_steps: that a call may have.
   """
-  if isinstance(images, DiskImages):
-    placement = "host"
   if placement == "auto":  # which all processes must take for the same place
     placement = "device" if processes.on_primary(lambda: fits(images.nbytes)) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]

@@ -43,18 +43,10 @@ class Folder:
     files = [file for split in self._files.values() for file in split]
     return keyed(self.name, self._size, ((str(file.relative_to(self._root)), read_bytes(file)) for file in files))
 
-  @property
-  def num_train(self) -> int:
-    return len(self._files["train"])
-
   @cached_property
   def image_shape(self) -> tuple[int, int, int]:
     first = decode(self._files["train"][0], self._size)
     return (*first.shape[:2], 1 if first.ndim == 2 else 3)
-
-  @property
-  def labelled(self) -> bool:
-    return bool(self._labels)
 
   @property
   def names(self) -> dict[str, list[str]]:
@@ -80,9 +72,6 @@ class Folder:
     coloured = any(image.ndim == 3 for images in decoded.values() for image in images)
     stacked = {split: [with_channels(image, coloured) for image in images] for split, images in decoded.items()}
     return {split: np.stack(images) for split, images in stacked.items()} | self._labels
-
-  def open(self) -> Splits:
-    raise UsageError(f"data.placement = disk is for TFDS sets, not for the images in {self.name}")
 
   @cached_property
   def _folders(self) -> dict[str, Path]:

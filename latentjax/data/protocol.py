@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from latentjax.data import scenes
-from latentjax.data.disk import DiskImages
 from latentjax.data.splits import LABELS, SPLITS, Splits
 from latentjax.errors import UsageError
 
@@ -37,9 +36,8 @@ def hold_out(splits: Splits) -> Splits:
       order, last = order[:-count], order[-count:]
       completed[split] = {kind: array[last] for kind, array in of("train").items()}
   completed["train"] = of("train")
-  if len(order) < num_train:  # what is on disk stays there
-    for kind, array in completed["train"].items():
-      completed["train"][kind] = array[order] if isinstance(array, np.ndarray) else array.subset(order)
+  if len(order) < num_train:
+    completed["train"] = {kind: array[order] for kind, array in completed["train"].items()}
   return {split + kind: array for split, arrays in completed.items() for kind, array in arrays.items()}
 
 
@@ -49,16 +47,8 @@ def compose_once(images: np.ndarray, split: str) -> np.ndarray:
   return np.asarray(jax.jit(scenes.compose)(key, images))
 
 
-def binarize_once(images: np.ndarray | DiskImages, split: str) -> np.ndarray | DiskImages:
-  """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call.
-
-  Raises:
-    UsageError: the images are on disk, and grey.
-  """
-  if isinstance(images, DiskImages):
-    if not images.binary:
-      raise UsageError("data.binarization = static draws all images once, so they cannot stay on disk: take dynamic")
-    return images
+def binarize_once(images: np.ndarray, split: str) -> np.ndarray:
+  """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call."""
   generator = np.random.default_rng([SEED, *split.encode()])
   drawn = np.empty_like(images)
   for start in range(0, len(images), 1000):  # a large set's random numbers would not fit in memory at once

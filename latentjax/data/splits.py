@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from latentjax.data.disk import DiskImages, DiskLabels
-
 SPLITS = ("train", "validation", "test")
 LABELS = "_labels"  # after a split's name
 NAMES = "label_names"
 
 # Of each split uint8 images [M, H, W, C]. Where labels are known int64 `train_labels` [M] and so on, negative where
 # an image has none; where they have names, `label_names` of 0, 1 ...
-Splits = dict[str, np.ndarray | DiskImages | DiskLabels]
+Splits = dict[str, np.ndarray]

@@ -15,8 +15,7 @@ import numpy as np
 
 from latentjax.console import console
 from latentjax.data.cache import cache_dir
-from latentjax.data.disk import DiskImages, DiskLabels
-from latentjax.data.splits import LABELS, NAMES, Splits
+from latentjax.data.splits import LABELS, NAMES, SPLITS, Splits
 from latentjax.errors import RunError, UsageError
 
 INSTALL = "pip install -r requirements-tfds.txt, or 'latentjax[tfds]'"
@@ -38,49 +37,19 @@ class TFDS:
     return self._found.is_prepared()
 
   @property
-  def num_train(self) -> int:
-    splits = self._builder.info.splits
-    return splits["train"].num_examples if "train" in splits else 0
-
-  @property
   def image_shape(self) -> tuple[int, int, int]:
     return self._found.info.features["image"].shape  # which is known before a download
-
-  @property
-  def labelled(self) -> bool:
-    """Whether it has one whole number for every image."""
-    label = dict(self._found.info.features.items()).get("label")
-    return getattr(label, "shape", None) == () and np.issubdtype(label.np_dtype, np.integer)
 
   def read(self) -> Splits:
     """See `Source`."""
     console.print(f"decoding {self.name} once into {cache_dir()}")
-    return self._decoded("train", "validation", "test")
-
-  def open(self) -> Splits:
-    """See `Source`; the set must be prepared as array records."""
-    if not self._of_array_records:
-      raise UsageError(
-        f"data.placement = disk reads array records, and {self.name} is prepared as"
-        f' {self._builder.info.file_format.value}: prepare it again with file_format="array_record"'
-      )
-    info, splits = self._builder.info, self._decoded("validation", "test")
-    if "train" in info.splits:
-      reader = self._builder.as_data_source(split="train")
-      splits["train"] = DiskImages(reader, self.image_shape, info.full_name)
-      if self.labelled:
-        splits["train" + LABELS] = DiskLabels(reader)
-    return splits
-
-  def _decoded(self, *wanted: str) -> Splits:
-    """Those of these splits that there are."""
     splits = {}
-    for split in wanted:
+    for split in SPLITS:
       if split in self._builder.info.splits:
         splits[split], labels = self._decode(split)
         if labels is not None:
           splits[split + LABELS] = labels
-    names = getattr(self._builder.info.features["label"], "names", None) if self.labelled else None
+    names = getattr(self._builder.info.features["label"], "names", None) if self._labelled else None
     return splits | ({NAMES: np.array(names)} if names else {})
 
   def _decode(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -91,12 +60,18 @@ class TFDS:
       examples = self._tfds.as_numpy(self._builder.as_dataset(split=split))
     count = self._builder.info.splits[split].num_examples
     images = np.empty((count, *self.image_shape), np.uint8)
-    labels = np.empty(count, np.int64) if self.labelled else None
+    labels = np.empty(count, np.int64) if self._labelled else None
     for index, example in enumerate(examples):
       images[index] = example["image"]
       if labels is not None:
         labels[index] = example["label"]
     return images * 255 if images.max() == 1 else images, labels
+
+  @property
+  def _labelled(self) -> bool:
+    """True if the set has one integer label for every image."""
+    label = dict(self._found.info.features.items()).get("label")
+    return getattr(label, "shape", None) == () and np.issubdtype(label.np_dtype, np.integer)
 
   @property
   def _of_array_records(self) -> bool:

@@ -68,7 +68,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on"
     f" {several}{device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
-  images = data.first(None) if phase == "train" else data.validation
+  images = data.train if phase == "train" else data.validation
   for num_seeds in seed_counts(config):
     config = config.copy_and_resolve_references()
     config.train.num_seeds = num_seeds

@@ -70,7 +70,7 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
 
 def of_set(config: ConfigDict, workdir: Path) -> Images:
   """Every split of the data set as it is evaluated; raises RunError if it is not what the workdir was trained on."""
-  data = dataset.load(**config.data.to_dict(), with_labels=True)
+  data = dataset.load(**config.data.to_dict())
   record.require_same_images(workdir, config.data.name, data.sha256)
   splits = data.evaluated(config.eval.num_examples or None)
   labels = {split: labels[: len(splits[split])] for split, labels in data.labels.items()}

@@ -69,8 +69,7 @@ def require_same_images(workdir: Path, name: str, sha256: str) -> None:
   origins = read_origins(workdir)
   if origins and origins[-1]["dataset_sha256"] != sha256:
     raise RunError(
-      f"{name} now has other images than {workdir} was trained on so far, or is read from disk at one time only: bring"
-      " them back, set data.placement as it was, or choose another --workdir"
+      f"{name} now has other images than {workdir} was trained on so far: bring them back, or choose another --workdir"
     )
 
 

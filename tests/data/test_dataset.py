@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentjax.data import dataset
 from latentjax.data.dataset import Dataset, load
 from latentjax.data.protocol import binarize_once, hold_out
 from latentjax.errors import RunError, UsageError
@@ -150,65 +149,6 @@ def test_labels_go_where_their_images_go(given):
   assert len(completed) == 6
   for split in ("train", "validation", "test"):
     assert completed[f"{split}_labels"].tolist() == spelled(completed[split])
-
-
-class Renewed:
-  """A source of three images, whose labels a cache of before there were any lacks."""
-
-  key = name = "renewed"
-  prepared = labelled = True
-  num_train, image_shape, reads = 3, (1, 2, 1), 0
-
-  def read(self):
-    self.reads += 1
-    labels = {f"{split}_labels": np.array([2, 0, -1]) for split in ("train", "validation", "test")}
-    return {split: numbered(3) for split in ("train", "validation", "test")} | labels
-
-
-@pytest.fixture
-def renewed(tmp_path, monkeypatch):
-  """That source, with a cache that lacks its labels."""
-  source = Renewed()
-  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
-  monkeypatch.setattr(dataset.sources, "choose", lambda name, size: source)
-  np.savez(tmp_path / "renewed.npz", train=numbered(3), validation=numbered(3), test=numbered(3))
-  return source
-
-
-def test_a_cache_of_before_labels_is_renewed_where_they_are_asked_for(renewed):
-  assert load("renewed", "none").labels == {}
-  assert renewed.reads == 0
-  for _ in range(2):
-    assert load("renewed", "none", with_labels=True).labels["test"].tolist() == [2, 0, -1]
-  assert load("renewed", "none").labels["train"].tolist() == [2, 0, -1]
-  assert renewed.reads == 1
-
-
-def test_a_cache_that_cannot_be_written_still_gets_labels(renewed, monkeypatch):
-  def refuse(*_, **__):
-    raise PermissionError("read only")
-
-  monkeypatch.setattr(np, "savez_compressed", refuse)
-  for _ in range(2):
-    assert load("renewed", "none", with_labels=True).labels["test"].tolist() == [2, 0, -1]
-  assert renewed.reads == 2
-
-
-@pytest.mark.parametrize("why", ["not prepared", "no labels", "other images", "broken"])
-def test_where_labels_cannot_be_had_the_images_stay_as_they_are(renewed, monkeypatch, why):
-  def broken():
-    raise ValueError("broken")
-
-  again = renewed.read()
-  if why == "not prepared":
-    monkeypatch.setattr(Renewed, "prepared", False)
-  elif why == "no labels":
-    monkeypatch.setattr(Renewed, "labelled", False)
-  else:
-    monkeypatch.setattr(renewed, "read", broken if why == "broken" else lambda: again | {"test": numbered(3, 5)})
-  data = load("renewed", "none", with_labels=True)
-  assert data.labels == {}
-  assert spelled(data.test) == [0, 1, 2]
 
 
 def test_the_digits_are_what_their_labels_say(tmp_path, monkeypatch):

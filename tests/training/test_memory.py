@@ -21,3 +21,7 @@ def test_a_function_that_does_not_fit_is_refused(monkeypatch):
     memory.compile_to_fit(traced)
   monkeypatch.setattr(memory, "free_bytes", lambda: 100_000_000)
   np.testing.assert_array_equal(memory.compile_to_fit(traced)(jnp.ones(1000)), jax.jit(outer)(jnp.ones(1000)))
+
+
+def test_the_host_has_free_memory():
+  assert 2**20 < memory.free_bytes() < 2**50
