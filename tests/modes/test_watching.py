@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import json
 import os
 import signal
 from pathlib import Path
@@ -158,7 +157,6 @@ def test_tensorboard_has_pictures_and_what_was_tried(whole):
 
 
 def test_results_name_what_they_are_of(whole):
-  """tests/modes/test_compare.py has results without these names, as they were before."""
   names = {"model": "VAE", "likelihood": "Bernoulli", "data": "tiny", "binarization": "dynamic"}
   assert names.items() <= record.read_results(whole).items()
 
@@ -176,15 +174,3 @@ def test_epochs_since_the_best():
   late = [line_of(-3.0), line_of(-9.0, importance_bound=-2.0), line_of(-1.0, importance_bound=-2.5)]
   assert ending.epochs_since_best(late) == 1
   assert ending.epochs_since_best([line_of(-3.0, -3.0), line_of(-4.0, -2.0), line_of(-5.0, -4.0)]) == 1
-
-
-def test_workdirs_of_before_are_opened(tmp_path):
-  """config.json of the same format lacked these keys; they are off there."""
-  config = tiny_config()
-  tree = config.to_dict()
-  for key in ("patience", "pictures_every", "profile_steps"):
-    del tree["train"][key]
-  (tmp_path / "config.json").write_text(json.dumps({"format": 1, **tree}))
-  read = record.read_config(tmp_path).train
-  assert (read.patience, read.pictures_every, read.profile_steps) == (0, 0, 0)
-  record.require_same(tmp_path, config)
