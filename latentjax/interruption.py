@@ -33,7 +33,7 @@ class Interruption:
     self._earlier: dict[int, Any] = {}  # handlers
     self._held = False
     self._announced = False  # to the user, that the run will stop
-    self._impatient = False  # is the next Ctrl-C, no more a doubled one
+    self._impatient = False  # whoever presses Ctrl-C now: it is no copy of the first
 
   def __enter__(self) -> "Interruption":
     from latentjax.console import console  # here: `stop_at_once` must not wait for Rich to be imported
@@ -101,10 +101,9 @@ class Interruption:
     if not self._announced:
       self._announced = True
       message = "stopping after the steps under way; Ctrl-C again stops at once"
-      threading.Thread(
-        target=self._console.print, args=[message], daemon=True
-      ).start()  # the main one may hold the console
-      time.sleep(DOUBLED)
+      # In a thread: the signal may have interrupted the main one while it prints.
+      threading.Thread(target=self._console.print, args=[message], daemon=True).start()
+      time.sleep(DOUBLED)  # the launcher's copy comes meanwhile, and is ignored
       self._impatient = True
 
 
