@@ -14,8 +14,7 @@ def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
   """A trained model, to encode, decode, sample and score images with; its data set is not needed.
 
   Args:
-    workdir: of a run, or a folder with its config.json and model.npz. Of a run without model.npz, which has not been
-      evaluated yet or is older, the best checkpoint is read.
+    workdir: of a run that has trained for an epoch, or a folder with its config.json and model.npz.
     seed_index: which of the seeds trained together, from 0.
 
   Raises:

@@ -1,22 +1,18 @@
-"""The states of a run with the highest validation bound, made into trained models as they are evaluated."""
+"""Trained models from the checkpoints of a run with the highest validation bound."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from latentjax import experiment as experiments
-from latentjax import models, trained
-from latentjax.console import console
 from latentjax.errors import UsageError
 from latentjax.experiment import Experiment
 from latentjax.trained import Trained
-from latentjax.training.compiled import create_inference, create_steps
 from latentjax.training.state import TrainState
-from latentjax.workdir import record, weights
+from latentjax.workdir import weights
 from latentjax.workdir.checkpoint import Checkpoints
+from latentjax.workdir.weights import BestWeights
 
 
 def restore(experiment: Experiment, workdir: Path) -> Iterator[Trained]:
@@ -26,7 +22,12 @@ def restore(experiment: Experiment, workdir: Path) -> Iterator[Trained]:
     UsageError: it holds none.
     RunError: one cannot be read.
   """
-  return pick(experiment, open_checkpoints(workdir), experiment.steps.init(experiment.keys.init))
+  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+  if not checkpoints.best:
+    if (workdir / weights.NAME).exists():
+      raise UsageError(f"{workdir} has no checkpoint: its {weights.NAME} serves sample, encode, explore and export")
+    raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
+  return pick(experiment, checkpoints, experiment.steps.init(experiment.keys.init))
 
 
 def pick(experiment: Experiment, checkpoints: Checkpoints, like: TrainState) -> Iterator[Trained]:
@@ -55,57 +56,18 @@ def recompute_batch_statistics(experiment: Experiment, state: TrainState) -> Tra
   return state.replace(stats=jax.tree.map(lambda x: x / experiment.steps_per_epoch, total))
 
 
-def open_seed(config: ConfigDict, workdir: Path, index: int = 0) -> Trained:
-  """A seed of a run, ready to be asked: as it was last evaluated, or else at its best checkpoint so far.
-
-  Needs the data only where a model with batch norm has not been evaluated yet, or latentjax before format 1 wrote the
-  workdir.
+def open_weights(experiment: Experiment, checkpoints: Checkpoints, like: TrainState, workdir: Path) -> BestWeights:
+  """Opens the model.npz that a training updates, and brings it up to date with the best checkpoints.
 
   Args:
-    index: of the seed among those trained together.
+    like: a state of the experiment.
 
   Raises:
-    UsageError: it has no checkpoint yet.
-    RunError: a file is damaged, or the data are needed and cannot be had.
+    RunError: a checkpoint cannot be read, or the disk refuses.
   """
-  evaluated = trained.read(config, workdir, index)
-  if evaluated is not None:
-    results, lines = record.read_results(workdir), record.read_lines(workdir)
-    if results is not None and lines and lines[-1]["epoch"] != results.get("epochs_trained"):
-      console.print(f"{workdir} has trained on since it was evaluated: --mode=evaluate brings model.npz up to date")
-    return evaluated
-  checkpoints, image_shape = open_checkpoints(workdir), record.read_image_shape(workdir)
-  if image_shape is not None:
-    model, keys = models.create(config.model, image_shape), experiments.create_keys(config)
-    steps = create_steps(config, model, num_images=config.train.batch_size)  # a state knows nothing of how many
-    state = checkpoints.restore(checkpoints.best[index], steps.init(keys.init))
-    if not state.stats:
-      state = state if config.train.num_seeds == 1 else state.of_seed(index)
-      config = experiments.config_of_seed(config, index)
-      keys, inference = experiments.create_keys(config), create_inference(config, model)
-      return Trained(config, model, inference, keys, state.variables, int(state.step))
-  experiment = experiments.create(config)
-  record.require_same_images(workdir, config.data.name, experiment.data.sha256)
-  return list(restore(experiment, workdir))[index]
-
-
-def open_first(config: ConfigDict, workdir: Path) -> Trained:
-  """As `open_seed`, of the first seed, by `first`."""
-  return first(open_seed(config, workdir), workdir)
-
-
-def first(seed: Trained, workdir: Path) -> Trained:
-  """The first seed of a run, on one device; says which that is where there are several."""
-  saved = record.read_config(workdir)
-  if saved.train.num_seeds > 1:
-    console.print(f"of seed {saved.seed}, the first of {saved.train.num_seeds}:")
-  return seed.on_one_device()
-
-
-def open_checkpoints(workdir: Path) -> Checkpoints:
-  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  if not checkpoints.best:
-    if (workdir / weights.NAME).exists():
-      raise UsageError(f"{workdir} has no checkpoint: its {weights.NAME} serves sample, encode, explore and export")
-    raise UsageError(f"{workdir} has no checkpoint yet: --mode=train writes one after every epoch")
-  return checkpoints
+  config, best = experiment.config, checkpoints.best
+  seeds = range(config.seed, config.seed + config.train.num_seeds)
+  kept = BestWeights(workdir, experiment.data.image_shape, seeds, like)
+  for step in sorted({step for step, held in zip(best, kept.steps, strict=False) if step != held}):  # none at first
+    kept.update(checkpoints.restore(step, like), best)
+  return kept

@@ -184,12 +184,7 @@ def load(workdir: str | Path, seed_index: int = 0) -> LoadedModel:
       raise UsageError(
         f"{workdir} has {last + 1} seed{'s' if last else ''}: seed_index must be {f'0 to {last}' if last else '0'}"
       )
-    found = trained.read(config, workdir, seed_index)
-    if found is None:
-      from latentjax import best  # reads checkpoints, which takes Orbax
-
-      found = best.open_seed(config, workdir, seed_index)
-    return LoadedModel(found.on_one_device())
+    return LoadedModel(trained.load_seed(config, workdir, seed_index))
   except (UsageError, RunError) as error:
     raise ValueError(str(error)) from None
 

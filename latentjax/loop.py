@@ -26,6 +26,7 @@ from latentjax.workdir import ending, record, seeds
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.figures import protocol_of
 from latentjax.workdir.metrics import MetricsLog
+from latentjax.workdir.weights import BestWeights
 
 
 class Epoch(NamedTuple):
@@ -57,6 +58,7 @@ def run_epochs(
   state: TrainState,
   begun: Epoch,
   checkpoints: Checkpoints,
+  best_weights: BestWeights,
   log: MetricsLog,
   interruption: Interruption,
 ) -> TrainState:
@@ -65,6 +67,7 @@ def run_epochs(
   Args:
     prepared: as `prepare` makes it.
     begun: the epoch in whose middle `state` is.
+    best_weights: up to date with `checkpoints`.
 
   Raises:
     RunError: the loss became NaN or infinite, or the disk refused.
@@ -116,6 +119,7 @@ def run_epochs(
         }
         log.append(line)  # before the checkpoint: a run killed in between repeats the epoch and drops this line
         checkpoints.save(state, validation.get("importance_bound", validation["elbo"]))
+        best_weights.update(state, checkpoints.best)
         bits = f"  {line['validation']['bits_per_dim']:.3f} bits/dim" if figures.bits else ""
         console.print(
           f"epoch {epoch + 1:>3}/{config.train.epochs}  {bound} {line['train']['elbo']:8.2f} train"

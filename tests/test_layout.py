@@ -55,7 +55,6 @@ MAY_IMPORT = {
   ),
   "latentjax/__init__.py": ("latentjax.loaded",),
   "latentjax/loaded.py": (
-    "latentjax.best",
     "latentjax.trained",
     "latentjax.training",
     "latentjax.models",

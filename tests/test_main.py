@@ -230,7 +230,7 @@ def change(workdir: Path, key: str, value: int | None) -> None:
   (workdir / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("mode", ["sample", "evaluate", "train"])
+@pytest.mark.parametrize("mode", ["evaluate", "train"])
 def test_a_config_changed_by_hand_is_one_line_that_names_an_array(trained, tiny_cache, tmp_path, mode):
   workdir = shutil.copytree(trained, tmp_path / "changed")
   (workdir / "model.npz").unlink()

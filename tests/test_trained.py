@@ -1,4 +1,4 @@
-"""A trained model without its data: what model.npz or a checkpoint holds is what was evaluated."""
+"""A trained model without its data: model.npz holds what was evaluated."""
 
 import importlib
 import json
@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from latentjax import best, trained
 from latentjax import experiment as experiments
+from latentjax import trained
 from latentjax.errors import RunError, UsageError
-from latentjax.modes import sample, train
+from latentjax.modes import evaluate, sample, train
 from latentjax.training import evaluation
 from latentjax.workdir import record, weights
 
@@ -64,7 +64,7 @@ def test_every_seeds_weights_are_those_that_were_evaluated(run):
   results = json.loads((workdir / "results.json").read_text())
   data = experiments.create(config).data
   for index in range(config.train.num_seeds):
-    one = trained.read(config, workdir, index)
+    one = trained.load_seed(config, workdir, index)
     bound = evaluation.bound(one.inference, one.variables, data.test, one.keys.evaluate, config.eval.batch_size)
     expected = results["seeds"][str(config.seed + index)] if "seeds" in results else results
     assert bound["elbo"] == expected["test"]["elbo"]
@@ -85,29 +85,20 @@ def test_samples_need_no_data(run, without_data, tmp_path, capsys):
   assert not (bare / "reconstructions.png").exists()
 
 
-def test_a_checkpoint_needs_data_only_for_batch_norm(run, without_data, tmp_path):
-  config, workdir = run
-  bare = shutil.copytree(workdir, tmp_path / "copy")
-  (bare / "model.npz").unlink()
-  (bare / "samples.png").unlink()
-  if config.model.name != "ladder_vae":
-    sample.run(config, bare)
-    assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
-  else:
-    with pytest.raises(RunError, match="tiny is not decoded yet"):
-      sample.run(config, bare)
-
-
 def test_a_workdir_of_before_formats_is_read(run, tmp_path):
-  """It has no model.npz, format or image shape, but its data."""
+  """It has no model.npz, format or image shape; the evaluation, which has the data, writes its model.npz."""
   config, workdir = run
   old = shutil.copytree(workdir, tmp_path / "old")
   (old / "model.npz").unlink()
+  (old / "samples.png").unlink()
   content = json.loads((old / "config.json").read_text())
   assert content.pop("image_shape") == [28, 28, 1]
   assert content.pop("format") == 1
   (old / "config.json").write_text(json.dumps(content))
-  assert record.read_image_shape(old) is None
+  with pytest.raises(UsageError, match="--mode=evaluate writes it from the checkpoints"):
+    sample.run(config, old)
+  evaluate.run(config, old)
+  assert (old / "model.npz").read_bytes() == (workdir / "model.npz").read_bytes()
   sample.run(config, old)
   assert (old / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
   train.run(config, old)  # finished, and left alone
@@ -127,14 +118,16 @@ def test_a_later_format_is_one_line(run, tmp_path):
     train.run(config, later)
 
 
-def test_training_on_after_the_evaluation_is_said(run, tmp_path, capsys):
+def test_results_of_another_epoch_are_reported(run, tmp_path, capsys):
   config, workdir = run
   copy = shutil.copytree(workdir, tmp_path / "copy")
-  lines = (copy / "metrics.jsonl").read_text().splitlines()
-  (copy / "metrics.jsonl").write_text("\n".join([*lines, lines[-1].replace('"epoch": 2', '"epoch": 3')]))
-  for place, said in ((copy, True), (workdir, False)):
-    assert best.open_seed(config, place).step == trained.read(config, workdir).step
-    assert ("--mode=evaluate brings model.npz up to date" in capsys.readouterr().out) == said
+  saved, results = weights.read(copy), record.read_results(copy)
+  one = results["seeds"][str(config.seed)] if "seeds" in results else results
+  one["step"] -= 1
+  record.write_results(copy, results)
+  for place, expected in ((copy, True), (workdir, False)):
+    assert trained.load_first_seed(config, place).step == saved.steps[0]
+    assert ("results.json is of another epoch" in " ".join(capsys.readouterr().out.split())) == expected
 
 
 def test_weights_of_another_model_are_refused(run, tmp_path):
@@ -143,15 +136,15 @@ def test_weights_of_another_model_are_refused(run, tmp_path):
   other = [jax.tree.map(lambda x: x[0, ..., :-1], found.variables)]
   weights.write(tmp_path, found.image_shape, [0], found.steps[:1], other)
   with pytest.raises(RunError, match=r"model\.npz is not of"):
-    trained.read(config, tmp_path)
+    trained.load_seed(config, tmp_path)
   with pytest.raises(RunError, match=r"model\.npz is not of"):
-    trained.read(config, workdir, index=config.train.num_seeds)
+    trained.load_seed(config, workdir, index=config.train.num_seeds)
 
 
-def test_a_run_without_a_checkpoint_says_so(run, tmp_path):
+def test_a_run_without_a_model_says_so(run, tmp_path):
   config, _ = run
-  with pytest.raises(UsageError, match="has no checkpoint yet"):
-    best.open_seed(config, tmp_path)
+  with pytest.raises(UsageError, match=r"No trained model in .*: there is no model\.npz\. --mode=train writes one"):
+    trained.load_seed(config, tmp_path)
 
 
 def test_other_images_of_the_same_name_are_no_test_images(run, tmp_path, monkeypatch, capsys):

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import best, models
+from latentjax import models
 from latentjax.console import console, progress
 from latentjax.data import dataset, files, protocol
 from latentjax.data.splits import LABELS, NAMES
 from latentjax.errors import UsageError
 from latentjax.paths import expanded
-from latentjax.trained import Trained
+from latentjax.trained import Trained, load_first_seed
 from latentjax.training import evaluation, probe
 from latentjax.workdir import plots, record
 
@@ -50,13 +50,11 @@ def run(config: ConfigDict, own: str | None, workdir: Path) -> None:
   ignored = ("seed", *models.speed_keys(config.model), *(["data.image_size"] if own else []))
   record.require_same(workdir, config, ignored)
   record.require_writable(workdir)
-  saved, size = record.read_config(workdir), config.data.image_size
-  config.data.image_size = saved.data.image_size  # of the images that it was trained on, where opening needs them
-  trained = best.open_first(config, workdir)
+  trained = load_first_seed(config, workdir)
   if own is None:
     write(trained, of_set(config, workdir), workdir)
     return
-  images = of_files(config, own, size, trained.model.image_shape)
+  images = of_files(config, own, trained.model.image_shape)
   out = workdir / OWN / Path(images.name).name
   out.mkdir(parents=True, exist_ok=True)
   latents = write(trained, images, out)
@@ -77,9 +75,9 @@ def of_set(config: ConfigDict, workdir: Path) -> Images:
   return Images(config.data.name, splits, labels, data.label_names, {})
 
 
-def of_files(config: ConfigDict, own: str, size: int, image_shape: tuple[int, int, int]) -> Images:
+def of_files(config: ConfigDict, own: str, image_shape: tuple[int, int, int]) -> Images:
   """A person's own images, binarised as those that the model was trained on."""
-  source = files.to_encode(own, size)
+  source = files.to_encode(own, config.data.image_size)
   found = source.read()
   splits = {
     name: fitted(found[name], image_shape, own) for name in found if name != NAMES and not name.endswith(LABELS)

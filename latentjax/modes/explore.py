@@ -6,13 +6,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import best, models
+from latentjax import models
 from latentjax.console import console
 from latentjax.errors import UsageError
 from latentjax.explore import page
 from latentjax.explore.generative import Arrays, generative_arrays
 from latentjax.modes import sample
-from latentjax.trained import Trained
+from latentjax.trained import Trained, load_first_seed
 from latentjax.training.state import num_parameters
 from latentjax.workdir import record
 from latentjax.workdir.figures import protocol_of
@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   likelihood = config.model.get("likelihood", "bernoulli")
   if likelihood not in page.LIKELIHOODS:
     raise UsageError(f"--mode=explore cannot show model.likelihood = {likelihood!r} yet")
-  trained = best.open_first(config, workdir)
+  trained = load_first_seed(config, workdir)
   model, fields = trained.model, config.model.to_dict()
   arrays = generative_arrays(fields["name"], trained.variables)
   images, kl = sample.test_images(config, workdir), None

@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import __version__, best, models
+from latentjax import __version__, models
 from latentjax.console import console
 from latentjax.errors import RunError
+from latentjax.trained import load_first_seed
 from latentjax.training.exported import describe_shapes, export_programs
 from latentjax.workdir import record
 
@@ -21,14 +22,14 @@ MEANINGS = {
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Writes the programs and export.json into `export/` of the workdir; needs no data where the run is evaluated.
+  """Writes the programs and export.json into `export/` of the workdir; needs no data.
 
   Raises:
     UsageError: there is no model yet, or the workdir holds a different experiment.
     RunError: it cannot be read, or the disk refused.
   """
   record.require_same(workdir, config, models.speed_keys(config.model))
-  trained = best.open_first(config, workdir)
+  trained = load_first_seed(config, workdir)
   folder, programs = workdir / FOLDER, {}
   try:
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""--mode=sample: pictures from a workdir's best checkpoint."""
+"""--mode=sample: pictures from a workdir's model."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import best, models
+from latentjax import models
 from latentjax.console import console
 from latentjax.data import dataset
 from latentjax.errors import RunError, UsageError
 from latentjax.models.pictures import Animation, Blocks, Grid, Picture
-from latentjax.trained import Trained
+from latentjax.trained import Trained, load_first_seed
 from latentjax.workdir import plots, record
 
 ROWS, STEPS = 8, 10  # interpolations, and the images of each
@@ -28,7 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: it cannot be read.
   """
   record.require_same(workdir, config, ("seed", *models.speed_keys(config.model)))
-  trained = best.open_first(config, workdir)
+  trained = load_first_seed(config, workdir)
   finish(trained, test_images(config, workdir), workdir)
 
 

@@ -16,6 +16,7 @@ from latentjax.interruption import Interruption
 from latentjax.loop import Epoch
 from latentjax.mesh import require_divisible
 from latentjax.modes import evaluate, sample
+from latentjax.trained import first_seed
 from latentjax.training.state import TrainState, num_parameters
 from latentjax.workdir import ending, plots, provenance, record, weights
 from latentjax.workdir.checkpoint import Checkpoints
@@ -59,6 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       if over:
         console.print(f"{done} epochs are trained already: they are evaluated now")
       log = MetricsLog(workdir, done)  # a damaged one is said before anything is compiled
+      best_weights = best.open_weights(experiment, checkpoints, state, workdir)
       prepared = None if over else loop.prepare(experiment, state)  # before there is a run: what does not fit is none
       origin = provenance.current(experiment.data.sha256)
       ignored = models.speed_keys(config.model)
@@ -68,13 +70,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
           log.add_hparams(config)
           with profiled(prepared.train, config.train.profile_steps, workdir / "tensorboard") as step:
             prepared = prepared._replace(train=step)
-            state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, log, interruption)
+            state = loop.run_epochs(experiment, prepared, state, begun, checkpoints, best_weights, log, interruption)
           del prepared  # and with it the images on the devices
         interruption.release()
         if log.lines:  # in the first process
           plots.save_loss(workdir / "loss.png", log.lines, figures.terms)
       seeds = list(best.pick(experiment, checkpoints, state))
-      processes.on_primary(lambda: sample.finish(best.first(seeds[0], workdir), experiment.data.test, workdir))
+      processes.on_primary(lambda: sample.finish(first_seed(seeds[0], workdir), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.finish(experiment, seeds, log.lines, workdir)  # last: results.json says that the run is finished
   where = shlex.quote(str(workdir))

@@ -13,7 +13,7 @@ from latentjax import config as configs
 from latentjax import config_json
 from latentjax.console import console
 from latentjax.errors import RunError, UsageError, unreadable
-from latentjax.workdir.checks import INVALID, check_line, check_results, checked_image_shape, reason
+from latentjax.workdir.checks import INVALID, check_line, check_results, reason
 
 Line = dict[str, Any]
 
@@ -91,15 +91,6 @@ def read_config(workdir: Path) -> ConfigDict:
     raise UsageError(f"{workdir} has no config.json: give the --workdir of a run that --mode=train has started")
   read_field(workdir, "format", lambda number: require_format(path, number))
   return config_json.read(path)
-
-
-def read_image_shape(workdir: Path) -> tuple[int, int, int] | None:
-  """(H, W, C) of the images that a workdir was trained on; None in one of latentjax before format 1.
-
-  Raises:
-    RunError: it is damaged.
-  """
-  return read_field(workdir, "image_shape", checked_image_shape)
 
 
 def read_origins(workdir: Path) -> list[Line]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjax import best, models
+from latentjax import models, trained
 from latentjax.data import cache, dataset, protocol
 from latentjax.errors import UsageError
 from latentjax.modes import encode, evaluate
@@ -49,9 +49,9 @@ def run(labelled, tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(run):
   """All runs here are of one model, and share what is compiled: that is most of their time."""
-  opened = best.open_seed(*run)
+  opened = trained.load_seed(*run)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(best, "open_seed", lambda config, workdir: opened._replace(config=config))
+    patch.setattr(trained, "load_seed", lambda config, workdir: opened._replace(config=config))
     yield
 
 
@@ -61,8 +61,8 @@ def copy(run, tmp_path):
 
 
 def encoded(images):
-  trained = best.open_seed(None, None)
-  return [np.asarray(group) for group in trained.inference.encode(trained.variables, images)]
+  model = trained.load_seed(None, None)
+  return [np.asarray(group) for group in model.inference.encode(model.variables, images)]
 
 
 def read(folder):
@@ -76,7 +76,7 @@ def test_every_split_of_the_data_set(copy, labelled, capsys):
   encode.run(config, None, workdir)
   arrays, told = read(workdir)
   data = dataset.load("halves", "dynamic")
-  results = evaluate.measure(best.open_seed(config, workdir), data)
+  results = evaluate.measure(trained.load_seed(config, workdir), data)
   for split, images in data.evaluated().items():
     for number, group in enumerate(encoded(images), start=1):
       np.testing.assert_allclose(arrays[f"{split}_latents_{number}"], group, atol=1e-5)

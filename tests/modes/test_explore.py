@@ -87,7 +87,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path, tiny_
   with pytest.raises(UsageError, match="holds a different experiment"):
     explore.run(other, tmp_path / "run")
   (tmp_path / "run" / "model.npz").unlink()
-  with pytest.raises(UsageError, match="has no checkpoint yet"):
+  with pytest.raises(UsageError, match=r"No trained model in .* --mode=train writes one"):
     explore.run(config, tmp_path / "run")
   make_run(tmp_path / "huge", **TINY)
   path = tmp_path / "huge" / "model.npz"

@@ -13,9 +13,10 @@ import pytest
 from test_train import signal_in_call, signal_in_validation
 
 from latentjax import experiment as experiments
-from latentjax import loop
+from latentjax import loop, trained
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import compare, evaluate, sample, train
+from latentjax.workdir import weights
 from latentjax.workdir.checkpoint import Checkpoints
 
 SEED = 4
@@ -114,6 +115,18 @@ def test_each_seed_ends_as_the_single_run_with_it(together, tmp_path):
       assert_close(own, {name: expected[name] for name in own})
       assert {line[name] == expected[name] for name in ("step", "epoch", "beta", "learning_rate")} == {True}
     assert results["parameters"] == single["parameters"]
+
+
+def test_model_npz_holds_each_seed_at_its_own_best_epoch(together, tmp_path, monkeypatch, capsys):
+  """Before the evaluation, which writes the same of a model without batch norm."""
+  monkeypatch.setattr(evaluate, "finish", lambda *args: None)
+  workdir = tmp_path / "trained"
+  train.run(tiny_config(), workdir)
+  assert weights.read(workdir).steps == [12, 9]
+  assert (workdir / "model.npz").read_bytes() == (together / "model.npz").read_bytes()
+  capsys.readouterr()
+  trained.load_first_seed(tiny_config(), workdir)
+  assert capsys.readouterr().out == "of seed 4, the first of 2:\n"
 
 
 def test_what_stands_in_a_single_runs_place_is_the_mean(together):

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from latentjax import experiment as experiments
-from latentjax import loop
+from latentjax import loop, trained
 from latentjax.data.cache import cache_dir
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import encode, evaluate, train
 from latentjax.training.state import TrainState
-from latentjax.workdir import record
+from latentjax.workdir import record, weights
 from latentjax.workdir.checkpoint import Checkpoints
 from latentjax.workdir.lock import Lock
 
@@ -182,6 +182,56 @@ def test_stopping_anywhere_changes_nothing(whole, tmp_path):
   assert outcome(workdir) == outcome(whole)
   train.run(tiny_config(), workdir)  # nothing left to do
   assert outcome(workdir) == outcome(whole)
+
+
+def assert_is_the_best_checkpoint(workdir: Path) -> None:
+  """model.npz holds every seed's averaged weights at its best epoch so far."""
+  experiment, checkpoints = experiments.create(tiny_config()), Checkpoints(workdir / "checkpoints", read_only=True)
+  (step,), saved = checkpoints.best, weights.read(workdir)
+  state = checkpoints.restore(step, experiment.steps.init(experiment.keys.init))
+  assert state.average is not None
+  assert saved.steps == [step]
+  jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[0], other), saved.variables, state.variables)
+
+
+def test_a_model_can_be_opened_in_mid_training(whole, tmp_path, monkeypatch):
+  """Of the best epoch so far, without data or checkpoints; also after a resume that found no file or an older one."""
+  workdir, bounds = tmp_path / "stopped", iter([-3.0, -2.0, -4.0])
+  validate = loop.validate
+  monkeypatch.setattr(loop, "validate", lambda *args: validate(*args) | {"elbo": next(bounds)})
+
+  def train_until(call):
+    with pytest.MonkeyPatch.context() as patch:
+      signal_in_call(patch, call, signal.SIGTERM)
+      with pytest.raises(Stopped):
+        train.run(tiny_config(), workdir)
+
+  train_until(2)
+  with pytest.raises(UsageError, match="No trained model in"):
+    trained.load_seed(tiny_config(), workdir)
+  train_until(2)  # the first step of the second epoch
+  assert_is_the_best_checkpoint(workdir)
+  first = (workdir / "model.npz").read_bytes()
+  train_until(3)
+  assert_is_the_best_checkpoint(workdir)
+  second = (workdir / "model.npz").read_bytes()
+  assert first != second
+  for left in (None, first, second[:-300]):
+    (workdir / "model.npz").unlink()
+    if left is not None:
+      (workdir / "model.npz").write_bytes(left)
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(loop, "run_epochs", lambda *args: (_ for _ in ()).throw(Stopped(signal.SIGTERM)))
+      with pytest.raises(Stopped):
+        train.run(tiny_config(), workdir)
+    assert (workdir / "model.npz").read_bytes() == second
+  shutil.copytree(workdir, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints"))
+  assert trained.load_seed(tiny_config(), tmp_path / "copy").step == 2 * PER_EPOCH
+
+  monkeypatch.setattr(evaluate, "finish", lambda *args: None)
+  train.run(tiny_config(), workdir)  # its last epoch is worse
+  assert Checkpoints(workdir / "checkpoints", read_only=True).newest == EPOCHS * PER_EPOCH
+  assert (workdir / "model.npz").read_bytes() == second
 
 
 def test_images_fed_from_the_host_change_nothing(whole, tmp_path, monkeypatch):

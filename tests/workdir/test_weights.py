@@ -5,10 +5,13 @@ import errno
 import os
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from latentjax.errors import RunError
+from latentjax.training.state import TrainState
 from latentjax.workdir import record, weights
 
 SHAPE, SEEDS, STEPS = (5, 4, 1), [7, 8], [30, 20]
@@ -37,6 +40,44 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
     (tmp_path / name).mkdir()
     weights.write(tmp_path / name, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
   assert (tmp_path / "a" / "model.npz").read_bytes() == (tmp_path / "b" / "model.npz").read_bytes()
+
+
+def state_at(step: int) -> TrainState:
+  """Of two seeds, with other weights at every step."""
+  both = jax.tree.map(lambda *leaves: jnp.stack(leaves), variables(step), variables(step + 0.5))
+  return TrainState(jnp.int32(step), both["params"], None, both["batch_stats"], None)
+
+
+def test_the_best_weights_of_every_seed_are_kept(tmp_path):
+  """Also over a resume; a file that is damaged or of another model counts for nothing."""
+
+  def opened():
+    return weights.BestWeights(tmp_path, SHAPE, SEEDS, state_at(0))
+
+  best = opened()
+  assert best.steps == [None, None]
+  best.update(state_at(10), [10, 10])
+  best.update(state_at(20), [10, 20])
+  best = opened()
+  assert best.steps == [10, 20]
+  before = (tmp_path / "model.npz").stat().st_ino
+  best.update(state_at(30), [10, 20])
+  best.update(state_at(20), [10, 20])
+  assert (tmp_path / "model.npz").stat().st_ino == before  # not written again
+  best.update(state_at(40), [40, 20])
+  (tmp_path / "expected").mkdir()
+  weights.write(tmp_path / "expected", SHAPE, SEEDS, [40, 20], [variables(40), variables(20.5)])
+  assert (tmp_path / "model.npz").read_bytes() == (tmp_path / "expected" / "model.npz").read_bytes()
+
+  (tmp_path / "model.npz").write_bytes(b"no zip")
+  assert opened().steps == [None, None]
+  weights.write(tmp_path, SHAPE, SEEDS[:1], STEPS[:1], [variables(0)])
+  assert opened().steps == [None, None]
+  best = opened()
+  best.update(state_at(10), [10, 20])  # one seed alone is no file
+  assert weights.read(tmp_path).steps == STEPS[:1]
+  best.update(state_at(20), [10, 20])
+  assert weights.read(tmp_path).steps == [10, 20]
 
 
 DAMAGES = ["half", "pickle", "no shape", "no zip", "no numbers", "image_shape=28,28", "step=1", "step=1.5"]
