@@ -6,7 +6,7 @@ import pytest
 
 from latentjax import backend, command_line, config_file
 from latentjax.errors import RunError, UsageError
-from latentjax.workdir import directory
+from latentjax.workdir import directory, record
 
 
 @pytest.mark.parametrize("flag", ["--workdir=", "--config=", "--images="])
@@ -71,11 +71,17 @@ def test_help_ends_with_every_key_of_the_chosen_config(capsys, flag):
   assert "attention" not in keys
 
 
-def test_show_says_in_what_a_config_differs_from_a_run(capsys, tmp_path):
-  (tmp_path / "config.json").write_text(shown(capsys, "--mode=show", "--config=vae"))
-  show = ("--mode=show", f"--workdir={tmp_path}")
-  assert shown(capsys, *show) == (tmp_path / "config.json").read_text()
-  assert shown(capsys, *show, "--config=vae") == f"no difference from {tmp_path}\n"
+@pytest.fixture
+def begun(tmp_path):
+  """The workdir of a run of the VAE's demo, so far without an epoch."""
+  record.write_config(tmp_path, config_file.load("vae").config, (28, 28, 1), {"dataset_sha256": "0"})
+  return tmp_path
+
+
+def test_show_says_in_what_a_config_differs_from_a_run(capsys, begun):
+  show = ("--mode=show", f"--workdir={begun}")
+  assert shown(capsys, *show) == shown(capsys, "--mode=show", "--config=vae")
+  assert shown(capsys, *show, "--config=vae") == f"no difference from {begun}\n"
   out = shown(capsys, *show, "--config.seed=3", "--config.train.epochs=9")
   assert out.splitlines() == [
     "seed: 0 -> 3  (a different experiment: it needs another --workdir)",
@@ -83,9 +89,8 @@ def test_show_says_in_what_a_config_differs_from_a_run(capsys, tmp_path):
   ]
 
 
-def test_a_workdirs_own_model_decides_which_keys_there_are(capsys, tmp_path):
-  (tmp_path / "config.json").write_text(shown(capsys, "--mode=show", "--config=vae"))
-  out = shown(capsys, "--mode=show", f"--workdir={tmp_path}", "--config.model.hidden_dims=(8,)")
+def test_a_workdirs_own_model_decides_which_keys_there_are(capsys, begun):
+  out = shown(capsys, "--mode=show", f"--workdir={begun}", "--config.model.hidden_dims=(8,)")
   assert out.startswith("model.hidden_dims: (512, 256) -> (8,)")
 
 

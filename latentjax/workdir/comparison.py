@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from latentjax.console import number, with_spread
 from latentjax.workdir import record
-from latentjax.workdir.checks import SPLITS, TERMS
-from latentjax.workdir.figures import Figures, Protocol
+from latentjax.workdir.figures import SPLITS, TERMS, Figures, Protocol
 from latentjax.workdir.run import Run
 
 PROTOCOL = (
@@ -64,8 +63,8 @@ class Table:
 
   @property
   def same_images(self) -> bool:
-    """Whether no two runs are known to have had different images: a folder may have grown between them."""
-    return len({row["images"] for row in self.rows} - {None}) < 2
+    """Returns True if all runs had the same images: a folder may have grown between them."""
+    return len({row["images"] for row in self.rows}) < 2
 
   @property
   def unequal(self) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax.workdir.checks import TERMS
+SPLITS = ("train", "validation", "test")
+TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # of every split, and what they are called
+BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, where pixels have 256 values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from latentjax.console import number, with_spread
 from latentjax.workdir import comparison, record
 from latentjax.workdir.comparison import Table
-from latentjax.workdir.run import SPLITS, TERMS, Run
+from latentjax.workdir.figures import SPLITS, TERMS
+from latentjax.workdir.run import Run
 
 PICTURES = {
   "samples.png": "Samples from the prior",

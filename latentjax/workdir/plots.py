@@ -16,7 +16,7 @@ matplotlib.use("Agg")  # draws into files, also where there is no screen
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from latentjax.workdir.checks import TERMS
+from latentjax.workdir.figures import TERMS
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 TILE = 112  # pixels on the screen that one image aims at

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,11 +14,11 @@ from latentjax import config as configs
 from latentjax import config_json
 from latentjax.console import console
 from latentjax.errors import RunError, UsageError, unreadable
-from latentjax.workdir.checks import INVALID, check_line, check_results, reason
+from latentjax.workdir.figures import SPLITS, TERMS
 
 Line = dict[str, Any]
 
-FORMAT = 1  # of config.json and model.npz, written into both; what came before has no number
+FORMAT = 1  # of config.json and model.npz, written into both
 
 
 def write_config(
@@ -66,8 +67,7 @@ def require_same_images(workdir: Path, name: str, sha256: str) -> None:
     name: of the data set.
     sha256: as `Dataset.sha256`.
   """
-  origins = read_origins(workdir)
-  if origins and origins[-1]["dataset_sha256"] != sha256:
+  if read_origins(workdir)[-1]["dataset_sha256"] != sha256:
     raise RunError(
       f"{name} now has other images than {workdir} was trained on so far: bring them back, or choose another --workdir"
     )
@@ -89,7 +89,7 @@ def read_config(workdir: Path) -> ConfigDict:
   path = workdir / "config.json"
   if not path.exists():
     raise UsageError(f"{workdir} has no config.json: give the --workdir of a run that --mode=train has started")
-  read_field(workdir, "format", lambda number: require_format(path, number))
+  _read_tree(workdir)
   return config_json.read(path)
 
 
@@ -99,28 +99,33 @@ def read_origins(workdir: Path) -> list[Line]:
   Raises:
     RunError: they are damaged.
   """
-
-  def checked(origins):
-    if not all(isinstance(origin["dataset_sha256"], str) for origin in origins):
-      raise ValueError
-    return origins
-
-  return read_field(workdir, "run", checked) or []
+  return _read_tree(workdir)["run"]
 
 
-def read_field(workdir: Path, name: str, check: Callable[[Any], Any]) -> Any:
-  """What `check` makes of something in config.json that is not of the config, or None if it is not there."""
+def _read_tree(workdir: Path) -> Line:
   path = workdir / "config.json"
   try:
     tree = json.loads(path.read_text(encoding="utf-8"))
+    require_format(path, tree["format"])
+    checked_image_shape(tree["image_shape"])
+    _require_keys(tree["run"][-1], ("dataset_sha256",))
+    return tree
   except OSError as error:
     raise unreadable(path, error) from None
-  except INVALID:
+  except (LookupError, TypeError, ValueError):
     raise RunError(f"{path} is damaged: restore it, or choose another workdir") from None
-  try:
-    return check(tree[name]) if name in tree else None
-  except INVALID:
-    raise RunError(f"{name} in {path} is damaged: restore it, or choose another workdir") from None
+
+
+def _require_keys(values: Line, keys: Iterable[str]) -> None:
+  """Raises KeyError or TypeError if one is missing."""
+  itemgetter(*keys)(values)
+
+
+def checked_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+  """Returns (H, W, C); raises TypeError or ValueError unless it is that."""
+  if not (len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)):
+    raise ValueError(f"image_shape is {shape!r}")
+  return tuple(shape)
 
 
 def require_format(path: Path, number: int) -> None:
@@ -140,13 +145,15 @@ def read_results(workdir: Path) -> Line | None:
     RunError: it is damaged.
   """
   path = workdir / "results.json"
+  if not path.exists():
+    return None
   try:
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    if results is not None:
-      check_results(results)
+    results = json.loads(path.read_text(encoding="utf-8"))
+    for split in SPLITS:
+      _require_keys(results[split], TERMS)
     return results
-  except INVALID as error:
-    raise RunError(f"{path} is damaged ({reason(error)}): delete it, and --mode=evaluate writes it anew") from None
+  except (LookupError, TypeError, ValueError):
+    raise RunError(f"{path} is damaged: restore it, or delete it and run --mode=evaluate") from None
 
 
 def read_lines(workdir: Path) -> list[Line]:
@@ -160,15 +167,18 @@ def read_lines(workdir: Path) -> list[Line]:
   lines = []
   for number, text in enumerate(texts, start=1):
     try:
-      lines.append(json.loads(text))
-      check_line(lines[-1], number)
-    except INVALID as error:
-      if len(lines) < number == len(texts) and not text.endswith("\n"):  # no JSON
+      line = json.loads(text)
+      _require_keys(line, ("step", "seconds", "images_per_second"))
+      for split in ("train", "validation"):
+        _require_keys(line[split], TERMS)
+      if line["epoch"] != number:
+        raise ValueError
+      lines.append(line)
+    except (LookupError, TypeError, ValueError) as error:
+      if isinstance(error, json.JSONDecodeError) and number == len(texts) and not text.endswith("\n"):
         console.print(f"line {number} of {path}, its last, is cut short: it is left out")
         break
-      raise RunError(
-        f"line {number} of {path} is damaged ({reason(error)}): restore it, or choose another workdir"
-      ) from None
+      raise RunError(f"line {number} of {path} is damaged: restore it, or choose another workdir") from None
   return lines
 
 

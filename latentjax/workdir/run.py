@@ -9,8 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from latentjax.workdir import ending, record
-from latentjax.workdir.checks import SPLITS, TERMS
-from latentjax.workdir.figures import Protocol, protocol_of
+from latentjax.workdir.figures import SPLITS, TERMS, Protocol, protocol_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Run:
     model: what is trained, in words.
     lines: of metrics.jsonl; none before the first epoch has ended.
     results: of results.json, or None before the evaluation.
-    images: what tells the images that it was last trained on from others, or None where it does not say.
+    images: SHA-256 of the images that it was last trained on.
   """
 
   name: str
@@ -31,7 +30,7 @@ class Run:
   config: ConfigDict
   lines: list[record.Line]
   results: record.Line | None
-  images: str | None = None
+  images: str
 
   @property
   def protocol(self) -> Protocol:
@@ -95,8 +94,7 @@ def read_run(workdir: Path, name: str, title: Callable[[ConfigDict], str]) -> Ru
   config = record.read_config(workdir)
   num_seeds = config.train.num_seeds
   model = title(config.model) + (f", {num_seeds} seeds" if num_seeds > 1 else "")
-  origins = record.read_origins(workdir)
-  images = origins[-1]["dataset_sha256"] if origins else None
+  images = record.read_origins(workdir)[-1]["dataset_sha256"]
   lines, results = record.read_lines(workdir), record.read_results(workdir)
   return Run(printable(name), model, workdir, config, lines, results, images)
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latentjax.workdir.checks import BITS
+from latentjax.workdir.figures import BITS
 from latentjax.workdir.record import Line
 
 SPREAD = ("loss", "elbo", "kl", "reconstruction", "kl_per_group", "active_units", "nll", *BITS)

@@ -23,8 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from latentjax import npz, processes
 from latentjax.errors import RunError
-from latentjax.workdir.checks import checked_image_shape
-from latentjax.workdir.record import FORMAT, require_format, write_whole
+from latentjax.workdir.record import FORMAT, checked_image_shape, require_format, write_whole
 
 NAME = "model.npz"
 COLLECTIONS = ("params", "batch_stats")

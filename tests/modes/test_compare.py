@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjax import config_json
 from latentjax.errors import RunError, UsageError
 from latentjax.modes import compare
-from latentjax.workdir import plots
-from latentjax.workdir.checks import TERMS
+from latentjax.workdir import plots, record
+from latentjax.workdir.figures import TERMS
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {"comparison.md", "comparison.json", "comparison.png", "groups.png", "report.html"}
@@ -32,7 +31,7 @@ def make_run(workdir: Path, model: str = "vae", data=("mnist", "dynamic"), epoch
   config.data.name, config.data.binarization = data
   config.train.epochs = 3
   workdir.mkdir(parents=True)
-  (workdir / "config.json").write_text(config_json.to_json(config))
+  record.write_config(workdir, config, (28, 28, 1), {"dataset_sha256": "0"})
   better = 5.25 if model == "draw" else 0.0
   lines = [
     {"step": 10 * epoch, "epoch": epoch, "seconds": 60.5 * epoch, "images_per_second": 100.0 * epoch}
@@ -252,8 +251,6 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     ("results.json", "{"),
     ("results.json", "[]"),
     ("results.json", "{}"),
-    ("results.json", '{"train": {"elbo": "high"}}'),
-    ("results.json", '{"train": {"elbo": NaN}}'),
   ],
 )
 def test_a_damaged_file_is_named_in_one_line(pair, tmp_path, file, content):
@@ -262,15 +259,6 @@ def test_a_damaged_file_is_named_in_one_line(pair, tmp_path, file, content):
     compared(tmp_path / "out", *pair)
   assert len(str(raised.value).splitlines()) == 1
   assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-  "values", [{"active_units": [3]}, {"nll_curve": [[1, None]]}, {"nll_curve": [5]}, {"kl_per_group": ["a", "b"]}]
-)
-def test_damaged_details_are_refused(pair, tmp_path, values):
-  change(pair[1], "test", values)
-  with pytest.raises(RunError, match=r"two/results.json is damaged"):
-    compared(tmp_path / "out", *pair)
 
 
 def test_workdirs_that_make_no_comparison_are_refused(pair, tmp_path):

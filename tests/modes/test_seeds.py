@@ -176,15 +176,6 @@ def test_other_modes_work_on_it(together, tmp_path, capsys):
   assert "standard deviation" in "".join(line for line in markdown.splitlines() if "several seeds" in line)
 
 
-def test_a_damaged_deviation_is_one_line(together, tmp_path):
-  workdir = shutil.copytree(together, tmp_path / "damaged")
-  text = (workdir / "results.json").read_text()
-  results = json.loads(text)
-  (workdir / "results.json").write_text(json.dumps(results | {"std": {"train": {"elbo": "wide"}}}))
-  with pytest.raises(RunError, match=r"results\.json is damaged"):
-    compare.run([str(workdir)], tmp_path / "out")
-
-
 def test_another_number_of_seeds_is_another_experiment(together):
   with pytest.raises(UsageError, match=re.escape("train.num_seeds: 2 -> 3")):
     train.run(tiny_config(num_seeds=3), together)

@@ -7,6 +7,7 @@ import pytest
 
 from latentjax.errors import RunError, Stopped, UsageError
 from latentjax.modes import sweep, train
+from latentjax.workdir import record
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def pretend_to_train(config, workdir) -> None:
   if config.train.learning_rate > 1:
     raise RunError("the loss became NaN")
   workdir.mkdir(parents=True)
-  (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+  record.write_config(workdir, config, (28, 28, 1), {"dataset_sha256": "0"})
   bound = {"elbo": -100.0 - config.seed, "kl": 1.0, "reconstruction": 99.0 + config.seed}
   line = {"step": 1, "epoch": 1, "train": bound, "validation": bound, "seconds": 60.0, "images_per_second": 9.0}
   (workdir / "metrics.jsonl").write_text(json.dumps(line) + "\n")
