@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from latentjax.config import check, unknown_key
-from latentjax.errors import UsageError, last_line
+from latentjax.config.schema import check_config, unknown_key
+from latentjax.runtime.errors import UsageError, last_line
 
 
 def named_config(name: str, changes: Sequence[str] = ()) -> ConfigDict:
@@ -29,8 +29,8 @@ def named_config(name: str, changes: Sequence[str] = ()) -> ConfigDict:
     if problem := unknown_key(config, values):
       raise UsageError(problem)
     config.update_from_flattened_dict(values)
-    check(config)
-    models.check(config.model)
+    check_config(config)
+    models.check_model(config.model)
     return config
   except ModuleNotFoundError:
     raise SystemExit(f"error: there is no config {name!r}: give FILE:VARIANT of configs/, such as draw:base") from None

@@ -1,7 +1,7 @@
 """The training step as compiled for devices that need not be here, in a Markdown table.
 
     python -m benchmarks.compiled --config draw:base vae:default --target h100 h100x8 tpu-v5e tpu-v5e:16x16
-    python -m benchmarks.compiled --config draw:filterbank --set model.num_steps=64 --plan weight_gradients=step
+    python -m benchmarks.compiled --config draw:filterbank --set model.num_steps=64 --plan weight_gradients=per_step
 
 `make compiled` installs the compilers in an environment of its own: beside latentjax, of the installed jax version,
 
@@ -55,21 +55,21 @@ def compile_steps(config, model, target: Target, batch_size: int, dump: str):
   from jax.experimental import topologies
   from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-  from latentjax.experiment import create_keys
-  from latentjax.mesh import DATA
-  from latentjax.training.compiled import create_steps
+  from latentjax.runtime.distributed import DATA_AXIS
+  from latentjax.runtime.rng import create_rng_streams
+  from latentjax.training.compile import create_train_fns
 
   options = {}
   if target.platform == "cuda":
     (nvidia,) = importlib.util.find_spec("nvidia").submodule_search_locations
     options = {"xla_gpu_cuda_data_dir": str(Path(nvidia, "cuda_nvcc")), "xla_dump_to": dump}
   devices = topologies.get_topology_desc(platform=target.platform, **target.topology).devices
-  mesh = Mesh(devices, (DATA,), axis_types=(AxisType.Auto,))
+  mesh = Mesh(devices, (DATA_AXIS,), axis_types=(AxisType.Auto,))
   whole = NamedSharding(mesh, PartitionSpec())
   config.train.batch_size = batch_size * len(devices)
   num_images = config.train.batch_size * STEPS
-  steps = create_steps(config, model, num_images, mesh if len(devices) > 1 else None)
-  keys = jax.eval_shape(lambda: create_keys(config))
+  steps = create_train_fns(config, model, num_images, mesh if len(devices) > 1 else None)
+  keys = jax.eval_shape(lambda: create_rng_streams(config))
   arguments = (
     jax.eval_shape(steps.init, keys.init),
     jax.ShapeDtypeStruct((num_images, *SHAPE), jnp.uint8),
@@ -84,13 +84,14 @@ def compile_steps(config, model, target: Target, batch_size: int, dump: str):
 def measure(name: str, target_name: str, options: argparse.Namespace) -> dict:
   """What the table says of a config on a target, and more."""
   from latentjax import models
-  from latentjax.trained import variables_of
-  from latentjax.training.flops import matmul_flops
-  from latentjax.training.state import num_parameters
+  from latentjax.inference.trained_model import variable_shapes
+  from latentjax.models.base import num_parameters
+  from latentjax.models.draw.model import DRAW
+  from latentjax.runtime.cost import matmul_flops
 
   target, config = TARGETS[target_name], named_config(name, options.set)
-  model = models.create(config.model, SHAPE)
-  if isinstance(model, models.DRAW):
+  model = models.create_model(config.model, SHAPE)
+  if isinstance(model, DRAW):
     plan = model.plan_for({"cuda": "gpu"}.get(target.platform, target.platform))
     model = model.clone(plan=changed_plan(plan, options.plan))
   elif options.plan:
@@ -123,7 +124,7 @@ def measure(name: str, target_name: str, options: argparse.Namespace) -> dict:
     "small": kernels and sum(blocks < target.cores for blocks in kernels.blocks),
     "of_one_block": kernels and kernels.blocks.count(1),
     "collectives": collectives,
-    "parameter_bytes": 4 * num_parameters(variables_of(model)["params"]),
+    "parameter_bytes": 4 * num_parameters(variable_shapes(model)["params"]),
     "memory_bytes": memory.argument_size_in_bytes - images + memory.temp_size_in_bytes,
     "temporary_bytes": memory.temp_size_in_bytes,
     "flops": flops,

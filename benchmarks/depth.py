@@ -1,10 +1,10 @@
 """Memory and time of a training step of DRAW, by T and by how it is computed, as a Markdown table.
 
     python -m benchmarks.depth [--config draw:filterbank] [--num-steps 16 64 256 1024] [--batch-size 128]
-    python -m benchmarks.depth --num-steps 10 --ways weight_gradients=step weight_gradients=after,unroll=10
+    python -m benchmarks.depth --num-steps 10 --ways weight_gradients=per_step weight_gradients=deferred,unroll=10
 
 A way is a list of changes to the config (`model.remat=step`) or to the plan that this backend has by default
-(`weight_gradients=after`); without `--ways` they are the values of `model.remat`. Memory is what the compiled program
+(`weight_gradients=deferred`); without `--ways` they are the values of `model.remat`. Memory is what the compiled step
 says of its temporary arrays; time is the median of a few calls of at least two steps, taken by turns of all ways,
 after one that does not count.
 """
@@ -41,8 +41,7 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
   import jax
 
   from latentjax import models
-  from latentjax.modes.benchmark import SHORTEST, seconds_of
-  from latentjax.modes.workload import create_workload
+  from latentjax.cli.benchmark import SHORTEST, create_workload, seconds_of
 
   images = np.random.default_rng(0).integers(0, 256, (2 * options.batch_size, *IMAGES), np.uint8)
   workloads, counts = [], []
@@ -50,7 +49,7 @@ def measure(num_steps: int, options: argparse.Namespace) -> list[tuple[float, fl
     changes = way.split(",")
     keys = [change for change in changes if change.startswith("model.")]
     config = named_config(options.config, [f"model.num_steps={num_steps}", *keys])
-    model = models.create(config.model, IMAGES)
+    model = models.create_model(config.model, IMAGES)
     fields = ",".join(change for change in changes if change not in keys)
     model = model.clone(plan=changed_plan(model.plan_for(jax.default_backend()), fields))
     workloads.append(create_workload(config, model, images, options.batch_size))

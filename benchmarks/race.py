@@ -137,15 +137,18 @@ def work(pipe, contestant: str, name: str, options: argparse.Namespace) -> None:
   if contestant == "latentjax":
     import jax
 
+    from benchmarks.torch_steps import Training
     from latentjax import models
-    from latentjax.modes.workload import create_workload
+    from latentjax.cli.benchmark import create_workload
 
-    workload = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size)
+    workload = create_workload(config, models.create_model(config.model, IMAGES), images, options.batch_size)
     call, device, few = workload.call, jax.default_backend(), workload.few
   else:
     import torch
 
     from benchmarks.torch_steps import Training
+    from latentjax import models
+    from latentjax.cli.benchmark import create_workload
 
     torch.set_num_threads(options.threads)
     training = Training(config, images, options.batch_size, contestant.removeprefix("torch "))

@@ -25,8 +25,8 @@ class Thunks(NamedTuple):
 def read(text: str) -> Thunks:
   """Of a `*.thunk_sequence_after_thunk_passes.txt`."""
   body = text.partition("kWhile")[2].partition("body:\n")[2].splitlines()
-  begun = [line for line in body if LINE.match(line)]
-  outermost = len(LINE.match(begun[0])["indent"]) if begun else 0
+  partial_epoch = [line for line in body if LINE.match(line)]
+  outermost = len(LINE.match(partial_epoch[0])["indent"]) if partial_epoch else 0
   graphs, outside, blocks = 0, 0, []
   for line in body:
     found = LINE.match(line)

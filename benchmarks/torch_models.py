@@ -141,9 +141,9 @@ class DRAW(nn.Module):
       for lstm in (self.encoder, self.decoder):
         lstm.bias[units : 2 * units] = 1.0
       for head in filter(None, (self.read_window, self.write_window)):
-        head.bias[2], head.bias[3] = fields["variance_bias"], fields["stride_bias"]
+        head.bias[2], head.bias[3] = fields["init_log_variance"], fields["init_log_stride"]
       if self.attend:
-        self.write_window.bias[4] = -math.log(fields["write_gain"])
+        self.write_window.bias[4] = -math.log(fields["init_write_gain"])
       if self.prior is not None:
         nn.init.zeros_(self.prior.weight)
 

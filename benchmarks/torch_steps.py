@@ -32,8 +32,8 @@ class Training:
   """
 
   def __init__(self, config, images: np.ndarray, batch_size: int, way: str):
-    if config.train.importance_samples > 1 or config.train.free_bits:
-      raise ValueError("the peers minimise the ELBO: train.importance_samples must be 1 and train.free_bits 0")
+    if config.train.iwae_samples > 1 or config.train.free_bits:
+      raise ValueError("the peers minimise the ELBO: train.iwae_samples must be 1 and train.free_bits 0")
     torch.manual_seed(config.seed)
     self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high" if config.precision == "tensorfloat32" else "highest")

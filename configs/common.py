@@ -8,7 +8,7 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0  # initialisation, order of images, binarisation of batches, noise
   config.precision = "float32"  # float32 | tensorfloat32 | bfloat16: of matrix products; all else is float32
-  config.compile_cache = True  # keep compiled programs between runs, in the user's cache directory
+  config.compilation_cache = True  # keep compiled programs between runs, in the user's cache directory
 
   config.data = ConfigDict()
   config.data.name = "mnist"  # mnist_digits | colour_digits (no download), any TFDS set, a folder, or an .npz
@@ -34,12 +34,12 @@ def get_config() -> ConfigDict:
   config.train.beta = 1.0  # weight of the KL after warm-up
   config.train.kl_warmup_epochs = 0.0  # epochs over which that weight rises from 0
   config.train.free_bits = 0.0  # nats per latent group that cost nothing extra; 0 is off
-  config.train.importance_samples = 1  # K > 1 trains the importance-weighted bound
-  config.train.importance_start = 0  # epoch from which that is trained; before it, the ELBO
+  config.train.iwae_samples = 1  # K > 1 trains the importance-weighted bound
+  config.train.iwae_start_epoch = 0  # epoch from which that is trained; before it, the ELBO
   config.train.num_seeds = 1  # K > 1 trains seed, seed + 1, ... seed + K - 1 side by side in one program
   config.train.steps_per_call = 50  # at most so many optimiser steps per dispatch; the progress bar moves as often
-  config.train.patience = 0  # epochs without a better validation bound that end the run; 0 is off
-  config.train.pictures_every = 10  # epochs between samples and reconstructions in TensorBoard; 0 is off
+  config.train.early_stopping_patience = 0  # epochs without a better validation bound that end the run; 0 is off
+  config.train.log_images_every = 10  # epochs between samples and reconstructions in TensorBoard; 0 is off
   config.train.profile_steps = 0  # first steps of which TensorBoard gets a profile, in whole calls; 0 is off
 
   config.eval = ConfigDict()

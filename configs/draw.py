@@ -44,12 +44,12 @@ def filterbank() -> ConfigDict:
   config.model.layer_norm = False  # normalise the LSTMs
   config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
   config.model.unroll = 0  # steps per iteration of the compiled loop; 0 chooses by backend
-  config.model.weight_gradients = "auto"  # step | after (the loop) | auto: by backend
+  config.model.weight_gradients = "auto"  # per_step | deferred | auto: by backend
   config.model.remat = "none"  # none | step | sqrt: what to compute again rather than keep, for many steps
   config.model.init_scale = 0.05  # standard deviation of initial weights
-  config.model.variance_bias = 0.0  # initial log variance of both windows, log pixels^2
-  config.model.stride_bias = 0.0  # initial log stride of both windows; 0 spans the image
-  config.model.write_gain = 1.0  # initial factor on what is written
+  config.model.init_log_variance = 0.0  # initial log variance of both windows, log pixels^2
+  config.model.init_log_stride = 0.0  # initial log stride of both windows; 0 spans the image
+  config.model.init_write_gain = 1.0  # initial factor on what is written
   config.train.learning_rate = 4e-3
   return config
 
@@ -98,7 +98,7 @@ def demo() -> ConfigDict:
   """4,000 real digits that need no download: minutes on two CPU cores."""
   config = filterbank()
   config.data.name = "mnist_digits"
-  config.model.write_gain = 12.0
+  config.model.init_write_gain = 12.0
   config.train.batch_size = 64  # twice the steps of 128 for the same minutes
   config.train.epochs = 24
   config.train.learning_rate = 1e-2
@@ -115,8 +115,8 @@ def two_digits() -> ConfigDict:
   config = filterbank()
   config.data.name = "two_digits"
   config.model.num_steps = 20
-  config.model.stride_bias = -0.7  # windows of the size of a digit
-  config.model.write_gain = 12.0
+  config.model.init_log_stride = -0.7  # windows of the size of a digit
+  config.model.init_write_gain = 12.0
   config.train.learning_rate = 2e-3
   return config
 

@@ -67,8 +67,8 @@ def dense() -> ConfigDict:
   config.train.schedule = "cosine"
   config.train.weight_decay = 0.5
   config.train.kl_warmup_epochs = 30.0
-  config.train.importance_samples = 5
-  config.train.importance_start = 260
+  config.train.iwae_samples = 5
+  config.train.iwae_start_epoch = 260
   config.eval.nll_samples = 1000
   return config
 

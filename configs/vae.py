@@ -44,8 +44,8 @@ def residual() -> ConfigDict:
   config.model.latent_dim = 40
   config.model.activation = "silu"
   config.train.epochs = 160
-  config.train.importance_samples = 5
-  config.train.importance_start = 120
+  config.train.iwae_samples = 5
+  config.train.iwae_start_epoch = 120
   config.train.kl_warmup_epochs = 16.0
   config.eval.nll_samples = 1000
   return config

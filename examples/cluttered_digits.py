@@ -27,12 +27,12 @@ from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict, config_flags
 
 from latentjax.data import dataset
-from latentjax.data.scenes import add
-from latentjax.errors import RunError, UsageError
+from latentjax.data.two_digits import add_at
 from latentjax.models.draw import attention
-from latentjax.models.draw.layouts import read_by_product, window_filterbanks_by_product
-from latentjax.models.linear import init_linear, linear
-from latentjax.models.lstm import LSTMState, init_lstm, lstm
+from latentjax.models.draw.attention_cpu import filterbanks_cpu, read_cpu
+from latentjax.models.layers import init_linear, linear
+from latentjax.models.recurrent import LSTMState, init_lstm, lstm
+from latentjax.runtime.errors import RunError, UsageError
 
 
 def get_config() -> ConfigDict:
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     "num_glimpses": 8,  # T
     "window_size": 12,  # N
     "hidden_dim": 256,
-    "variance_bias": 2.0,  # initial log variance; the initial window spans the canvas
+    "init_log_variance": 2.0,  # initial log variance; the initial window spans the canvas
   }
   train = {
     "batch_size": 64,
@@ -70,12 +70,12 @@ def make_canvases(data: ConfigDict, key: jax.Array, images: jax.Array, targets: 
   def make(key, target):
     keys = jax.random.split(key, 4)
     canvas = jnp.zeros((data.canvas_size, data.canvas_size, 1), jnp.uint16)
-    canvas = add(canvas, images[target], jax.random.randint(keys[0], (2,), 0, places))
+    canvas = add_at(canvas, images[target], jax.random.randint(keys[0], (2,), 0, places))
     others = jax.random.randint(keys[1], (data.num_pieces,), 0, len(images))
     crops = jax.random.randint(keys[2], (data.num_pieces, 2), 0, images.shape[1] - size + 1)
     corners = jax.random.randint(keys[3], (data.num_pieces, 2), 0, data.canvas_size - size + 1)
     for other, crop, corner in zip(others, crops, corners, strict=True):
-      canvas = add(canvas, jax.lax.dynamic_slice(images, (other, *crop, 0), (1, size, size, 1))[0], corner)
+      canvas = add_at(canvas, jax.lax.dynamic_slice(images, (other, *crop, 0), (1, size, size, 1))[0], corner)
     return jnp.minimum(canvas, 255).astype(jnp.float32) / 255
 
   return jax.vmap(make)(jax.random.split(key, len(targets)), targets)
@@ -84,7 +84,7 @@ def make_canvases(data: ConfigDict, key: jax.Array, images: jax.Array, targets: 
 def init(model: ConfigDict, key: jax.Array) -> dict:
   lstm_key, window_key, class_key = jax.random.split(key, 3)
   normal, units = jax.nn.initializers.lecun_normal(), model.hidden_dim
-  window_bias = jnp.array([0.0, 0.0, model.variance_bias, 0.0, 0.0])
+  window_bias = jnp.array([0.0, 0.0, model.init_log_variance, 0.0, 0.0])
   return {
     "lstm": init_lstm(lstm_key, normal, model.window_size**2, units, layer_norm=False),
     "window": init_linear(window_key, jax.nn.initializers.normal(0.01), units, 5) | {"bias": window_bias},
@@ -99,7 +99,7 @@ def look(model: ConfigDict, weights: dict, canvases: jax.Array) -> tuple[jax.Arr
   def glimpse(canvas, parameters):
     size = model.window_size, *canvas.shape[:2]
     window = attention.window(parameters, *size)
-    return read_by_product(canvas, window_filterbanks_by_product(window, window.intensity, *size)).reshape(-1), window
+    return read_cpu(canvas, filterbanks_cpu(window, window.intensity, *size)).reshape(-1), window
 
   def step(state, _):
     seen, windows = jax.vmap(glimpse)(canvases, linear(weights["window"], state.hidden))
@@ -194,7 +194,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  data = dataset.load(config.data.name, "none")
+  data = dataset.load_dataset(config.data.name, "none")
   if len(data.labels) < 3:
     raise UsageError(f"data.name = {config.data.name} has no labels: take mnist or mnist_digits")
   train, validation, test = ((jnp.asarray(getattr(data, name)), jnp.asarray(of)) for name, of in data.labels.items())

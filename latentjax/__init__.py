@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from latentjax._version import __version__ as __version__
+
 if TYPE_CHECKING:
   import os
 
-  from latentjax.loaded import LoadedModel
-
-__version__ = "0.1.0"
+  from latentjax.inference.api import LoadedModel
 
 
 def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
@@ -20,6 +20,6 @@ def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
   Raises:
     ValueError: there is no model, or a file is damaged or of a later format. TypeError: seed_index is no whole number.
   """
-  from latentjax.loaded import load as load_model  # imports JAX, which a person may want to configure first
+  from latentjax.inference.api import load as load_model  # imports JAX, which a person may want to configure first
 
   return load_model(workdir, seed_index)

@@ -2,21 +2,22 @@
 
 import sys
 
-from latentjax.interruption import stop_at_once
+from latentjax.runtime.signals import exit_on_signal
 
 
 def main() -> None:
   """Runs the command line and exits with its code."""
-  stop_at_once("stopped before anything began")  # first: the imports below take seconds
+  exit_on_signal("stopped before anything began")  # first: the imports below take seconds
   try:
-    from latentjax.console import protect_stdio
+    from latentjax.cli.main import main
+    from latentjax.runtime.console import protect_stdio
 
     protect_stdio()
-    from latentjax import command_line
+    from latentjax.runtime.console import protect_stdio
   except ModuleNotFoundError as error:
     sys.exit(f"error: {sys.executable} lacks {error.name}: in a clone, `make .venv/ready` and then .venv/bin/python")
 
-  sys.exit(command_line.main(sys.argv))
+  sys.exit(main(sys.argv))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.accelerator.queue import Measurement
 from benchmarks.race import CPU_WAYS, has_gpu
-from latentjax.data.cache import cached
+from latentjax.data.cache import cached_path
 
 CONFIGS = ("vae:default", "ladder_vae:default", "draw:base", "draw:filterbank")
 PAPER = "draw:paper"
@@ -160,7 +160,7 @@ def training(
 ) -> Measurement:
   """A whole training, which goes on where it was stopped."""
   data = "mnist" if config != PAPER else "binarized_mnist"
-  file = cached(data)
+  file = cached_path(data)
   lacks = "" if file.exists() else f"there is no decoded set {file}"
   if place.rehearsal:
     data, until, lacks = "mnist_digits", until and -400.0, ""  # of digits that come with a package

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.arguments import named_config, new_file, positive
-from latentjax.errors import last_line
+from latentjax.runtime.errors import last_line
 
 IMAGES = (28, 28, 1)
 
@@ -30,16 +30,15 @@ def main() -> None:
 
   from benchmarks.accelerator import trace
   from latentjax import models
-  from latentjax.modes.benchmark import measure
-  from latentjax.modes.workload import create_workload
+  from latentjax.cli.benchmark import create_workload, measure_workload
 
   found = jax.devices()[0].device_kind
   if options.device and found != options.device:
     raise SystemExit(f"error: JAX finds {found}, and not {options.device}")
   num_images = options.batch_size * max(2, 4096 // options.batch_size)
   images = np.random.default_rng(0).integers(0, 256, (num_images, *IMAGES), np.uint8)
-  workload = create_workload(config, models.create(config.model, IMAGES), images, options.batch_size)
-  row = measure(workload, options.batch_size, config.precision, options.measurements)
+  workload = create_workload(config, models.create_model(config.model, IMAGES), images, options.batch_size)
+  row = measure_workload(workload, options.batch_size, config.precision, options.measurements)
   write(options.json, row)  # before the trace, which may crash
   if options.trace:
     steps = row["steps_per_measurement"]

@@ -1,1 +1,1 @@
-"""What is seen: a name becomes images per split, and images become batches on the device."""
+"""Datasets: load images by name, split them, and feed batches to the device."""

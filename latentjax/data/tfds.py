@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from latentjax.console import console
-from latentjax.data.cache import cache_dir
-from latentjax.data.splits import LABELS, NAMES, SPLITS, Splits
-from latentjax.errors import RunError, UsageError
+from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
+from latentjax.runtime.console import console
+from latentjax.runtime.errors import RunError, UsageError
+from latentjax.runtime.fileio import cache_dir
 
-INSTALL = "pip install -r requirements-tfds.txt, or 'latentjax[tfds]'"
+INSTALL_HINT = "pip install -r requirements-tfds.txt, or 'latentjax[tfds]'"
 
 
 class TFDS:
@@ -33,7 +33,7 @@ class TFDS:
     self._others = others
 
   @property
-  def prepared(self) -> bool:
+  def is_available(self) -> bool:
     return self._found.is_prepared()
 
   @property
@@ -50,7 +50,7 @@ class TFDS:
         if labels is not None:
           splits[split + LABELS] = labels
     names = getattr(self._builder.info.features["label"], "names", None) if self._labelled else None
-    return splits | ({NAMES: np.array(names)} if names else {})
+    return splits | ({LABEL_NAMES: np.array(names)} if names else {})
 
   def _decode(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     """All images of a split, and their labels if it has them; sets of pixels 0 and 1 are scaled to 0 and 255."""
@@ -82,7 +82,7 @@ class TFDS:
     try:
       import tensorflow_datasets
     except ImportError:
-      raise RunError(f"data.name = {self.name} is not decoded yet, which needs TFDS: {INSTALL}") from None
+      raise RunError(f"data.name = {self.name} is not decoded yet, which needs TFDS: {INSTALL_HINT}") from None
     return tensorflow_datasets
 
   @cached_property
@@ -102,7 +102,7 @@ class TFDS:
       known = tfds.list_builders(with_community_datasets=False)
       if self.name.split("/")[0].split(":")[0] in known:  # the set exists, but a package that prepares it does not
         raise RunError(f"data.name = {self.name!r}: {error}") from None
-      raise UsageError(unknown_set(self.name, [*self._others, *known])) from None
+      raise UsageError(unknown_dataset_message(self.name, [*self._others, *known])) from None
     except (ValueError, AssertionError, TypeError) as error:  # a version, config or option that the set does not have
       raise UsageError(f"data.name = {self.name!r}: {str(error).splitlines()[0]}") from None
     feature = dict(builder.info.features.items()).get("image")
@@ -120,7 +120,7 @@ def prepare(builder) -> None:
   if importlib.util.find_spec("tensorflow") is None:
     raise RunError(
       f"{builder.name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow (training does not):"
-      f" {INSTALL}, or set TFDS_DATA_DIR to a directory where it is prepared"
+      f" {INSTALL_HINT}, or set TFDS_DATA_DIR to a directory where it is prepared"
     )
   console.print(
     f"{builder.name} is not prepared in {builder.data_dir}: TFDS now downloads and prepares it"
@@ -137,7 +137,7 @@ def prepare(builder) -> None:
     ) from None
 
 
-def unknown_set(name: str, known: Sequence[str]) -> str:
+def unknown_dataset_message(name: str, known: Sequence[str]) -> str:
   if Path(name).is_dir():
     return f"data.name = {name!r} is no known dataset: for the folder of that name give ./{name}"
   near = difflib.get_close_matches(name, known, n=3)

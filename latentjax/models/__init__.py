@@ -2,21 +2,19 @@
 
 from ml_collections import ConfigDict
 
-from latentjax.config import obeys
-from latentjax.errors import UsageError
-from latentjax.models.contract import Model
-from latentjax.models.draw import DRAW
+from latentjax.config.schema import nearest_key, satisfies
+from latentjax.models.base import Model
+from latentjax.models.draw.model import DRAW
 from latentjax.models.ladder_vae import LadderVAE
-from latentjax.models.terms import Terms
 from latentjax.models.vae import VAE
-from latentjax.synonyms import nearest
+from latentjax.runtime.errors import UsageError
 
 __all__ = ["DRAW", "MODELS", "VAE", "LadderVAE", "Model", "Terms", "check", "create", "speed_keys", "title"]
 
 MODELS: dict[str, type[Model]] = {"draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
 
 
-def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
+def create_model(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
   """The model that `config.model` describes, for images of shape (H, W, C).
 
   Args:
@@ -25,12 +23,12 @@ def create(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
   Raises:
     UsageError: a value is none of this model's, is impossible, or does not fit the images.
   """
-  check(config, image_shape)
+  check_model(config, image_shape)
   fields = config.to_dict()
   return MODELS[fields.pop("name")](image_shape=image_shape, **fields)
 
 
-def check(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -> None:
+def check_model(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -> None:
   """Raises UsageError if `config.model` describes no model, or none for these images where their shape is given."""
   fields = config.to_dict()
   name = fields.pop("name", None)
@@ -38,24 +36,24 @@ def check(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -
     raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}")
   rules = MODELS[name].RULES
   if foreign := sorted(fields.keys() - rules.keys()):
-    near = nearest(f"model.{foreign[0]}", [f"model.{key}" for key in rules])
+    near = nearest_key(f"model.{foreign[0]}", [f"model.{key}" for key in rules])
     raise UsageError(
       f"{name} has no model.{foreign[0]}: the nearest is {near}; --config=configs/{name}.py has all of its keys"
     )
   if missing := sorted(rules.keys() - fields.keys()):
     raise UsageError(f"model.{missing[0]} is missing: start from --config=configs/{name}.py")
   for key, rule in rules.items():
-    if not obeys(fields[key], rule):
+    if not satisfies(fields[key], rule):
       raise UsageError(f"model.{key} must be {rule[0]}, not {fields[key]!r}")
-  if conflict := MODELS[name].conflict(fields, image_shape):
+  if conflict := MODELS[name].validate(fields, image_shape):
     raise UsageError(conflict)
 
 
-def title(config: ConfigDict) -> str:
+def display_name(config: ConfigDict) -> str:
   """What `config.model` is called; a model that is not known here by its bare name."""
   return MODELS[config.name].title(config) if config.name in MODELS else str(config.name)
 
 
-def speed_keys(config: ConfigDict) -> tuple[str, ...]:
+def performance_keys(config: ConfigDict) -> tuple[str, ...]:
   """The keys of `config.model` that change speed and memory and nothing else."""
-  return tuple(f"model.{field}" for field in MODELS[config.name].SPEED) if config.name in MODELS else ()
+  return tuple(f"model.{field}" for field in MODELS[config.name].PERFORMANCE_FIELDS) if config.name in MODELS else ()

@@ -23,31 +23,31 @@ class Gaussian:
     """[..., Z] mean + std * noise, for standard normal noise [..., Z]."""
     return self.mean + jnp.exp(self.log_std) * noise
 
-  def standardise(self, value: jax.Array) -> jax.Array:
+  def whiten(self, value: jax.Array) -> jax.Array:
     """[..., Z] (value - mean) / std: the noise that `sample` would turn into value."""
     return (value - self.mean) * jnp.exp(-self.log_std)
 
   def relative_to(self, prior: "Gaussian") -> "Gaussian":
     """Self in units of a prior, which is N(0, I) there: the KL between the two stays what it is."""
-    return Gaussian(prior.standardise(self.mean), self.log_std - prior.log_std)
+    return Gaussian(prior.whiten(self.mean), self.log_std - prior.log_std)
 
   def log_prob(self, value: jax.Array) -> jax.Array:
     """[...] log density in nats of value [..., Z]."""
-    return (-0.5 * jnp.square(self.standardise(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+    return (-0.5 * jnp.square(self.whiten(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-  def unit_kl(self) -> jax.Array:
+  def kl_per_unit(self) -> jax.Array:
     """[..., Z] KL(self || N(0, I)) in nats of every unit, 1/2 (mean^2 + var - log var - 1)."""
     return 0.5 * (jnp.square(self.mean) + jnp.exp(2 * self.log_std) - 2 * self.log_std - 1)
 
   def kl_to_standard(self) -> jax.Array:
     """[...] KL(self || N(0, I)) in nats."""
-    return self.unit_kl().sum(-1)
+    return self.kl_per_unit().sum(-1)
 
   def kl(self, other: "Gaussian") -> jax.Array:
     """[...] KL(self || other) in nats."""
     return self.relative_to(other).kl_to_standard()
 
-  def merge(self, other: "Gaussian") -> "Gaussian":
+  def product(self, other: "Gaussian") -> "Gaussian":
     """Their precision-weighted product: precisions add, means are weighed by them (Sonderby et al. 2016)."""
     own, others = jnp.exp(-2 * self.log_std), jnp.exp(-2 * other.log_std)
     precision = own + others

@@ -12,18 +12,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latentjax.config import AT_LEAST_ONE, BOOLEAN, COUNTS, Rule, one_of
+from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, COUNTS, Constraint, one_of
+from latentjax.models.base import Picture, TitledGrids
 from latentjax.models.distributions import Gaussian
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, start_layer
-from latentjax.models.pictures import Blocks, Picture
-from latentjax.models.terms import Terms
+from latentjax.models.elbo import ELBOTerms
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, init_output_layer
 
-TITLES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
-HELD = 6  # samples to a side of a block of layers.png
+DISPLAY_NAMES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
+
+GRID_SIDE = 6  # samples to a side of a block of layers.png
+
 MIN_VARIANCE = 1e-6  # keeps the logarithm finite where softplus underflows
 
 
-class Layer(NamedTuple):
+class InferredLayer(NamedTuple):
   """One stochastic layer after inference: q(z_i | ..), p(z_i | z_{i+1}), and the z_i drawn from q."""
 
   posterior: Gaussian
@@ -45,16 +47,16 @@ class LadderVAE(nn.Module):
     likelihood: of `LIKELIHOODS`, what the pixels are.
   """
 
-  RULES: ClassVar[Mapping[str, Rule]] = {
+  RULES: ClassVar[Mapping[str, Constraint]] = {
     "hidden_dims": COUNTS,
     "latent_dims": COUNTS,
     "mlp_depth": AT_LEAST_ONE,
-    "inference": one_of(*TITLES),
+    "inference": one_of(*DISPLAY_NAMES),
     "skips": BOOLEAN,
     "likelihood": one_of(*LIKELIHOODS),
   }
-  SPEED: ClassVar[tuple[str, ...]] = ()
-  STACKED: ClassVar[Mapping[str, int]] = {}
+  PERFORMANCE_FIELDS: ClassVar[tuple[str, ...]] = ()
+  STACKED_KERNELS: ClassVar[Mapping[str, int]] = {}
 
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256, 256)
@@ -65,7 +67,7 @@ class LadderVAE(nn.Module):
   likelihood: str = "bernoulli"
 
   @staticmethod
-  def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+  def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
     del image_shape
     hidden_dims, latent_dims = fields["hidden_dims"], fields["latent_dims"]
     if len(hidden_dims) == len(latent_dims):
@@ -75,26 +77,28 @@ class LadderVAE(nn.Module):
 
   @staticmethod
   def title(fields: Mapping[str, Any]) -> str:
-    return TITLES.get(fields.get("inference"), "Ladder VAE")
+    return DISPLAY_NAMES.get(fields.get("inference"), "Ladder VAE")
 
   def setup(self):
     height, width, channels = self.image_shape
-    self.encoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
+    self.encoders = [BatchNormMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
-    self.decoders = [NormalisedMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
+    self.decoders = [BatchNormMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
     self.pixels = nn.Dense(height * width * channels)
-    self.log_scale = self.param("log_scale", nn.initializers.zeros, (channels,)) if self.family.scaled else None
+    self.log_scale = (
+      self.param("log_scale", nn.initializers.zeros, (channels,)) if self.observation_model.has_scale else None
+    )
 
   @property
-  def family(self) -> Likelihood:
+  def observation_model(self) -> Likelihood:
     return LIKELIHOODS[self.likelihood]
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
-    pixels = start_layer(self.family, params["pixels"], mean, std)
-    return params | {"pixels": pixels} | self.family.start_scale(std)
+  def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
+    pixels = init_output_layer(self.observation_model, params["pixels"], mean, std)
+    return params | {"pixels": pixels} | self.observation_model.init_log_scale(std)
 
-  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+  def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
     """Terms of the bound for images [B, H, W, C] in [0, 1].
 
     Batch norm uses the batch's own statistics, and returns them, where the collection `batch_stats` is mutable.
@@ -108,28 +112,34 @@ class LadderVAE(nn.Module):
     else:  # below the top, the prior depends on the very z that the KL would integrate out: it stays a sample
       top = layers[-1].posterior.kl(layers[-1].prior)
       kl = (log_qz - log_pz).at[:, -1].set(top)
-    return Terms(self.family.mean(pixels), self.family.log_prob(pixels, images, self.log_scale), kl, log_pz, log_qz)
+    return ELBOTerms(
+      self.observation_model.mean(pixels),
+      self.observation_model.log_prob(pixels, images, self.log_scale),
+      kl,
+      log_pz,
+      log_qz,
+    )
 
-  def infer(self, images: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
+  def infer(self, images: jax.Array, noise: Sequence[jax.Array]) -> list[InferredLayer]:
     """The layers, from the image upwards, for standard normal noise [B, Z_i] of each."""
     below = images.reshape(len(images), -1)
     return self.infer_ladder(below, noise) if self.inference == "ladder" else self.infer_bottom_up(below, noise)
 
-  def infer_ladder(self, below: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
+  def infer_ladder(self, below: jax.Array, noise: Sequence[jax.Array]) -> list[InferredLayer]:
     """Up: d_i = MLP(d_{i-1}) gives evidence N_i. Down: q(z_L) = N_L, q(z_i | z_{i+1}) = N_i merged with the prior."""
     evidence = []
     for encoder, head in zip(self.encoders, self.evidence, strict=True):
       below = encoder(below)
       evidence.append(head(below))
     posterior, prior = evidence[-1], self.top_prior(len(below))
-    layers = [Layer(posterior, prior, posterior.sample(noise[-1]))]
+    layers = [InferredLayer(posterior, prior, posterior.sample(noise[-1]))]
     for index in reversed(range(len(self.priors))):
       prior = self.prior(index, [layer.z for layer in layers])  # the posterior's: every layer reaches the image
-      posterior = evidence[index].merge(prior)
-      layers.insert(0, Layer(posterior, prior, posterior.sample(noise[index])))
+      posterior = evidence[index].product(prior)
+      layers.insert(0, InferredLayer(posterior, prior, posterior.sample(noise[index])))
     return layers
 
-  def infer_bottom_up(self, below: jax.Array, noise: Sequence[jax.Array]) -> list[Layer]:
+  def infer_bottom_up(self, below: jax.Array, noise: Sequence[jax.Array]) -> list[InferredLayer]:
     """q(z_1 | x), q(z_2 | z_1) ... by MLPs of the layer below, which share nothing with the priors."""
     posteriors, latents = [], []
     for encoder, head, eps in zip(self.encoders, self.evidence, noise, strict=True):
@@ -138,7 +148,7 @@ class LadderVAE(nn.Module):
       latents.append(below)
     priors = [self.prior(index, latents[index + 1 :]) for index in range(len(self.priors))]
     priors.append(self.top_prior(len(below)))
-    return list(map(Layer, posteriors, priors, latents))
+    return list(map(InferredLayer, posteriors, priors, latents))
 
   def prior(self, index: int, above: Sequence[jax.Array]) -> Gaussian:
     """p(z_i | z_{i+1}, ..) for the latents `above`, z_{i+1} first."""
@@ -164,7 +174,7 @@ class LadderVAE(nn.Module):
     (mean_q - mean_p) / std_p is 0 for a unit that only repeats what the layer above says.
     """
     layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
-    return tuple(layer.prior.standardise(layer.z) for layer in layers)
+    return tuple(layer.prior.whiten(layer.z) for layer in layers)
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
     """L Gaussians [B, Z_i] in units of the priors, given a sample of the other layers."""
@@ -176,7 +186,7 @@ class LadderVAE(nn.Module):
     values = [latents[-1]]
     for index in reversed(range(len(self.priors))):
       values.insert(0, self.prior(index, values).sample(latents[index]))
-    return self.family.mean(self.pixel_params(values))
+    return self.observation_model.mean(self.pixel_params(values))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior."""
@@ -186,16 +196,16 @@ class LadderVAE(nn.Module):
     """layers.png: samples with upper layers held. Block 0 holds nothing; in block j a row shares its top j layers."""
     del images
     depth = len(self.latent_dims)
-    free, rows = (standard_normals(half, HELD * HELD, self.latent_dims) for half in jax.random.split(key))
+    free, rows = (standard_normals(half, GRID_SIDE * GRID_SIDE, self.latent_dims) for half in jax.random.split(key))
     latents = []
     for index, size in enumerate(self.latent_dims):
-      own, shared = (noise[index].reshape(HELD, HELD, size) for noise in (free, rows))
+      own, shared = (noise[index].reshape(GRID_SIDE, GRID_SIDE, size) for noise in (free, rows))
       shared = jnp.broadcast_to(shared[:, :1], own.shape)
       held = [own if index < depth - block else shared for block in range(depth)]
       latents.append(jnp.concatenate(held).reshape(-1, size))  # [L R R, Z]
-    images = self.decode(latents).reshape(depth, HELD, HELD, *self.image_shape)
+    images = self.decode(latents).reshape(depth, GRID_SIDE, GRID_SIDE, *self.image_shape)
     titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, depth))]
-    return {"layers.png": Blocks(images, tuple(titles))}
+    return {"layers.png": TitledGrids(images, tuple(titles))}
 
 
 def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[jax.Array]:
@@ -203,7 +213,7 @@ def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[j
   return jnp.split(jax.random.normal(key, (batch, sum(sizes))), list(itertools.accumulate(sizes))[:-1], axis=-1)
 
 
-class NormalisedMLP(nn.Module):
+class BatchNormMLP(nn.Module):
   """`depth` times dense, batch norm, leaky rectifier; with `skips` what comes in is added where widths agree.
 
   Its `batch_stats` are those of the last batch alone (momentum 0): averaging them is the training step's business.

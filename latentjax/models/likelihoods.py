@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 # Of the logistic, beyond which float32 can neither tell neighbouring values apart nor add up what lies between them.
-LOG_SCALES = (-12.0, 12.0)
+LOG_SCALE_RANGE = (-12.0, 12.0)
 
 
 class Likelihood(Protocol):
@@ -24,7 +24,7 @@ class Likelihood(Protocol):
     scaled: whether it has a `log_scale`; None stands for it where it has not.
   """
 
-  scaled: ClassVar[bool]
+  has_scale: ClassVar[bool]
 
   def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array | None) -> jax.Array:
     """[B] log p(x | z) in nats of images [B, H, W, C] in [0, 1]."""
@@ -35,10 +35,10 @@ class Likelihood(Protocol):
   def start(self, mean: jax.Array) -> jax.Array:
     """[H, W, C] parameters for a model to start from, where the training images have the mean [H, W, C]."""
 
-  def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+  def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     """{"log_scale": [C]} to start from, where values have the deviation [C] from that mean; {} where there is none."""
 
-  def start_gain(self, std: jax.Array) -> jax.Array:
+  def init_gain(self, std: jax.Array) -> jax.Array:
     """[C] factor on an output layer's fresh weights, which else draw images that no such deviation explains."""
 
 
@@ -46,7 +46,7 @@ class Likelihood(Protocol):
 class Bernoulli:
   """Pixels 0 and 1; the parameters are logits."""
 
-  scaled: ClassVar[bool] = False
+  has_scale: ClassVar[bool] = False
 
   def log_prob(self, logits: jax.Array, images: jax.Array, log_scale: None = None) -> jax.Array:
     """[B] sum over pixels of x log p + (1 - x) log(1 - p) in nats, p = sigmoid(logits).
@@ -54,7 +54,7 @@ class Bernoulli:
     For grey values strictly between 0 and 1 this is the usual cross-entropy, which is not a normalised likelihood.
     """
     del log_scale
-    logits, images = flat(logits), flat(images)
+    logits, images = flatten_pixels(logits), flatten_pixels(images)
     return (images * logits - softplus(logits)).sum(-1)
 
   def mean(self, logits: jax.Array) -> jax.Array:
@@ -65,11 +65,11 @@ class Bernoulli:
     """[H, W, C] the mean's logit; of the mean clipped to [0.01, 0.99]: a pixel that is too sure learns slowly."""
     return jax.scipy.special.logit(jnp.clip(mean, 0.01, 0.99))
 
-  def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+  def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     del std
     return {}
 
-  def start_gain(self, std: jax.Array) -> jax.Array:
+  def init_gain(self, std: jax.Array) -> jax.Array:
     return jnp.ones_like(std)
 
 
@@ -84,7 +84,7 @@ class DiscretizedLogistic:
   rate and as initial weights suits the other.
   """
 
-  scaled: ClassVar[bool] = True
+  has_scale: ClassVar[bool] = True
 
   def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
     """[B] in nats; a pixel that is no multiple of 1/255 counts as the nearest.
@@ -95,11 +95,11 @@ class DiscretizedLogistic:
 
     is a product, so that no tail is lost and nothing cancels.
     """
-    k = jnp.round(255 * flat(images))
-    d = jnp.exp(-jnp.clip(log_scale, *LOG_SCALES)) / 255  # [C]
+    k = jnp.round(255 * flatten_pixels(images))
+    d = jnp.exp(-jnp.clip(log_scale, *LOG_SCALE_RANGE)) / 255  # [C]
     log_within = jnp.log(-jnp.expm1(-d))
-    d, log_within = (flat(jnp.broadcast_to(x, pixel_params.shape)) for x in (d, log_within))
-    middle = (k - 255 * flat(self.centre(pixel_params))) * d  # (a + b) / 2
+    d, log_within = (flatten_pixels(jnp.broadcast_to(x, pixel_params.shape)) for x in (d, log_within))
+    middle = (k - 255 * flatten_pixels(self.centre(pixel_params))) * d  # (a + b) / 2
     log_below_b = jnp.where(k < 255, -softplus(-middle - 0.5 * d), 0)
     log_above_a = jnp.where(k > 0, -softplus(middle - 0.5 * d), 0)
     return (log_below_b + log_above_a + jnp.where((k > 0) & (k < 255), log_within, 0)).sum(-1)
@@ -116,11 +116,11 @@ class DiscretizedLogistic:
     """[H, W, C] the parameters whose mu is the mean."""
     return 4 * (mean - 0.5)
 
-  def start_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+  def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     """s of a logistic with that deviation, s pi / sqrt(3); of half a step between values at least."""
     return {"log_scale": jnp.log(jnp.maximum(std, 0.5 / 255) * math.sqrt(3) / math.pi)}
 
-  def start_gain(self, std: jax.Array) -> jax.Array:
+  def init_gain(self, std: jax.Array) -> jax.Array:
     """With it a number of size 1 moves mu by the deviation."""
     return jnp.minimum(4 * std, 1)
 
@@ -128,13 +128,13 @@ class DiscretizedLogistic:
 LIKELIHOODS: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "discretized_logistic": DiscretizedLogistic()}
 
 
-def start_layer(family: Likelihood, layer: dict[str, jax.Array], mean: jax.Array, std: jax.Array):
+def init_output_layer(observation_model: Likelihood, layer: dict[str, jax.Array], mean: jax.Array, std: jax.Array):
   """A dense output layer, kernel [I, H W C] and bias, that starts at mean [H, W, C] and deviation [C]."""
-  gain = jnp.broadcast_to(family.start_gain(std), mean.shape).ravel()
-  return {"kernel": layer["kernel"] * gain[None], "bias": family.start(mean).ravel()}
+  gain = jnp.broadcast_to(observation_model.init_gain(std), mean.shape).ravel()
+  return {"kernel": layer["kernel"] * gain[None], "bias": observation_model.start(mean).ravel()}
 
 
-def flat(images: jax.Array) -> jax.Array:
+def flatten_pixels(images: jax.Array) -> jax.Array:
   """[..., H W C]: arithmetic along a last axis of one channel is several times slower on a CPU."""
   return images.reshape(*images.shape[:-3], -1)
 

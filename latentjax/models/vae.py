@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latentjax.config import AT_LEAST_ONE, COUNTS, Rule, one_of
+from latentjax.config.schema import AT_LEAST_ONE, COUNTS, Constraint, one_of
+from latentjax.models.base import Picture
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, start_layer
-from latentjax.models.pictures import Picture
-from latentjax.models.residual import ResidualMLP
-from latentjax.models.terms import Terms
+from latentjax.models.elbo import ELBOTerms
+from latentjax.models.layers import ResidualMLP
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, init_output_layer
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "silu": nn.silu}
 
@@ -33,15 +33,15 @@ class VAE(nn.Module):
     likelihood: of `LIKELIHOODS`, what the pixels are.
   """
 
-  RULES: ClassVar[Mapping[str, Rule]] = {
+  RULES: ClassVar[Mapping[str, Constraint]] = {
     "hidden_dims": COUNTS,
     "latent_dim": AT_LEAST_ONE,
     "activation": one_of(*ACTIVATIONS),
     "network": one_of("dense", "residual"),
     "likelihood": one_of(*LIKELIHOODS),
   }
-  SPEED: ClassVar[tuple[str, ...]] = ()
-  STACKED: ClassVar[Mapping[str, int]] = {}
+  PERFORMANCE_FIELDS: ClassVar[tuple[str, ...]] = ()
+  STACKED_KERNELS: ClassVar[Mapping[str, int]] = {}
 
   image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = (512, 256)
@@ -51,7 +51,7 @@ class VAE(nn.Module):
   likelihood: str = "bernoulli"
 
   @staticmethod
-  def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
+  def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
     del fields, image_shape
 
   @staticmethod
@@ -71,24 +71,26 @@ class VAE(nn.Module):
       self.decoder = MLP(self.hidden_dims[::-1], activation)
     self.posterior = nn.Dense(2 * self.latent_dim)
     self.pixels = nn.Dense(height * width * channels)
-    self.log_scale = self.param("log_scale", nn.initializers.zeros, (channels,)) if self.family.scaled else None
+    self.log_scale = (
+      self.param("log_scale", nn.initializers.zeros, (channels,)) if self.observation_model.has_scale else None
+    )
 
   @property
-  def family(self) -> Likelihood:
+  def observation_model(self) -> Likelihood:
     return LIKELIHOODS[self.likelihood]
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
-    pixels = start_layer(self.family, params["pixels"], mean, std)
-    return params | {"pixels": pixels} | self.family.start_scale(std)
+  def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
+    pixels = init_output_layer(self.observation_model, params["pixels"], mean, std)
+    return params | {"pixels": pixels} | self.observation_model.init_log_scale(std)
 
-  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+  def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
     pixels = self.pixel_params(z)
-    return Terms(
-      mean=self.family.mean(pixels),
-      log_px=self.family.log_prob(pixels, images, self.log_scale),
+    return ELBOTerms(
+      mean=self.observation_model.mean(pixels),
+      log_px=self.observation_model.log_prob(pixels, images, self.log_scale),
       kl=q.kl_to_standard()[:, None],
       log_pz=standard_normal_log_prob(z)[:, None],
       log_qz=q.log_prob(z)[:, None],
@@ -115,7 +117,7 @@ class VAE(nn.Module):
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
-    return self.family.mean(self.pixel_params(latents[0]))
+    return self.observation_model.mean(self.pixel_params(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for z drawn from the prior."""

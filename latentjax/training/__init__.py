@@ -1,1 +1,1 @@
-"""How a model learns: pure functions of a state."""
+"""Training: step, state, optimizer, compiled functions and the loop over epochs."""

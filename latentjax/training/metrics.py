@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-NEVER = jnp.iinfo(jnp.int32).max
-SUMMED = ("loss", "elbo", "kl", "reconstruction")  # fields of `Metrics`
+NO_DIVERGENCE = jnp.iinfo(jnp.int32).max
+
+SUMMED_METRICS = ("loss", "elbo", "kl", "reconstruction")  # fields of `Metrics`
 
 
 @struct.dataclass
@@ -31,7 +32,7 @@ class Metrics:
   def zero(cls, num_seeds: int = 1) -> "Metrics":
     shape = () if num_seeds == 1 else (num_seeds,)
     zero = jnp.zeros(shape)
-    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.full(shape, NEVER))
+    return cls(zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.full(shape, NO_DIVERGENCE))
 
   def __add__(self, other: "Metrics") -> "Metrics":
     total = jax.tree.map(jnp.add, self, other)
@@ -40,14 +41,14 @@ class Metrics:
   def mean(self) -> dict[str, float | list[float]]:
     """Means over the summed steps, on the host; a list of S where there are S seeds."""
     sums = jax.device_get(self)
-    return {name: (getattr(sums, name) / sums.steps).tolist() for name in SUMMED}
+    return {name: (getattr(sums, name) / sums.steps).tolist() for name in SUMMED_METRICS}
 
   @property
   def divergence(self) -> tuple[int, int] | None:
     """The first step whose loss or gradient was not finite and the index of its seed, or None while all are."""
     index = int(np.argmin(self.diverged_at))
     step = int(np.ravel(self.diverged_at)[index])
-    return None if step == NEVER else (step, index)
+    return None if step == NO_DIVERGENCE else (step, index)
 
 
 METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diverged_at=0)  # of those of several seeds

@@ -1,14 +1,11 @@
 """What training carries from step to step."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-Params = dict[str, Any]
-Variables = dict[str, Params]
+from latentjax.models.base import Params, Variables
 
 
 @struct.dataclass
@@ -40,11 +37,6 @@ class TrainState:
     return jax.tree.map(lambda x: x[index], self.replace(step=None)).replace(step=self.step)
 
 
-def num_parameters(params: Params) -> int:
-  """How many numbers the weights of one seed are."""
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 SEED_AXES = TrainState(step=None, params=0, average=0, stats=0, opt_state=0)  # of the state of several seeds
 
 
@@ -66,7 +58,7 @@ def create_state(
   variables = model.init(init_key, jnp.zeros((1, *model.image_shape)), sample_key)
   params = variables["params"]
   if pixels is not None:
-    params = model.start_at(params, *pixels)
+    params = model.init_to_data_mean(params, *pixels)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,

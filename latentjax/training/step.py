@@ -13,14 +13,14 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from latentjax.data import scenes
-from latentjax.data.batches import binarize, gather, to_pixels
-from latentjax.mesh import divide
-from latentjax.models import Model, Terms
-from latentjax.training import objectives
-from latentjax.training.metrics import NEVER, SUMMED, Metrics
-from latentjax.training.optimizer import create_optimizer, learning_rate_schedule, norm, step_of
-from latentjax.training.state import Params, TrainState, update_average
+from latentjax.data import two_digits
+from latentjax.data.preprocessing import binarize, gather, to_pixels
+from latentjax.models.base import Model, Params
+from latentjax.models.elbo import ELBOTerms, kl_weight_schedule, negative_elbo, negative_importance_bound
+from latentjax.runtime.distributed import shard_batch
+from latentjax.training.metrics import NO_DIVERGENCE, SUMMED_METRICS, Metrics
+from latentjax.training.optimizer import create_optimizer, epoch_to_step, global_norm, learning_rate_schedule
+from latentjax.training.state import TrainState, update_average
 
 STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
 
@@ -49,15 +49,15 @@ class Recipe:
 def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh | None = None) -> Recipe:
   """The recipe that a config describes, for a training set of M = `num_images`."""
   steps_per_epoch = num_images // config.train.batch_size
-  warmup_steps = round(step_of(config.train.kl_warmup_epochs, steps_per_epoch))
+  warmup_steps = round(epoch_to_step(config.train.kl_warmup_epochs, steps_per_epoch))
   learning_rate = learning_rate_schedule(config.train, steps_per_epoch)
   return Recipe(
     config=config,
     model=model,
     steps_per_epoch=steps_per_epoch,
-    optimizer=create_optimizer(config.train, learning_rate, model.STACKED),
+    optimizer=create_optimizer(config.train, learning_rate, model.STACKED_KERNELS),
     learning_rate=learning_rate,
-    beta=lambda step: objectives.warmed_up(config.train.beta, step, warmup_steps),
+    beta=lambda step: kl_weight_schedule(config.train.beta, step, warmup_steps),
     mesh=mesh,
   )
 
@@ -78,12 +78,12 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
   if average is not None:
     average = update_average(average, params, state.step, train.ema_decay)
   stats = update_average(state.stats, stats, state.step, train.ema_decay or STATISTICS_DECAY)
-  finite = jnp.isfinite(value) & jnp.isfinite(norm(gradient))
+  finite = jnp.isfinite(value) & jnp.isfinite(global_norm(gradient))
   metrics = Metrics(
     loss=value,
     **numbers,
     steps=jnp.ones((), jnp.int32),
-    diverged_at=jnp.where(finite, NEVER, state.step),
+    diverged_at=jnp.where(finite, NO_DIVERGENCE, state.step),
   )
   return TrainState(state.step + 1, params, average, stats, opt_state), metrics
 
@@ -104,11 +104,11 @@ def train_steps(
     state, sums, diverged_at = carry
     batch = gather(images, order, state.step % recipe.steps_per_epoch, recipe.config.train.batch_size)
     state, metrics = train_step(recipe, state, batch, key)
-    sums += jnp.stack([getattr(metrics, name) for name in SUMMED])  # one array, or each sum would be a launch
+    sums += jnp.stack([getattr(metrics, name) for name in SUMMED_METRICS])  # one array, or each sum would be a launch
     return state, sums, jnp.minimum(diverged_at, metrics.diverged_at)
 
-  state, sums, diverged_at = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(len(SUMMED)), NEVER))
-  return state, Metrics(**dict(zip(SUMMED, sums, strict=True)), steps=jnp.int32(count), diverged_at=diverged_at)
+  state, sums, diverged_at = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(len(SUMMED_METRICS)), NO_DIVERGENCE))
+  return state, Metrics(**dict(zip(SUMMED_METRICS, sums, strict=True)), steps=jnp.int32(count), diverged_at=diverged_at)
 
 
 def add_batch_statistics(
@@ -132,7 +132,7 @@ def add_batch_statistics(
     index = first + done
     batch = gather(images, order, index, recipe.config.train.batch_size)
     pixels, model_key = draw_pixels(recipe, batch, jax.random.fold_in(key, index))
-    _, stats = apply_to_batch(recipe.model, state.variables["params"], pixels, model_key)
+    _, stats = apply_model(recipe.model, state.variables["params"], pixels, model_key)
     return jax.tree.map(jnp.add, total, stats)
 
   return jax.lax.fori_loop(0, count, body, total)
@@ -141,39 +141,39 @@ def add_batch_statistics(
 def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array):
   """((loss, (means of the true bound, batch-norm statistics)), gradient) of a batch of pixels [B, H, W, C].
 
-  From `importance_start` on the loss is the importance-weighted bound, if there is more than one sample to weigh.
+  From `iwae_start_epoch` on the loss is the importance-weighted bound, if there is more than one sample to weigh.
   """
   train = recipe.config.train
   of_elbo, of_importance_bound = (
     jax.value_and_grad(partial(loss, recipe), has_aux=True) for loss in (elbo_loss, importance_loss)
   )
-  if train.importance_samples == 1:
+  if train.iwae_samples == 1:
     return of_elbo(params, pixels, key, step)
-  if train.importance_start == 0:
+  if train.iwae_start_epoch == 0:
     return of_importance_bound(params, pixels, key, step)
-  begun = step >= step_of(train.importance_start, recipe.steps_per_epoch)
-  return jax.lax.cond(begun, of_importance_bound, of_elbo, params, pixels, key, step)
+  partial_epoch = step >= epoch_to_step(train.iwae_start_epoch, recipe.steps_per_epoch)
+  return jax.lax.cond(partial_epoch, of_importance_bound, of_elbo, params, pixels, key, step)
 
 
 def elbo_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
   """The negative ELBO, with its weight of the KL and free bits; see `value_and_gradient`."""
-  terms, stats = apply_to_batch(recipe.model, params, pixels, key)
-  return objectives.negative_elbo(terms, recipe.beta(step), recipe.config.train.free_bits), (means(terms), stats)
+  terms, stats = apply_model(recipe.model, params, pixels, key)
+  return negative_elbo(terms, recipe.beta(step), recipe.config.train.free_bits), (means(terms), stats)
 
 
 def importance_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
   """The negative importance-weighted bound; the batch-norm statistics are those of all samples."""
-  keys = jax.random.split(key, recipe.config.train.importance_samples)
-  terms, stats = jax.vmap(partial(apply_to_batch, recipe.model, params, pixels))(keys)
+  keys = jax.random.split(key, recipe.config.train.iwae_samples)
+  terms, stats = jax.vmap(partial(apply_model, recipe.model, params, pixels))(keys)
   stats = jax.tree.map(lambda x: x.mean(0), stats)
-  return objectives.negative_importance_bound(terms, recipe.beta(step)), (means(terms), stats)
+  return negative_importance_bound(terms, recipe.beta(step)), (means(terms), stats)
 
 
-def means(terms: Terms) -> dict[str, jax.Array]:
+def means(terms: ELBOTerms) -> dict[str, jax.Array]:
   return {"elbo": terms.elbo.mean(), "kl": terms.kl.sum(-1).mean(), "reconstruction": -terms.log_px.mean()}
 
 
-def apply_to_batch(model: Model, params: Params, pixels: jax.Array, key: jax.Array) -> tuple[Terms, Params]:
+def apply_model(model: Model, params: Params, pixels: jax.Array, key: jax.Array) -> tuple[ELBOTerms, Params]:
   """Terms under the batch's own statistics, and these; a model without batch norm has none."""
   terms, updated = model.apply({"params": params}, pixels, key, mutable=["batch_stats"])
   return terms, updated.get("batch_stats", {})
@@ -184,10 +184,10 @@ def draw_pixels(recipe: Recipe, images: jax.Array, key: jax.Array) -> tuple[jax.
 
   Both scenes and binarisation, if that is dynamic, are made anew.
   """
-  if scenes.set_of(recipe.config.data.name) is not None:
+  if two_digits.base_dataset(recipe.config.data.name) is not None:
     key, scene_key = jax.random.split(key)
-    images = scenes.compose(scene_key, images)
-  images = divide(recipe.mesh, images)
+    images = two_digits.compose_scenes(scene_key, images)
+  images = shard_batch(recipe.mesh, images)
   binarize_key, model_key = jax.random.split(key)
   dynamic = recipe.config.data.binarization == "dynamic"
   return binarize(binarize_key, images) if dynamic else to_pixels(images), model_key

@@ -1,1 +1,1 @@
-"""What a run leaves behind."""
+"""Files written by a run: checkpoints, metrics, results and plots."""

@@ -7,10 +7,9 @@ import json
 import re
 from collections.abc import Sequence
 
-from latentjax.console import number, with_spread
-from latentjax.workdir import record
-from latentjax.workdir.figures import SPLITS, TERMS, Figures, Protocol
-from latentjax.workdir.run import Run
+from latentjax.workdir.protocol import SPLITS, TERMS, MetricNames, MetricsRow, Protocol
+from latentjax.workdir.run_summary import Run
+from latentjax.workdir.tables import number, with_spread
 
 PROTOCOL = (
   "All figures are nats per image. {elbo} is the true bound, with beta 1 and one sample: -({kl} + {reconstruction}),"
@@ -18,6 +17,7 @@ PROTOCOL = (
   " ± is the standard error over images. A run is measured at its epoch of the best validation bound; test decides"
   " nothing."
 )
+
 BINARIZATION = {
   "dynamic": "Dynamic binarisation: training pixels are drawn anew in every batch, all splits once to be measured.",
   "static": "Static binarisation: every pixel has been drawn once, for training too.",
@@ -34,20 +34,24 @@ class Table:
   """
 
   protocol: Protocol
-  rows: list[record.Line]
+  rows: list[MetricsRow]
 
   @property
   def title(self) -> str:
     return self.protocol.title
 
   @property
-  def figures(self) -> Figures:
-    return self.protocol.figures
+  def metric_names(self) -> MetricNames:
+    return self.protocol.metric_names
 
   @property
   def test_names(self) -> list[str]:
     """What `headline` has of test besides KL and reconstruction."""
-    return [self.figures.terms["elbo"], f"{self.figures.nll} (K)", *(["bits/dim"] if self.figures.bits else [])]
+    return [
+      self.metric_names.terms["elbo"],
+      f"{self.metric_names.nll} (K)",
+      *(["bits/dim"] if self.metric_names.bits else []),
+    ]
 
   @property
   def best(self) -> dict[str, str | None]:
@@ -81,9 +85,9 @@ class Table:
   @property
   def notes(self) -> list[str]:
     """What a reader must know about this table."""
-    notes = [BINARIZATION[self.protocol.binarization], *([self.figures.note] if self.figures.note else [])]
+    notes = [BINARIZATION[self.protocol.binarization], *([self.metric_names.note] if self.metric_names.note else [])]
     notes += [
-      f"The {self.figures.nll}s differ in {difference}: none is marked as the best." for difference in self.unequal
+      f"The {self.metric_names.nll}s differ in {difference}: none is marked as the best." for difference in self.unequal
     ]
     if any(row["num_seeds"] > 1 for row in self.rows):
       notes.append(
@@ -106,7 +110,7 @@ def tables(runs: Sequence[Run]) -> list[Table]:
 
 def protocol(compared: Sequence[Table]) -> str:
   """How the figures of the tables came about, under the names that they have there."""
-  names = [{**table.figures.terms, "nll": table.figures.nll} for table in compared]
+  names = [{**table.metric_names.terms, "nll": table.metric_names.nll} for table in compared]
   return PROTOCOL.format(**{key: " or ".join(dict.fromkeys(each[key] for each in names)) for key in names[0]})
 
 
@@ -117,7 +121,7 @@ def to_json(compared: Sequence[Table]) -> str:
       "dataset": table.protocol.dataset,
       "image_size": table.protocol.image_size,
       "binarization": table.protocol.binarization,
-      "likelihood": table.figures.likelihood,
+      "likelihood": table.metric_names.likelihood,
       "notes": table.notes,
       "best": table.best,
       "runs": table.rows,
@@ -135,7 +139,7 @@ def to_markdown(compared: Sequence[Table]) -> str:
 
 def markdown_table(table: Table) -> list[str]:
   head = ["run", "model", "parameters", "epochs", "minutes", "images/s"]
-  head += [f"{split} {' / '.join(table.figures.terms.values())}" for split in SPLITS]
+  head += [f"{split} {' / '.join(table.metric_names.terms.values())}" for split in SPLITS]
   head += [f"test {name}" for name in table.test_names[1:]]
   lines = [f"## {plain(table.title)}", "", markdown_row(head), markdown_row(["---"] * 2 + ["---:"] * (len(head) - 2))]
   for row in table.rows:
@@ -145,7 +149,7 @@ def markdown_table(table: Table) -> list[str]:
       terms["test"][0] = f"**{terms['test'][0]}**"
     nll = f"**{likelihood(row)}**" if row["name"] == table.best["nll"] else likelihood(row)
     cells = [plain(row["name"]) + status, plain(row["model"]), *facts(row)]
-    bits = [bits_per_dim(row)] if table.figures.bits else []
+    bits = [bits_per_dim(row)] if table.metric_names.bits else []
     lines.append(markdown_row([*cells, *(" / ".join(terms[split]) for split in SPLITS), nll, *bits]))
   return [*lines, "", *(line for note in table.notes for line in (note, ""))]
 
@@ -159,15 +163,15 @@ def plain(text: str) -> str:
   return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", " ".join(text.split()))
 
 
-def headline(row: record.Line, figures: Figures) -> list[str]:
+def headline(row: MetricsRow, metric_names: MetricNames) -> list[str]:
   """Name, epochs, minutes, test ELBO and test NLL, as text, and bits per dimension where they belong there."""
   _, epochs, minutes, _ = facts(row)
   name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
-  bits = [bits_per_dim(row)] if figures.bits else []
+  bits = [bits_per_dim(row)] if metric_names.bits else []
   return [name, epochs, minutes, with_spread(row, "test", "elbo"), likelihood(row), *bits]
 
 
-def facts(row: record.Line) -> list[str]:
+def facts(row: MetricsRow) -> list[str]:
   """Parameters, epochs, minutes and images/s as text."""
   epochs, asked = row["epochs"] or 0, row["epochs_asked"]
   speed = row["images_per_second"]
@@ -179,12 +183,12 @@ def facts(row: record.Line) -> list[str]:
   ]
 
 
-def likelihood(row: record.Line) -> str:
+def likelihood(row: MetricsRow) -> str:
   """The test NLL with K."""
   test = row["test"] or {}
   return f"{with_spread(row, 'test', 'nll')} ({test['nll_samples']})" if "nll" in test else "-"
 
 
-def bits_per_dim(row: record.Line) -> str:
+def bits_per_dim(row: MetricsRow) -> str:
   """Of the test bound and of the test NLL."""
   return " / ".join(with_spread(row, "test", name, digits=3) for name in ("bits_per_dim", "nll_bits_per_dim"))

@@ -9,17 +9,20 @@ from typing import Any, BinaryIO
 
 import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
+from latentjax.workdir.protocol import TERMS
+
 matplotlib.use("Agg")  # draws into files, also where there is no screen
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
-from latentjax.workdir.figures import TERMS
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
-TILE = 112  # pixels on the screen that one image aims at
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
+
+TILE_PIXELS = 112  # pixels on the screen that one image aims at
+
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too
 
 
@@ -39,7 +42,7 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     later = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-    limit(axis, later)
+    set_limits(axis, later)
   axes[0].legend()
   figure.savefig(path, dpi=120)
   plt.close(figure)
@@ -66,16 +69,18 @@ def save_comparison(
     for axis, (term, label) in zip(axes, terms[title].items(), strict=True):
       later = []
       for index, lines in enumerate(runs.values()):
-        plot_run(axis, over, lines, term, COLOURS[index % len(COLOURS)])
+        plot_run(axis, over, lines, term, COLORS[index % len(COLORS)])
         later += [line[split][term] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
       if later:
-        limit(axis[0], later)
+        set_limits(axis[0], later)
       axis[0].set_ylabel(f"{label}, nats per image")
     for panel, name in zip(axes[-1], over, strict=True):
       panel.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
-    handles = [plt.Line2D([], [], color=COLOURS[index % len(COLOURS)]) for index in range(len(runs))]
-    heading = f"{plain(title)}\nvalidation; fainter: training"
-    part.legend(handles, [plain(name) for name in runs], title=heading, loc="outside upper center", ncols=len(over))
+    handles = [plt.Line2D([], [], color=COLORS[index % len(COLORS)]) for index in range(len(runs))]
+    heading = f"{escape_text(title)}\nvalidation; fainter: training"
+    part.legend(
+      handles, [escape_text(name) for name in runs], title=heading, loc="outside upper center", ncols=len(over)
+    )
   figure.savefig(file, dpi=150, format="png")
   plt.close(figure)
 
@@ -100,7 +105,7 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
   figure, axes = plt.subplots(len(runs), 1, figsize=(5.2, 2.6 * len(runs)), layout="constrained", squeeze=False)
   for axis, (name, groups) in zip(axes[:, 0], runs.items(), strict=True):
     kl, active = groups["kl_per_group"], groups.get("active_units")
-    bars = axis.bar(range(1, len(kl) + 1), kl, width=min(0.8, 0.12 * len(kl) + 0.1), color=COLOURS[0])
+    bars = axis.bar(range(1, len(kl) + 1), kl, width=min(0.8, 0.12 * len(kl) + 0.1), color=COLORS[0])
     if len(kl) <= 20:
       labels = [f"{value:.1f}" for value in kl]
       if active:
@@ -109,7 +114,7 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
       axis.set_xticks(range(1, len(kl) + 1))
     axis.margins(y=0.25 if active else 0.15)
     axis.set(
-      title=plain(name),
+      title=escape_text(name),
       xlabel=f"layer or step{', in brackets its active units' if active else ''}",
       ylabel="KL, nats per image",
     )
@@ -120,13 +125,13 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
   plt.close(figure)
 
 
-def limit(axis: Any, later: Sequence[float]) -> None:
+def set_limits(axis: Any, later: Sequence[float]) -> None:
   """Limits an axis to the values past the first tenth of a run: the first epochs would hide the rest."""
   margin = 0.05 * (max(later) - min(later)) or 1.0
   axis.set_ylim(min(later) - margin, max(later) + margin)
 
 
-def plain(name: str) -> str:
+def escape_text(name: str) -> str:
   """A name without meaning to Matplotlib, which reads formulas between dollars; a letter its font lacks as its code."""
   drawn = get_font(findfont(FontProperties())).get_charmap()
   letters = [letter if ord(letter) in drawn else ascii(letter)[1:-1] for letter in name]
@@ -207,7 +212,7 @@ def frame_row(
   tiles = to_tiles(images)
   if windows is None:
     return sheet_row(tiles, len(tiles))
-  scale = zoom(images)
+  scale = tile_scale(images)
   framed = []
   for index, tile in enumerate(tiles):
     picture = Image.fromarray(tile)
@@ -231,13 +236,13 @@ def to_sheet(images: np.ndarray, columns: int) -> np.ndarray:
 def to_tiles(images: np.ndarray) -> list[np.ndarray]:
   """RGB uint8 tiles of images [M, H, W, C], enlarged by whole pixels."""
   colour = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
-  scale = zoom(images)
+  scale = tile_scale(images)
   pixels = np.rint(255 * np.clip(colour, 0, 1)).astype(np.uint8)
   return list(pixels.repeat(scale, axis=1).repeat(scale, axis=2))
 
 
-def zoom(images: np.ndarray) -> int:
-  return max(1, TILE // images.shape[-3])
+def tile_scale(images: np.ndarray) -> int:
+  return max(1, TILE_PIXELS // images.shape[-3])
 
 
 def sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:

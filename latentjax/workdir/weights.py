@@ -21,11 +21,13 @@ import numpy as np
 from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from latentjax import npz, processes
-from latentjax.errors import RunError
-from latentjax.workdir.record import FORMAT, checked_image_shape, require_format, write_whole
+from latentjax.runtime import distributed
+from latentjax.runtime.errors import RunError
+from latentjax.runtime.fileio import open_npz, write_atomic
+from latentjax.workdir.records import FORMAT, check_format, checked_image_shape
 
-NAME = "model.npz"
+WEIGHTS_NAME = "model.npz"
+
 COLLECTIONS = ("params", "batch_stats")
 
 
@@ -60,7 +62,7 @@ class BestWeights:
   def __init__(self, workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], state: Any):
     self._workdir, self._image_shape, self._seeds = workdir, image_shape, seeds
     self._variables: list[dict[str, Any] | None] = [None] * len(seeds)
-    self.steps: list[int | None] = processes.on_primary(lambda: self._read(state))
+    self.steps: list[int | None] = distributed.on_process_zero(lambda: self._read(state))
 
   def update(self, state: Any, best: Sequence[int]) -> None:
     """Writes the weights of the seeds that are at their best in a state, and keeps those of the others.
@@ -75,12 +77,12 @@ class BestWeights:
     new = [index for index, held in enumerate(self.steps) if held != step == best[index]]
     if new:
       self.steps = [step if index in new else held for index, held in enumerate(self.steps)]
-      variables = processes.local(state.variables)
-      processes.on_primary(lambda: self._write(new, jax.device_get(variables)))
+      variables = distributed.first_shard(state.variables)
+      distributed.on_process_zero(lambda: self._write(new, jax.device_get(variables)))
 
   def _read(self, state: Any) -> list[int | None]:
     try:
-      saved = read(self._workdir)
+      saved = read_weights(self._workdir)
     except RunError:  # damaged: it is written anew
       saved = None
     expected = describe(to_state_dict(state.variables), 1 if len(self._seeds) > 1 else 0)
@@ -96,7 +98,7 @@ class BestWeights:
     for index in new:
       self._variables[index] = _of_seed(variables, index)
     if None not in self.steps:
-      write(self._workdir, self._image_shape, self._seeds, self.steps, self._variables)
+      write_weights(self._workdir, self._image_shape, self._seeds, self.steps, self._variables)
 
 
 def _of_seed(variables: dict[str, Any], index: int) -> dict[str, Any]:
@@ -104,7 +106,9 @@ def _of_seed(variables: dict[str, Any], index: int) -> dict[str, Any]:
   return jax.tree.map(lambda x: np.array(x[index]), variables)
 
 
-def write(workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps: Sequence[int], variables) -> None:
+def write_weights(
+  workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps: Sequence[int], variables
+) -> None:
   """Writes model.npz whole or not at all.
 
   Args:
@@ -123,21 +127,21 @@ def write(workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps
     step=np.array(steps),
     **flatten_dict(to_state_dict(stacked), sep="/"),
   )
-  write_whole(workdir / NAME, file.getvalue())
+  write_atomic(workdir / WEIGHTS_NAME, file.getvalue())
 
 
-def read(workdir: Path) -> Weights | None:
+def read_weights(workdir: Path) -> Weights | None:
   """What `write` wrote, or None if there is no such file.
 
   Raises:
     RunError: it cannot be read, is damaged, or of a later format.
   """
-  path = workdir / NAME
+  path = workdir / WEIGHTS_NAME
   if not path.exists():
     return None
-  with npz.opened(path, partial(damaged, path)) as arrays:
+  with open_npz(path, partial(damaged_error, path)) as arrays:
     found, number = dict(arrays), int(arrays["format"])
-  require_format(path, number)
+  check_format(path, number)
   try:
     image_shape, steps = checked_image_shape(found["image_shape"].tolist()), found["step"].tolist()
     if not (isinstance(steps, list) and all(isinstance(step, int) for step in steps)):
@@ -148,7 +152,7 @@ def read(workdir: Path) -> Weights | None:
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
     return Weights(image_shape, steps, variables)
   except Exception as error:
-    raise damaged(path, str(error)) from None
+    raise damaged_error(path, str(error)) from None
 
 
 def describe(variables: dict, first_axis: int) -> dict[tuple[str, ...], tuple]:
@@ -156,5 +160,5 @@ def describe(variables: dict, first_axis: int) -> dict[tuple[str, ...], tuple]:
   return {name: (array.shape[first_axis:], array.dtype) for name, array in flatten_dict(variables).items()}
 
 
-def damaged(path: Path, reason: str) -> RunError:
+def damaged_error(path: Path, reason: str) -> RunError:
   return RunError(f"{path} is damaged ({reason}): delete it, and --mode=evaluate writes it anew")

@@ -36,10 +36,10 @@ class Runner:
   """Runs nothing: every measurement takes `seconds` of a clock of its own, or ends as `outcomes` say."""
 
   def __init__(self, minutes: float, seconds: float = 60.0, outcomes: dict[str, Outcome] | None = None):
-    self.left, self.seconds, self.outcomes, self.begun = 60 * minutes, seconds, outcomes or {}, []
+    self.left, self.seconds, self.outcomes, self.partial_epoch = 60 * minutes, seconds, outcomes or {}, []
 
   def __call__(self, measurement: Measurement, seconds: float) -> Outcome:
-    self.begun.append(measurement.name)
+    self.partial_epoch.append(measurement.name)
     needed = self.outcomes.get(measurement.name, Outcome(self.seconds, result={"name": measurement.name}))
     taken = min(needed.seconds, seconds)
     self.left -= taken
@@ -69,13 +69,13 @@ def test_the_queue_stops_in_time_and_goes_on(tmp_path):
   path, measurements = tmp_path / "results.jsonl", queue(*"abcd")
   first = Runner(minutes=2.2)
   assert not first.work_off(measurements, path)
-  assert first.begun == ["a", "b"]  # 12 seconds are too few to begin another
+  assert first.partial_epoch == ["a", "b"]  # 12 seconds are too few to begin another
   second = Runner(minutes=9)
   assert second.work_off(measurements, path)
-  assert second.begun == ["c", "d"]
+  assert second.partial_epoch == ["c", "d"]
   third = Runner(minutes=9)
   assert third.work_off(measurements, path)
-  assert not third.begun
+  assert not third.partial_epoch
   assert statuses(path) == dict.fromkeys("abcd", "measured")
   assert [line["result"]["name"] for line in Log(path).lines[1:]] == list("abcd")
 
@@ -84,10 +84,10 @@ def test_what_does_not_fit_is_passed_over_for_what_does(tmp_path):
   path, measurements = tmp_path / "results.jsonl", [*queue("a"), *queue("b", least=400.0, limit=500.0), *queue("c")]
   first = Runner(minutes=3)
   assert not first.work_off(measurements, path)
-  assert first.begun == ["a", "c"]
+  assert first.partial_epoch == ["a", "c"]
   second = Runner(minutes=9)
   assert second.work_off(measurements, path)
-  assert second.begun == ["b"]
+  assert second.partial_epoch == ["b"]
 
 
 def test_what_the_end_of_time_stops_is_begun_again(tmp_path):
@@ -96,7 +96,7 @@ def test_what_the_end_of_time_stops_is_begun_again(tmp_path):
   assert statuses(path) == {"a": "measured", "b": "stopped"}
   again = Runner(minutes=9)
   assert again.work_off(measurements, path)
-  assert again.begun == ["b", "c"]
+  assert again.partial_epoch == ["b", "c"]
 
 
 def test_a_failure_costs_its_own_row_only_and_is_not_repeated(tmp_path):
@@ -109,10 +109,10 @@ def test_a_failure_costs_its_own_row_only_and_is_not_repeated(tmp_path):
   assert c["status"] == "measured"
   later = Runner(minutes=9)
   assert later.work_off(measurements, path)
-  assert not later.begun
+  assert not later.partial_epoch
   again = Runner(minutes=9)
   assert again.work_off(measurements, path, again=True)
-  assert again.begun == ["a", "b"]
+  assert again.partial_epoch == ["a", "b"]
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -125,7 +125,7 @@ def test_a_machine_where_all_fails_is_given_up(tmp_path, measured):
   else:
     with pytest.raises(HopelessError, match="no ptxas"):
       runner.work_off(measurements, path)
-    assert len(runner.begun) == HOPELESS
+    assert len(runner.partial_epoch) == HOPELESS
 
 
 def test_what_is_lacking_is_skipped_once_and_measured_when_it_is_there(tmp_path):
@@ -134,7 +134,7 @@ def test_what_is_lacking_is_skipped_once_and_measured_when_it_is_there(tmp_path)
   for _ in range(2):
     runner = Runner(minutes=9)
     assert runner.work_off([lacking], path)
-    assert not runner.begun
+    assert not runner.partial_epoch
   assert len(path.read_text().splitlines()) == 2
   assert Runner(minutes=9).work_off(queue("a"), path)
   assert statuses(path) == {"a": "measured"}
@@ -165,7 +165,7 @@ def test_half_a_line_is_what_a_kill_leaves(tmp_path):
   path.write_text(path.read_text()[:-10])
   runner = Runner(minutes=9)
   assert runner.work_off(measurements, path)
-  assert runner.begun == ["b"]
+  assert runner.partial_epoch == ["b"]
   assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["machine", "a", "b"]
 
 

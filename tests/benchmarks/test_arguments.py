@@ -40,15 +40,15 @@ def test_mistakes_are_named_in_one_line(name, changes, problem):
 def test_a_plan_is_changed_field_by_field():
   plan = choose_plan(0, "auto", "none", 10, "gpu")
   assert changed_plan(plan, "") == plan
-  changed = changed_plan(plan, "unroll=2,weight_gradients=step,remat=sqrt,peel_last=True")
-  assert changed == dataclasses.replace(plan, unroll=2, weight_gradients="step", remat="sqrt", peel_last=True)
+  changed = changed_plan(plan, "unroll=2,weight_gradients=per_step,remat=sqrt,peel_last=True")
+  assert changed == dataclasses.replace(plan, unroll=2, weight_gradients="per_step", remat="sqrt", peel_last=True)
 
 
 @pytest.mark.parametrize(
   ("changes", "problem"),
   [
-    ("layout=joint", "'layout'.*; a plan has unroll, weight_gradients, remat, attention_layout"),
-    ("attention_layout=gpu", "must be one of joint, separate"),
+    ("layout=gpu", "'layout'.*; a plan has unroll, weight_gradients, remat, attention_impl"),
+    ("attention_impl=gpu", "must be one of cpu, gpu"),
     ("remat=sqrt", "drop one of the two"),
     ("unroll", "unroll must be at least 1"),
   ],

@@ -6,7 +6,7 @@ from benchmarks import depth
 
 
 def test_ways_are_changes_to_config_and_plan():
-  ways = ["model.remat=none", "model.remat=step", "attention_layout=joint,peel_last=False"]
+  ways = ["model.remat=none", "model.remat=step", "attention_impl=gpu,peel_last=False"]
   options = argparse.Namespace(config="draw:demo", ways=ways, batch_size=2, measurements=1)
   measured = depth.measure(3, options)
   assert len(measured) == len(ways)

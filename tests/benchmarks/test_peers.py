@@ -103,7 +103,7 @@ def copy_draw(peer, params) -> None:
 )
 def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, variant, changes, copy, shape):
   config = get_config(file, variant, **changes)
-  model = models.create(config.model, shape)
+  model = models.create_model(config.model, shape)
   variables = random_variables(model)
   params = variables["params"]
   images = (np.random.default_rng(1).random((BATCH, *shape)) < 0.5).astype(np.float32)

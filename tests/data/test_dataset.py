@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentjax.data.dataset import Dataset, load
-from latentjax.data.protocol import binarize_once, hold_out
-from latentjax.errors import RunError, UsageError
+from latentjax.data.dataset import Dataset, fixed_binarization, load_dataset, split_validation_test
+from latentjax.runtime.errors import RunError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +25,7 @@ def spelled(images: np.ndarray) -> list[int]:
 
 
 def test_validation_is_the_last_ten_thousand_of_a_permutation():
-  splits = hold_out({"train": numbered(60_000), "test": numbered(3)})
+  splits = split_validation_test({"train": numbered(60_000), "test": numbered(3)})
   assert [len(splits[split]) for split in ("train", "validation", "test")] == [50_000, 10_000, 3]
   assert sorted(spelled(splits["train"]) + spelled(splits["validation"])) == list(range(60_000))
   expected = np.random.default_rng(0).permutation(60_000)
@@ -36,14 +35,14 @@ def test_validation_is_the_last_ten_thousand_of_a_permutation():
 
 
 def test_a_set_of_train_alone_gives_up_two_splits():
-  splits = hold_out({"train": numbered(100)})
+  splits = split_validation_test({"train": numbered(100)})
   assert [len(splits[split]) for split in ("train", "validation", "test")] == [60, 20, 20]
   assert sorted(spelled(np.concatenate(list(splits.values())))) == list(range(100))
 
 
 def test_published_splits_stay_as_they_are():
   given = {"train": numbered(9), "validation": numbered(4, 50), "test": numbered(2, 90)}
-  for split, images in hold_out(given).items():
+  for split, images in split_validation_test(given).items():
     np.testing.assert_array_equal(images, given[split])
 
 
@@ -52,17 +51,17 @@ PINNED = ["7ddbc5a4d3f86220", "94dad5edbc14c4d8"]  # what every run so far was m
 
 def test_fixed_binarisation_is_binary_and_always_the_same():
   grey = np.full((4000, 2, 2, 1), 64, np.uint8)
-  drawn = binarize_once(grey, "test")
+  drawn = fixed_binarization(grey, "test")
   assert set(np.unique(drawn)) == {0, 255}
   assert drawn.mean() == pytest.approx(64, abs=2)
-  np.testing.assert_array_equal(drawn, binarize_once(grey, "test"))
-  assert (drawn != binarize_once(grey, "validation")).any()
+  np.testing.assert_array_equal(drawn, fixed_binarization(grey, "test"))
+  assert (drawn != fixed_binarization(grey, "validation")).any()
   drawn = [
-    binarize_once(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), split) for split in ("validation", "test")
+    fixed_binarization(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), split) for split in ("validation", "test")
   ]
   assert [hashlib.sha256(images.tobytes()).hexdigest()[:16] for images in drawn] == PINNED
   extremes = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
-  np.testing.assert_array_equal(binarize_once(extremes, "test"), extremes)
+  np.testing.assert_array_equal(fixed_binarization(extremes, "test"), extremes)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +69,13 @@ def test_fixed_binarisation_is_binary_and_always_the_same():
   [("dynamic", {"validation", "test"}), ("static", {"train", "validation", "test"}), ("none", set())],
 )
 def test_which_splits_are_binarised(binarization, fixed):
-  data = load("tiny", binarization)
-  again = load("tiny", binarization)
+  data = load_dataset("tiny", binarization)
+  again = load_dataset("tiny", binarization)
   for split in ("train", "validation", "test"):
     images = getattr(data, split)
     np.testing.assert_array_equal(images, getattr(again, split))
     assert set(np.unique(images)).issubset({0, 255}) == (split in fixed)
-    assert set(np.unique(data.evaluated()[split])).issubset({0, 255}) == (binarization != "none")
+    assert set(np.unique(data.eval_splits()[split])).issubset({0, 255}) == (binarization != "none")
 
 
 def test_std_pixels_are_distances_from_the_mean_image():
@@ -95,13 +94,13 @@ def test_colour_is_not_binarised(tiny_cache, binarization):
   np.savez(tiny_cache / "rgb.npz", train=np.zeros((20, 4, 4, 3), np.uint8))
   for name in ("rgb", "colour_digits"):
     with pytest.raises(UsageError, match=f"^{name} is in colour.*binarization=none --config.model.likelihood=discret"):
-      load(name, binarization)
+      load_dataset(name, binarization)
   assert not (tiny_cache / "colour_digits.npz").exists()
-  assert load("rgb", "none").image_shape == (4, 4, 3)
+  assert load_dataset("rgb", "none").image_shape == (4, 4, 3)
 
 
 def test_mean_pixels_are_those_of_all_training_images():
-  data = load("tiny", "dynamic")
+  data = load_dataset("tiny", "dynamic")
   np.testing.assert_allclose(data.mean_pixels(), data.train.astype(np.float64).mean(0) / 255, rtol=1e-6)
   assert data.mean_pixels().shape == data.image_shape
 
@@ -110,14 +109,14 @@ def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   (tmp_path / "tiny.npz").write_bytes(b"PK\x03\x04 half a file")
   with pytest.raises(RunError, match=r"tiny.npz are damaged"):
-    load("tiny", "dynamic")
+    load_dataset("tiny", "dynamic")
 
 
 def test_a_pickle_in_the_cache_is_not_executed(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   np.savez(tmp_path / "tiny.npz", train=np.array([{"an": "object"}], dtype=object))
   with pytest.raises(RunError, match="damaged"):
-    load("tiny", "dynamic")
+    load_dataset("tiny", "dynamic")
 
 
 def test_a_cached_set_needs_neither_tfds_nor_tensorflow():
@@ -131,7 +130,7 @@ def test_a_cached_set_needs_neither_tfds_nor_tensorflow():
 
 def test_digits_come_with_a_package(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
-  data = load("mnist_digits", "none")
+  data = load_dataset("mnist_digits", "none")
   assert [len(images) for images in (data.train, data.validation, data.test)] == [4000, 500, 500]
   assert data.image_shape == (28, 28, 1)
   assert 25 < data.test.mean() < 45  # digits are mostly black
@@ -145,7 +144,7 @@ def test_labels_go_where_their_images_go(given):
   splits = {}
   for start, split in zip((0, 300, 600), given, strict=False):
     splits |= {split: numbered(100, start), f"{split}_labels": np.arange(start, start + 100)}
-  completed = hold_out(splits)
+  completed = split_validation_test(splits)
   assert len(completed) == 6
   for split in ("train", "validation", "test"):
     assert completed[f"{split}_labels"].tolist() == spelled(completed[split])
@@ -154,7 +153,7 @@ def test_labels_go_where_their_images_go(given):
 def test_the_digits_are_what_their_labels_say(tmp_path, monkeypatch):
   """The mean image of a class is nearer to a digit of that class than to one of another, mostly."""
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
-  data = load("mnist_digits", "none")
+  data = load_dataset("mnist_digits", "none")
   means = np.stack([data.train[data.labels["train"] == digit].mean(0).ravel() for digit in range(10)])
   distances = np.square(data.test.reshape(len(data.test), 1, -1) - means).sum(-1)
   assert (distances.argmin(1) == data.labels["test"]).mean() > 0.7

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from latentjax.data import feed
-from latentjax.data.batches import gather
 from latentjax.data.feed import DeviceFeed, HostFeed
+from latentjax.data.preprocessing import gather
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (17, 3, 2, 1), np.uint8)
 ORDER = np.random.default_rng(1).permutation(17).astype(np.int32)
@@ -19,7 +19,7 @@ ORDER = np.random.default_rng(1).permutation(17).astype(np.int32)
 def test_every_step_sees_its_batch_of_the_order(create, steps_per_call, first):
   """Five batches of three, from any of them on; after the last there is nothing."""
   step, counts, shapes = first, [], set()
-  for call in create(IMAGES, 3, steps_per_call, None).calls(jnp.array(ORDER), first):
+  for call in create(IMAGES, 3, steps_per_call, None).chunks(jnp.array(ORDER), first):
     for index in range(step, step + call.count):
       batch = gather(call.images, jnp.asarray(call.order), jnp.int32(index), 3)
       np.testing.assert_array_equal(batch, IMAGES[ORDER[3 * index : 3 * index + 3]])
@@ -48,7 +48,7 @@ def test_calls_of_an_epoch_are_all_alike_or_all_but_the_last(placement, steps, m
   images = np.zeros((steps, 1, 1, 1), np.uint8)
   fed = feed.create_feed(placement, images, 1, most, None)
   assert fed.counts == counts
-  taken = [call.count for call in fed.calls(jnp.arange(steps), 0)]
+  taken = [call.count for call in fed.chunks(jnp.arange(steps), 0)]
   assert sum(taken) == steps
   assert set(taken) == counts
   assert set(taken[:-1]) <= {max(counts)}
@@ -67,7 +67,7 @@ def test_the_host_reads_one_call_ahead_and_no_further():
       seen.append(len(rows))
       return IMAGES[rows]
 
-  calls = HostFeed(Watched(), 3, 1, None).calls(jnp.array(ORDER), 0)
+  calls = HostFeed(Watched(), 3, 1, None).chunks(jnp.array(ORDER), 0)
   next(calls)
   calls.close()  # waits for the thread
   assert len(seen) == 2

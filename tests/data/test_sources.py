@@ -8,7 +8,7 @@ import pytest
 
 from latentjax.data import cache, dataset, sources
 from latentjax.data.tfds import TFDS
-from latentjax.errors import RunError
+from latentjax.runtime.errors import RunError
 
 
 class Builder:
@@ -48,9 +48,9 @@ def found(monkeypatch):
 
 def test_a_set_says_what_it_is_and_is_read(found, capsys):
   found(Builder())
-  source = sources.choose("new")
+  source = sources.create_source("new")
   assert isinstance(source, TFDS)
-  assert (source.prepared, source.image_shape) == (True, (2, 2, 1))
+  assert (source.is_available, source.image_shape) == (True, (2, 2, 1))
   splits = source.read()
   assert splits.keys() == {"train", "train_labels", "label_names"}
   assert splits["train_labels"].tolist() == [0, 1, 0, 1, 0, 1, 0]
@@ -66,18 +66,18 @@ def test_a_set_without_one_whole_number_for_every_image_has_no_labels(found, lab
   builder = Builder()
   builder.info.features |= {"label": label}
   found(builder)
-  assert sources.choose("new").read().keys() == {"train"}
+  assert sources.create_source("new").read().keys() == {"train"}
 
 
 def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys, monkeypatch):
   found(Builder(prepared=False))
   monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # TensorFlow is installed
-  assert not sources.choose("new").prepared
-  assert not dataset.prepared("new")
-  assert dataset.prepared("tiny")  # decoded
+  assert not sources.create_source("new").is_available
+  assert not dataset.is_prepared("new")
+  assert dataset.is_prepared("tiny")  # decoded
   assert capsys.readouterr().out == ""
   with pytest.raises(RunError, match=r"could not prepare new .*no network"):
-    sources.choose("new").read()
+    sources.create_source("new").read()
   assert "9 GB of downloads" in capsys.readouterr().out
 
 
@@ -85,19 +85,19 @@ def test_a_set_that_must_be_prepared_asks_for_tensorflow_before_any_download(fou
   found(Builder(prepared=False))
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
   with pytest.raises(RunError, match=r"needs TensorFlow .*: pip install -r requirements-tfds.txt"):
-    sources.choose("new").read()
+    sources.create_source("new").read()
   assert "download" not in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_is_named(monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", "/dev/null/x")
   with pytest.raises(RunError, match=r"cannot keep decoded images in /dev/null/x .*: set LATENTJAX_CACHE_DIR"):
-    cache.write("new", {})
+    cache.write_cache("new", {})
 
 
 def test_the_digits_say_what_they_are():
-  digits = sources.choose("mnist_digits")
-  assert digits.prepared
+  digits = sources.create_source("mnist_digits")
+  assert digits.is_available
   images = digits.read()["train"]
   assert images.shape == (4000, *digits.image_shape)
 
@@ -106,8 +106,8 @@ def test_every_name_has_a_file_of_its_own(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   names = ["mnist", "a/b", "a-b", "a:b", "a%2Fb", "imagenet_resized/64x64:0.1.0", "../a"]
   for index, name in enumerate(names):
-    assert cache.read(name) is None
-    cache.write(name, {"train": np.full((2, 1, 1, 1), index, np.uint8)})
+    assert cache.read_cache(name) is None
+    cache.write_cache(name, {"train": np.full((2, 1, 1, 1), index, np.uint8)})
   assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
-  assert [cache.read(name)["train"].max() for name in names] == list(range(len(names)))
+  assert [cache.read_cache(name)["train"].max() for name in names] == list(range(len(names)))
   assert (tmp_path / "mnist.npz").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from examples import cluttered_digits
 from examples.cluttered_digits import evaluate, first_state, get_config, look, loss, make_canvases, train_steps
-from latentjax.errors import RunError
+from latentjax.runtime.errors import RunError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 1), np.uint8)
 LABELS = np.arange(20) % 3

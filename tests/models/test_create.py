@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 from latentjax import models
-from latentjax.errors import UsageError
+from latentjax.runtime.errors import UsageError
 
 
 def model_config(file: str, variant: str = "demo"):
@@ -16,7 +16,7 @@ def model_config(file: str, variant: str = "demo"):
 @pytest.mark.parametrize("file", sorted(models.MODELS))
 def test_every_field_comes_from_the_config(file):
   config = model_config(file)
-  model = models.create(config, (28, 28, 1))
+  model = models.create_model(config, (28, 28, 1))
   own = {field.name for field in dataclasses.fields(model)} - {"image_shape", "plan", "parent", "name"}
   assert own == set(config.keys()) - {"name"}
   assert all(getattr(model, key) == config[key] for key in own)
@@ -28,13 +28,13 @@ def test_a_window_larger_than_the_image_is_refused(key):
   config.update({"read_size": 8, "write_size": 8})
   config[key] = 9
   with pytest.raises(UsageError, match=rf"model.{key} = 9 .* \(8 x 30 pixels\)"):
-    models.create(config, (8, 30, 1))
+    models.create_model(config, (8, 30, 1))
   config.attention = "none"  # where nothing looks through windows, their size does not matter
-  models.create(config, (8, 30, 1))
+  models.create_model(config, (8, 30, 1))
 
 
 def test_a_value_of_another_model_is_refused():
   config = model_config("draw")
   config.name = "vae"
   with pytest.raises(UsageError, match=r"the nearest is model\..*; --config=configs/vae.py has all of its keys"):
-    models.create(config, (28, 28, 1))
+    models.create_model(config, (28, 28, 1))

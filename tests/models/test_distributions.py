@@ -55,14 +55,14 @@ def test_units_add_up_to_the_whole():
     [Gaussian(jnp.array([m]), jnp.array([s])) for m, s in zip(*row, strict=True)]
     for row in zip(MEAN, LOG_STD, strict=True)
   ]
-  np.testing.assert_allclose(one.unit_kl(), [[unit.kl_to_standard() for unit in row] for row in single], rtol=1e-5)
+  np.testing.assert_allclose(one.kl_per_unit(), [[unit.kl_to_standard() for unit in row] for row in single], rtol=1e-5)
   value = jnp.array(MEAN + 0.3)
   expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD)).sum(-1)
   np.testing.assert_allclose(one.log_prob(value), expected, rtol=1e-5)
   np.testing.assert_allclose(one.relative_to(other).kl_to_standard(), one.kl(other), rtol=1e-5)
   relative = one.relative_to(other)
   noise = jnp.array(MEAN - 0.7)
-  np.testing.assert_allclose(relative.sample(noise), other.standardise(one.sample(noise)), rtol=1e-5)
+  np.testing.assert_allclose(relative.sample(noise), other.whiten(one.sample(noise)), rtol=1e-5)
 
 
 def test_merge_is_the_normalised_product_of_densities():
@@ -71,7 +71,7 @@ def test_merge_is_the_normalised_product_of_densities():
   product = np.exp(sum(-0.5 * ((z - float(g.mean)) / np.exp(float(g.log_std))) ** 2 for g in (one, other)))
   product /= np.trapezoid(product, z)
   mean = np.trapezoid(product * z, z)
-  merged = one.merge(other)
+  merged = one.product(other)
   assert float(merged.mean) == pytest.approx(mean, rel=1e-5)
   assert float(jnp.exp(2 * merged.log_std)) == pytest.approx(np.trapezoid(product * (z - mean) ** 2, z), rel=1e-5)
 

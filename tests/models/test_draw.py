@@ -8,9 +8,9 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.draw import DRAW
+from latentjax.models.draw.model import DRAW
 from latentjax.models.draw.plan import choose_plan
-from latentjax.models.draw.step import generate_step, infer_step
+from latentjax.models.draw.reference import generate_step, infer_step
 
 GREY, COLOUR = (5, 6, 1), (6, 5, 2)
 BATCH, STEPS, LATENTS = 3, 3, 2
@@ -137,7 +137,7 @@ def test_every_weight_receives_a_gradient(attention, prior):
 
 
 def test_windows_start_where_the_config_says():
-  model = create("filterbank", (28, 28, 1), variance_bias=0.7, stride_bias=-1.1, write_gain=12.0)
+  model = create("filterbank", (28, 28, 1), init_log_variance=0.7, init_log_stride=-1.1, init_write_gain=12.0)
   variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jax.random.key(1))
   drawing = model.apply(variables, jnp.zeros((2, 28, 28, 1)), jax.random.key(2), method="draw")
   for window, size in ((drawing.read, 2), (drawing.write, 3)):

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 
 from latentjax.models.distributions import Gaussian
 from latentjax.models.draw import attention
-from latentjax.models.draw.layouts import LAYOUTS, REFERENCE
+from latentjax.models.draw.attention import REFERENCE
+from latentjax.models.draw.plan import ATTENTION_IMPLS
 from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic
 
 SHAPE = (9, 7, 2)
@@ -23,7 +24,7 @@ def number(bound: float):
   return st.floats(-bound, bound, width=32)
 
 
-ALL_LAYOUTS = {"reference": REFERENCE, **LAYOUTS}
+ALL_LAYOUTS = {"reference": REFERENCE, **ATTENTION_IMPLS}
 
 
 @cache
@@ -82,7 +83,7 @@ def test_the_kl_is_finite_and_not_negative(numbers):
 @given(numbers=st.lists(number(20), min_size=4, max_size=4))
 def test_merging_two_gaussians_is_surer_than_either_and_lies_between(numbers):
   one, other = Gaussian(*jnp.array(numbers[:2])[:, None]), Gaussian(*jnp.array(numbers[2:])[:, None])
-  merged = one.merge(other)
+  merged = one.product(other)
   slack = 1e-4 * (1 + max(map(abs, numbers)))
   assert merged.log_std <= min(one.log_std, other.log_std) + slack
   assert min(one.mean, other.mean) - slack <= merged.mean <= max(one.mean, other.mean) + slack

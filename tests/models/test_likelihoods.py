@@ -110,7 +110,7 @@ def test_the_logistic_starts_at_the_mean_and_the_deviation():
   """The deviation is that of what it then draws: of draws of the logistic itself, by its quantiles."""
   mean, std = jnp.array([0.0, 0.3, 1.0]).reshape(3, 1, 1), jnp.array([0.05])
   np.testing.assert_allclose(LOGISTIC.mean(LOGISTIC.start(mean)), mean, atol=1e-6)
-  (log_scale,) = LOGISTIC.start_scale(std).values()
+  (log_scale,) = LOGISTIC.init_log_scale(std).values()
   p = np.exp(np.float64(of_every_value(0.5, float(log_scale[0]))))
   np.testing.assert_allclose(np.sqrt((p * (LEVELS - 0.5) ** 2).sum()), 0.05, rtol=0.01)
-  assert np.isfinite(LOGISTIC.start_scale(jnp.zeros(1))["log_scale"]).all()
+  assert np.isfinite(LOGISTIC.init_log_scale(jnp.zeros(1))["log_scale"]).all()

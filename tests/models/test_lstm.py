@@ -7,7 +7,7 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.lstm import LSTMState, cell_output, init_lstm, lstm, update_cell
+from latentjax.models.recurrent import LSTMState, cell_output, init_lstm, lstm, update_cell
 
 BATCH, INPUTS, UNITS = 2, 3, 5
 

@@ -11,8 +11,8 @@ GPU = choose_plan(0, "auto", "none", 10, "gpu")
 
 
 def test_backends_differ_in_every_field_but_remat():
-  assert dataclasses.astuple(CPU) == (1, "step", "none", "separate", True, 16)
-  assert dataclasses.astuple(GPU) == (10, "after", "none", "joint", False, 64)
+  assert dataclasses.astuple(CPU) == (1, "per_step", "none", "cpu", True, 16)
+  assert dataclasses.astuple(GPU) == (10, "deferred", "none", "gpu", False, 64)
   assert choose_plan(0, "auto", "none", 10, "tpu") == GPU
 
 
@@ -20,23 +20,27 @@ def test_backends_differ_in_every_field_but_remat():
 def test_remat_brings_no_other_layout(remat):
   """It goes with neither of the two that cost memory for speed; attention stays as the backend has it."""
   assert choose_plan(0, "auto", remat, 10, "cpu") == dataclasses.replace(CPU, remat=remat)
-  changed = {"remat": remat, "unroll": 1, "weight_gradients": "step", "peel_last": True}
+  changed = {"remat": remat, "unroll": 1, "weight_gradients": "per_step", "peel_last": True}
   assert choose_plan(0, "auto", remat, 10, "gpu") == dataclasses.replace(GPU, **changed)
 
 
 def test_a_config_overrules_the_backend():
-  assert choose_plan(3, "after", "none", 10, "cpu") == dataclasses.replace(CPU, unroll=3, weight_gradients="after")
-  assert choose_plan(64, "step", "none", 10, "gpu") == dataclasses.replace(GPU, unroll=10, weight_gradients="step")
+  assert choose_plan(3, "deferred", "none", 10, "cpu") == dataclasses.replace(
+    CPU, unroll=3, weight_gradients="deferred"
+  )
+  assert choose_plan(64, "per_step", "none", 10, "gpu") == dataclasses.replace(
+    GPU, unroll=10, weight_gradients="per_step"
+  )
 
 
 @pytest.mark.parametrize(
   ("changes", "problem"),
   [
     ({"unroll": 0}, "unroll must be at least 1, not 0"),
-    ({"weight_gradients": "auto"}, "one of step, after, not 'auto'"),
-    ({"attention_layout": "cpu"}, "one of joint, separate, not 'cpu'"),
+    ({"weight_gradients": "auto"}, "one of per_step, deferred, not 'auto'"),
+    ({"attention_impl": "cpu"}, "one of cpu, gpu, not 'joint'"),
     ({"peel_last": "no"}, "one of True, False, not 'no'"),
-    ({"weight_gradients": "after", "remat": "sqrt"}, "drop one of the two"),
+    ({"weight_gradients": "deferred", "remat": "sqrt"}, "drop one of the two"),
   ],
 )
 def test_impossible_plans_are_refused(changes, problem):

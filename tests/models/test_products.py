@@ -6,14 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latentjax.models.products import (
-  combination,
-  combination_by_product,
-  product,
-  row_sums,
-  row_sums_by_product,
-  transposed_copy,
-)
+from latentjax.models.draw.attention_cpu import combination_by_product, product, row_sums_by_product, transposed_copy
+from latentjax.models.draw.attention_filters import combination, row_sums
 
 BATCH, ROWS, INNER, COLUMNS = 3, 4, 5, 2
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latentjax.models.scan import scan_layers
+from latentjax.models.recurrent import scan_layers
 
 STEPS, BATCH, UNITS, INPUTS = 5, 3, 4, 2
 
@@ -56,7 +56,8 @@ def expected():
 
 @pytest.mark.parametrize("unroll", [1, 2, STEPS])
 @pytest.mark.parametrize(
-  ("weight_gradients", "remat"), [("step", "none"), ("after", "none"), ("step", "step"), ("step", "sqrt")]
+  ("weight_gradients", "remat"),
+  [("per_step", "none"), ("deferred", "none"), ("per_step", "step"), ("per_step", "sqrt")],
 )
 def test_equals_a_loop(unroll, weight_gradients, remat):
   actual = value_and_gradients(lambda *given: scan_layers(step, *given, unroll, weight_gradients, remat))

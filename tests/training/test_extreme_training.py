@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from latentjax import models
-from latentjax.training.compiled import create_steps
-from latentjax.training.metrics import NEVER
+from latentjax.training.compile import create_train_fns
+from latentjax.training.metrics import NO_DIVERGENCE
 
 SHAPE, COUNT = (6, 5, 1), 8
 TINY = {
@@ -24,7 +24,7 @@ def test_empty_images_train(name, variant):
   config.model.update(TINY[name])
   config.precision = "bfloat16"
   config.train.update({"batch_size": COUNT, "learning_rate": 10 * config.train.learning_rate, "kl_warmup_epochs": 0.0})
-  steps = create_steps(config, models.create(config.model, SHAPE), COUNT)
+  steps = create_train_fns(config, models.create_model(config.model, SHAPE), COUNT)
   for value in (0, 255):
     images = np.full((COUNT, *SHAPE), value, np.uint8)
     order_key, noise_key, init_key = jax.random.split(jax.random.key(value), 3)
@@ -32,5 +32,5 @@ def test_empty_images_train(name, variant):
     state, first = steps.train(state, images, order, noise_key, 1)
     state, rest = steps.train(state, images, order, noise_key, 40)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
-    assert rest.diverged_at == NEVER
+    assert rest.diverged_at == NO_DIVERGENCE
     assert rest.mean()["elbo"] > first.mean()["elbo"]

@@ -8,9 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from latentjax.models.draw import DRAW
-from latentjax.training import muon as muon_module
-from latentjax.training.muon import orthogonal, scale_by_muon
+from latentjax.models.draw.model import DRAW
+from latentjax.training.optimizer import (
+  NEWTON_SCHULZ_COEFFICIENTS,
+  NEWTON_SCHULZ_STEPS,
+  STEP_SIZE,
+  orthogonalize_via_newton_schulz,
+  scale_by_muon,
+)
 from latentjax.training.step import create_recipe
 
 
@@ -31,19 +36,19 @@ def test_orthogonal_steps_have_the_singular_vectors_of_the_momentum(shape):
   x = normal(0, *shape)
   u, s, vt = np.linalg.svd(x.astype(np.float64), full_matrices=False)
   s = s / np.linalg.norm(s)
-  a, b, c = muon_module.COEFFICIENTS
-  for _ in range(muon_module.ITERATIONS):
+  a, b, c = NEWTON_SCHULZ_COEFFICIENTS
+  for _ in range(NEWTON_SCHULZ_STEPS):
     s = a * s + b * s**3 + c * s**5
   assert s.min() > 0.6
   assert s.max() < 1.3
-  np.testing.assert_allclose(orthogonal(jnp.array(x)), u * s @ vt, atol=1e-4)
+  np.testing.assert_allclose(orthogonalize_via_newton_schulz(jnp.array(x)), u * s @ vt, atol=1e-4)
 
 
 def test_a_gradient_without_a_direction_gives_a_finite_step():
   """Of rank one, nearly of rank one, and 0."""
   one = np.outer(normal(0, 256), normal(1, 200))
   for x in (one, one + 1e-6 * normal(2, 256, 200), 1e-30 * one, 0 * one):
-    step = np.asarray(orthogonal(jnp.array(x)))
+    step = np.asarray(orthogonalize_via_newton_schulz(jnp.array(x)))
     assert np.isfinite(step).all()
     assert np.linalg.norm(step, 2) < 1.5
 
@@ -60,7 +65,7 @@ def test_a_kernel_steps_as_by_optax():
 
     return jax.lax.scan(step, optimizer.init(weights), gradients)[1]["layer"]["kernel"][-2:]
 
-  by_optax = optax.contrib.muon(-1.0, consistent_rms=muon_module.STEP_SIZE)
+  by_optax = optax.contrib.muon(-1.0, consistent_rms=STEP_SIZE)
   np.testing.assert_allclose(last(scale_by_muon(0.9, {})), last(by_optax), atol=1e-4)
 
 

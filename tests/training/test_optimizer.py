@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from latentjax.training import optimizer as optimizer_module
-from latentjax.training.optimizer import create_optimizer, learning_rate_schedule
+from latentjax.training.optimizer import create_optimizer, global_norm, global_norm_joined, learning_rate_schedule
 
 
 def train_with(**changes):
@@ -43,7 +42,7 @@ def test_learning_rate_warms_up_step_by_step():
   np.testing.assert_allclose(actual, [0.2, 0.4, 1, 1, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm", [optimizer_module.norm, optimizer_module.norm_of_joined])
+@pytest.mark.parametrize("norm", [global_norm, global_norm_joined])
 def test_the_norm_is_that_of_all_numbers_of_a_seed(norm):
   """Of every kind that a backend may take, also of several seeds; one number that is none makes it none."""
   arrays = [np.random.default_rng(0).normal(0, 3, (2, *shape)).astype(np.float32) for shape in ((3, 4), (5,), ())]
@@ -57,7 +56,7 @@ def test_the_norm_is_that_of_all_numbers_of_a_seed(norm):
 
 @pytest.mark.parametrize(("platform", "joined"), [("cpu", 0), ("cuda", 1), ("tpu", 1)])
 def test_where_launches_cost_most_the_gradient_is_joined_for_its_norm(platform, joined):
-  traced = jax.jit(optimizer_module.norm).trace({"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)})
+  traced = jax.jit(global_norm).trace({"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)})
   assert traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.concatenate") == joined
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from latentjax import models
-from latentjax.models import Terms
+from latentjax.inference.functions import create_inference_fns
+from latentjax.models.elbo import ELBOTerms
 from latentjax.training import step
-from latentjax.training.compiled import create_inference, create_steps
-from latentjax.training.metrics import NEVER, Metrics
+from latentjax.training.compile import create_train_fns
+from latentjax.training.metrics import NO_DIVERGENCE, Metrics
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 5, 4, 1), np.uint8)
 ORDER, NOISE = jax.random.key(1), jax.random.key(2)
@@ -24,7 +25,7 @@ class Probe:
   One weight w, 0 at first; -log p(x|z) is the image's sum of pixels and (w - 1)^2; two groups have a KL of 2 and 5.
   """
 
-  STACKED: ClassVar = {}
+  STACKED_KERNELS: ClassVar = {}
   image_shape = IMAGES.shape[1:]
 
   def init(self, init_key, images, sample_key):
@@ -39,7 +40,7 @@ class Probe:
     del key
     log_px = -images.sum((1, 2, 3)) - jnp.square(w - 1)
     ones = jnp.ones((len(images), 1))
-    return Terms(images, log_px, jnp.concatenate([2 * ones, 5 * ones], axis=-1), -3 * ones, 4 * ones)
+    return ELBOTerms(images, log_px, jnp.concatenate([2 * ones, 5 * ones], axis=-1), -3 * ones, 4 * ones)
 
 
 class Numbered(Probe):
@@ -86,13 +87,13 @@ def config_with(**changes):
 
 def probing(model=None, images=IMAGES, **changes):
   """(steps, their first state) of a probe."""
-  steps = create_steps(config_with(**changes), model or Probe(), len(images))
+  steps = create_train_fns(config_with(**changes), model or Probe(), len(images))
   return steps, steps.init(jax.random.key(0))
 
 
 def vae_steps(**changes):
   config = config_with(**changes)
-  return create_steps(config, models.create(config.model, IMAGES.shape[1:]), len(IMAGES))
+  return create_train_fns(config, models.create_model(config.model, IMAGES.shape[1:]), len(IMAGES))
 
 
 def advance(steps, state, count, epoch=0, images=IMAGES):
@@ -120,12 +121,12 @@ def test_the_compiler_knows_how_many_steps_a_call_has():
     assert '"known_trip_count":{"n":"3"}' in lowered.compile().as_text()
 
 
-@pytest.mark.parametrize("importance_samples", [1, 3])
-def test_a_step_is_a_function_like_any_other(importance_samples):
+@pytest.mark.parametrize("iwae_samples", [1, 3])
+def test_a_step_is_a_function_like_any_other(iwae_samples):
   """Without jit, one after the other, steps do what one compiled call does."""
-  config = config_with(train__importance_samples=importance_samples, data__binarization="none")
-  model = models.create(config.model, IMAGES.shape[1:])
-  recipe, steps = step.create_recipe(config, model, len(IMAGES)), create_steps(config, model, len(IMAGES))
+  config = config_with(train__importance_samples=iwae_samples, data__binarization="none")
+  model = models.create_model(config.model, IMAGES.shape[1:])
+  recipe, steps = step.create_recipe(config, model, len(IMAGES)), create_train_fns(config, model, len(IMAGES))
   state, order = steps.init(jax.random.key(0)), steps.order(ORDER, 0)
   total = Metrics.zero()
   for index in range(2):
@@ -163,7 +164,7 @@ def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_
 
 def test_a_model_may_start_at_the_pixels_mean_and_scale():
   class Starting(Probe):
-    def start_at(self, params, mean, std):
+    def init_to_data_mean(self, params, mean, std):
       return {"w": params["w"] + mean.sum() + std.sum()}
 
   steps, _ = probing(Starting())
@@ -176,7 +177,7 @@ def test_one_batch_overfits():
   config = config_with(train__batch_size=3, train__learning_rate=5e-3, data__binarization="static")
   config.model.hidden_dims = (32,)
   images = np.where(IMAGES[:3] > 127, np.uint8(255), np.uint8(0))
-  steps = create_steps(config, models.create(config.model, images.shape[1:]), len(images))
+  steps = create_train_fns(config, models.create_model(config.model, images.shape[1:]), len(images))
   state, first = advance(steps, steps.init(jax.random.key(0)), 1, images=images)
   state, _ = advance(steps, state, 2000, images=images)
   _, last = advance(steps, state, 50, images=images)
@@ -247,7 +248,7 @@ def test_evaluation_takes_pixels_as_they_are():
   """The replaced project binarised its test set anew at every evaluation."""
   _, state = probing(data__binarization="dynamic")
   grey = IMAGES.reshape(22, -1).sum(1) / 255
-  inference = create_inference(config_with(data__binarization="dynamic"), Probe())
+  inference = create_inference_fns(config_with(data__binarization="dynamic"), Probe())
   terms = inference.evaluate(state.variables, IMAGES, jax.random.key(0))
   np.testing.assert_allclose(terms.log_px, -grey - 1, rtol=1e-5)
   weights = inference.log_weights(state.variables, IMAGES, jax.random.split(jax.random.key(0), 3))
@@ -279,7 +280,7 @@ def test_importance_weighting_begins_with_its_epoch():
 def test_diverging_names_the_first_bad_step():
   steps, state = probing()
   state, metrics = advance(steps, state, 2)
-  assert int(metrics.diverged_at) == NEVER
+  assert int(metrics.diverged_at) == NO_DIVERGENCE
   broken = state.replace(params={"w": jnp.array(jnp.nan)})
   broken, metrics = advance(steps, broken, 2)
   assert int(metrics.diverged_at) == 2

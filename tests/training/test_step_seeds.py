@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from latentjax import models
-from latentjax.experiment import create_keys
-from latentjax.training import evaluation
-from latentjax.training.compiled import create_inference, create_steps
-from latentjax.training.metrics import NEVER, Metrics
+from latentjax.inference import evaluation
+from latentjax.inference.functions import create_inference_fns
+from latentjax.runtime.rng import create_rng_streams
+from latentjax.training.compile import create_train_fns
+from latentjax.training.metrics import NO_DIVERGENCE, Metrics
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 6, 5, 1), np.uint8)
 TINY = {"hidden_dims": (6, 5), "latent_dims": (3, 2)}
@@ -26,17 +27,17 @@ def tiny_config(seed: int, num_seeds: int):
 
 
 def compiled(config):
-  model = models.create(config.model, IMAGES.shape[1:])
-  return create_steps(config, model, len(IMAGES)), create_inference(config, model)
+  model = models.create_model(config.model, IMAGES.shape[1:])
+  return create_train_fns(config, model, len(IMAGES)), create_inference_fns(config, model)
 
 
 def train(config, steps, inference, count: int = 3):
   """(state, metrics, validation) after some steps and one more call."""
-  keys = create_keys(config)
+  keys = create_rng_streams(config)
   order = steps.order(keys.order, 0)
   state, _ = steps.train(steps.init(keys.init), IMAGES, order, keys.train, count)
   state, metrics = steps.train(state, IMAGES, order, keys.train, 1)
-  return state, metrics, evaluation.bound(inference, state.variables, IMAGES, keys.evaluate, batch_size=8)
+  return state, metrics, evaluation.evaluate_elbo(inference, state.variables, IMAGES, keys.evaluate, batch_size=8)
 
 
 def test_each_seed_is_a_run_of_its_own():
@@ -55,6 +56,6 @@ def test_each_seed_is_a_run_of_its_own():
 
 
 def test_the_first_seed_to_diverge_is_known():
-  metrics = Metrics.zero(3).replace(diverged_at=jnp.array([NEVER, 7, 5]))
+  metrics = Metrics.zero(3).replace(diverged_at=jnp.array([NO_DIVERGENCE, 7, 5]))
   assert (Metrics.zero(3) + metrics).divergence == (5, 2)
   assert Metrics.zero(3).divergence is Metrics.zero().divergence is None

@@ -2,32 +2,32 @@
 
 import pytest
 
-from latentjax.errors import UsageError
+from latentjax.runtime.errors import UsageError
 from latentjax.workdir import directory
 
 
 def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  workdirs = [directory.create("vae-demo") for _ in range(5)]
+  workdirs = [directory.create_workdir("vae-demo") for _ in range(5)]
   assert len(set(workdirs)) == 5
   assert all(workdir.name.startswith("vae-demo-") for workdir in workdirs)
 
 
 def test_only_empty_directories_are_discarded(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  empty, used = directory.create("vae"), directory.create("draw")
+  empty, used = directory.create_workdir("vae"), directory.create_workdir("draw")
   (used / "config.json").touch()
   for workdir in (empty, used):
-    directory.discard_empty(workdir)
+    directory.remove_if_empty(workdir)
   assert not empty.exists()
   assert used.exists()
   used.joinpath("config.json").unlink()
-  directory.discard_empty(used)
+  directory.remove_if_empty(used)
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tilde_is_the_persons_home(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
-  assert directory.given("~/runs/draw") == tmp_path / "runs" / "draw"
+  assert directory.parse_workdir("~/runs/draw") == tmp_path / "runs" / "draw"
   with pytest.raises(UsageError, match="the name of nobody here"):
-    directory.given("~no_such_user/runs")
+    directory.parse_workdir("~no_such_user/runs")

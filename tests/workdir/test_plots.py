@@ -24,9 +24,9 @@ def test_grid_goes_row_by_row(tmp_path):
   images = np.broadcast_to(shades[:, None, None, None], (5, 4, 4, 1))
   plots.save_grid(tmp_path / "grid.png", images, columns=3)
   sheet = pixels(tmp_path / "grid.png")
-  assert sheet.shape == (2 * (plots.TILE + 2), 3 * (plots.TILE + 2), 3)
+  assert sheet.shape == (2 * (plots.TILE_PIXELS + 2), 3 * (plots.TILE_PIXELS + 2), 3)
   for index, shade in enumerate(shades):
-    assert (tile(sheet, *divmod(index, 3), plots.TILE) == round(255 * shade)).all()
+    assert (tile(sheet, *divmod(index, 3), plots.TILE_PIXELS) == round(255 * shade)).all()
 
 
 def test_reconstructions_lie_below_their_images(tmp_path):
@@ -34,10 +34,10 @@ def test_reconstructions_lie_below_their_images(tmp_path):
   plots.save_reconstructions(tmp_path / "pairs.png", images, reconstructions, columns=2)
   sheet = pixels(tmp_path / "pairs.png")
   for row, column in ((0, 0), (0, 1), (2, 0)):
-    assert (tile(sheet, row, column, plots.TILE) == 0).all()
-    assert (tile(sheet, row + 1, column, plots.TILE) == 255).all()
-  assert sheet.shape == (4 * (plots.TILE + 2), 2 * (plots.TILE + 2), 3)
-  assert (sheet[2 * (plots.TILE + 2) :, plots.TILE + 2 :] == 255).all()  # the place of no image is white
+    assert (tile(sheet, row, column, plots.TILE_PIXELS) == 0).all()
+    assert (tile(sheet, row + 1, column, plots.TILE_PIXELS) == 255).all()
+  assert sheet.shape == (4 * (plots.TILE_PIXELS + 2), 2 * (plots.TILE_PIXELS + 2), 3)
+  assert (sheet[2 * (plots.TILE_PIXELS + 2) :, plots.TILE_PIXELS + 2 :] == 255).all()  # the place of no image is white
 
 
 def test_blocks_stand_side_by_side(tmp_path):
@@ -70,7 +70,7 @@ def test_colour_stays_colour(tmp_path):
   red = np.zeros((1, 4, 4, 3))
   red[..., 0] = 1
   plots.save_grid(tmp_path / "red.png", red, columns=1)
-  assert (tile(pixels(tmp_path / "red.png"), 0, 0, plots.TILE) == (255, 0, 0)).all()
+  assert (tile(pixels(tmp_path / "red.png"), 0, 0, plots.TILE_PIXELS) == (255, 0, 0)).all()
 
 
 @pytest.mark.parametrize("center_x", [13.0, 500.0, -1e12])
@@ -79,7 +79,7 @@ def test_window_is_drawn_where_it_lies(tmp_path, center_x):
   fields = {"center_x": center_x, "center_y": 10.0, "stride": 2.0, "variance": 1e-4, "intensity": 1.0}
   window = Window(**{name: np.full((2, 1), value) for name, value in fields.items()})
   plots.save_drawing(tmp_path / "drawing.gif", np.zeros((2, 1, 28, 28, 1)), window, write_size=3)
-  shown = tile(pixels(tmp_path / "drawing.gif"), 0, 0, plots.TILE)
+  shown = tile(pixels(tmp_path / "drawing.gif"), 0, 0, plots.TILE_PIXELS)
   coloured = np.argwhere((shown != 0).any(-1)) / 4 - 0.5  # four screen pixels to one of the image
   if center_x != 13.0:
     assert len(coloured) == 0
@@ -89,5 +89,5 @@ def test_window_is_drawn_where_it_lies(tmp_path, center_x):
 
 
 def test_letters_that_the_font_lacks_are_told_apart_without_a_warning(tmp_path):
-  assert plots.plain("ünï 漢字 $x$") == r"ünï \u6f22\u5b57 \$x\$"
+  assert plots.escape_text("ünï 漢字 $x$") == r"ünï \u6f22\u5b57 \$x\$"
   plots.save_groups(tmp_path / "groups.png", {"漢字\n\t🙂": {"kl_per_group": [6.0, 3.0]}})

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import latentjax
-from latentjax.workdir import provenance
+from latentjax.workdir import records
 
 
 def git(directory, *args: str) -> str:
@@ -15,24 +15,24 @@ def git(directory, *args: str) -> str:
 
 
 def test_commit_and_dirt_of_its_own_repository(tmp_path, monkeypatch):
-  monkeypatch.setattr(provenance, "ROOT", tmp_path)
-  assert provenance.git_commit() is None
+  monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+  assert records.git_commit() is None
   git(tmp_path, "init")
   (tmp_path / "file").write_text("1")
   git(tmp_path, "add", "file")
   git(tmp_path, "commit", "-m", "first")
   commit = git(tmp_path, "rev-parse", "HEAD").strip()
-  assert provenance.git_commit() == {"commit": commit, "dirty": False}
+  assert records.git_commit() == {"commit": commit, "dirty": False}
   (tmp_path / "file").write_text("2")
-  assert provenance.git_commit() == {"commit": commit, "dirty": True}
+  assert records.git_commit() == {"commit": commit, "dirty": True}
   (tmp_path / "inner").mkdir()
-  monkeypatch.setattr(provenance, "ROOT", tmp_path / "inner")  # installed inside somebody else's repository
-  assert provenance.git_commit() is None
+  monkeypatch.setattr(records, "REPOSITORY", tmp_path / "inner")  # installed inside somebody else's repository
+  assert records.git_commit() is None
 
 
 def test_origin_has_all_that_decides_the_numbers(monkeypatch):
   monkeypatch.setattr("sys.argv", ["main.py", "--config.model.hidden_dims=(8, 4)"])
-  origin = provenance.current("abc")
+  origin = records.current_provenance("abc")
   assert origin["command"] == "main.py '--config.model.hidden_dims=(8, 4)'"
   assert origin["versions"]["jax"] == jax.__version__
   assert origin["versions"]["latentjax"] == latentjax.__version__
@@ -47,4 +47,4 @@ def test_without_git(monkeypatch, missing):
     raise missing
 
   monkeypatch.setattr(subprocess, "run", fail)
-  assert provenance.git_commit() is None
+  assert records.git_commit() is None

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latentjax.errors import RunError
+from latentjax.runtime.errors import RunError
 from latentjax.training.state import TrainState
-from latentjax.workdir import record, weights
+from latentjax.workdir import records, weights
 
 SHAPE, SEEDS, STEPS = (5, 4, 1), [7, 8], [30, 20]
 
@@ -23,9 +23,9 @@ def variables(offset: float) -> dict:
 
 
 def test_every_seed_comes_back(tmp_path):
-  assert weights.read(tmp_path) is None
-  weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(0.5)])
-  found = weights.read(tmp_path)
+  assert weights.read_weights(tmp_path) is None
+  weights.write_weights(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(0.5)])
+  found = weights.read_weights(tmp_path)
   assert (found.image_shape, found.steps) == (SHAPE, STEPS)
   kernels = found.variables["params"]["dense"]["kernel"]
   assert kernels.dtype == np.float32
@@ -38,7 +38,7 @@ def test_every_seed_comes_back(tmp_path):
 def test_the_same_weights_are_the_same_bytes(tmp_path):
   for name in ("a", "b"):
     (tmp_path / name).mkdir()
-    weights.write(tmp_path / name, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
+    weights.write_weights(tmp_path / name, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
   assert (tmp_path / "a" / "model.npz").read_bytes() == (tmp_path / "b" / "model.npz").read_bytes()
 
 
@@ -66,18 +66,18 @@ def test_the_best_weights_of_every_seed_are_kept(tmp_path):
   assert (tmp_path / "model.npz").stat().st_ino == before  # not written again
   best.update(state_at(40), [40, 20])
   (tmp_path / "expected").mkdir()
-  weights.write(tmp_path / "expected", SHAPE, SEEDS, [40, 20], [variables(40), variables(20.5)])
+  weights.write_weights(tmp_path / "expected", SHAPE, SEEDS, [40, 20], [variables(40), variables(20.5)])
   assert (tmp_path / "model.npz").read_bytes() == (tmp_path / "expected" / "model.npz").read_bytes()
 
   (tmp_path / "model.npz").write_bytes(b"no zip")
   assert opened().steps == [None, None]
-  weights.write(tmp_path, SHAPE, SEEDS[:1], STEPS[:1], [variables(0)])
+  weights.write_weights(tmp_path, SHAPE, SEEDS[:1], STEPS[:1], [variables(0)])
   assert opened().steps == [None, None]
   best = opened()
   best.update(state_at(10), [10, 20])  # one seed alone is no file
-  assert weights.read(tmp_path).steps == STEPS[:1]
+  assert weights.read_weights(tmp_path).steps == STEPS[:1]
   best.update(state_at(20), [10, 20])
-  assert weights.read(tmp_path).steps == [10, 20]
+  assert weights.read_weights(tmp_path).steps == [10, 20]
 
 
 DAMAGES = ["half", "pickle", "no shape", "no zip", "no numbers", "image_shape=28,28", "step=1", "step=1.5"]
@@ -86,7 +86,7 @@ DAMAGES = ["half", "pickle", "no shape", "no zip", "no numbers", "image_shape=28
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_one_line(tmp_path, damage):
   path = tmp_path / "model.npz"
-  weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
+  weights.write_weights(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
   if damage == "half":
     path.write_bytes(path.read_bytes()[:-300])
   elif damage == "pickle":
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
   elif damage == "no shape":
     np.savez(path, format=1)
   elif damage == "no numbers":
-    weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(np.nan)])
+    weights.write_weights(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(np.nan)])
   elif damage == "no zip":
     path.write_bytes(b"no zip")
   else:
@@ -103,13 +103,13 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
     with np.load(path) as arrays:
       np.savez(path, **(dict(arrays) | changed))
   with pytest.raises(RunError, match=r"model\.npz is damaged") as error:
-    weights.read(tmp_path)
+    weights.read_weights(tmp_path)
   assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", [errno.EACCES, errno.EIO])
 def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, kind):
-  weights.write(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
+  weights.write_weights(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
   (tmp_path / "config.json").write_text("{}")
 
   def refuse(path, *_, **__):
@@ -117,12 +117,12 @@ def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, kind):
 
   monkeypatch.setattr(Path, "open", refuse)
   monkeypatch.setattr(Path, "read_text", refuse)
-  for file, read in (("model.npz", weights.read), ("config.json", record.read_config)):
+  for file, read in (("model.npz", weights.read_weights), ("config.json", records.read_config)):
     with pytest.raises(RunError, match=f"cannot read .*{file} .{os.strerror(kind)}."):
       read(tmp_path)
 
 
 def test_a_later_format_is_refused_whatever_it_holds(tmp_path):
-  np.savez(tmp_path / "model.npz", format=record.FORMAT + 1, tensors=np.zeros(3))
+  np.savez(tmp_path / "model.npz", format=records.FORMAT + 1, tensors=np.zeros(3))
   with pytest.raises(RunError, match="is of format 2, and this latentjax knows none after 1: take a newer one"):
-    weights.read(tmp_path)
+    weights.read_weights(tmp_path)

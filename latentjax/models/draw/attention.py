@@ -4,6 +4,10 @@ Every function takes ONE example; callers `vmap`. Pixels are counted from 0: the
 (counted from 1) is g - 1 here. Shapes: N filters per axis, H W C image.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +83,7 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
     [N, A] weights, each row summing to 1, also when the window lies off the image.
   """
   means = center + filter_offsets(size) * stride  # [N]
-  distance, span = from_nearest(means, (extent,) * size)
+  distance, span = offsets_from_nearest(means, (extent,) * size)
   return jax.nn.softmax(-0.5 * distance * span / variance, axis=-1)
 
 
@@ -88,7 +92,7 @@ def filter_offsets(size: int) -> np.ndarray:
   return np.arange(size, dtype=np.float32) - 0.5 * (size - 1)
 
 
-def from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+def offsets_from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
   """Both [R, A], of R filters and every pixel a: a - n and a + n - 2 mu, where n is the pixel nearest to mu.
 
   Their product is (a - mu)^2 - (n - mu)^2, as good as (a - mu)^2 for a softmax, where what they differ by cancels. The
@@ -104,7 +108,7 @@ def from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array,
   return pixels - nearest, pixels + nearest - 2 * means[:, None]
 
 
-def unnormalised(
+def unnormalized_filters(
   means: jax.Array, variances: jax.Array, extents: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """[R, A] each, of R filters of any axes: weights up to a factor for each filter, and both of `from_nearest`.
@@ -113,7 +117,7 @@ def unnormalised(
     means, variances: [R] pixels, pixels^2.
     extents: as of `from_nearest`; past the end of a shorter axis weights are 0.
   """
-  distance, span = from_nearest(means, extents)
+  distance, span = offsets_from_nearest(means, extents)
   exponents = -0.5 * distance * span / variances[:, None]
   inside = np.arange(max(extents)) < np.array(extents)[:, None]
   return jnp.exp(exponents if inside.all() else jnp.where(inside, exponents, -jnp.inf)), distance, span
@@ -133,3 +137,38 @@ def read(image: jax.Array, filters: Filterbanks) -> jax.Array:
 def write(patch: jax.Array, filters: Filterbanks) -> jax.Array:
   """[H, W, C] image of a patch [C, N, N]: gain F_Y^T w F_X with the gain 1/gamma; at one gain the adjoint of `read`."""
   return jnp.einsum("nh,cnm,mw->hwc", filters.vertical, patch, filters.horizontal)
+
+
+class AttentionImpl(NamedTuple):
+  """How windows become filters, and how filters read and write.
+
+  Attributes:
+    filterbanks: (windows, gains, sizes, height, width) -> `Filterbanks` of every window.
+    read: (image, error image, filters) -> [2 C N N] glimpse of both, one after the other.
+    write: (patch, filters) -> [H, W, C].
+  """
+
+  filterbanks: Callable
+  read: Callable
+  write: Callable
+
+
+def each_window(
+  filterbanks: Callable,
+  windows: Sequence[Window],
+  gains: Sequence[jax.Array],
+  sizes: Sequence[int],
+  height: int,
+  width: int,
+) -> list[Filterbanks]:
+  """Each window by itself: on a CPU each is one long operation of one core."""
+  each = zip(windows, gains, sizes, strict=True)
+  return [filterbanks(window, gain, size, height, width) for window, gain, size in each]
+
+
+def read_each(read: Callable, image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
+  """Image and error image apart, so that the image is not copied beside every error."""
+  return jnp.concatenate([read(image, filters).reshape(-1), read(error, filters).reshape(-1)])
+
+
+REFERENCE = AttentionImpl(partial(each_window, filterbanks), partial(read_each, read), write)

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from latentjax.models.draw import attention
-from latentjax.models.draw.attention import Filterbanks
-from latentjax.models.draw.layouts import REFERENCE, Layout
-from latentjax.models.linear import Layer, init_linear
+from latentjax.models.draw.attention import REFERENCE, AttentionImpl, Filterbanks
+from latentjax.models.layers import Layer, init_linear
 
 Outputs = dict[str, jax.Array]  # W(h_dec) [B, outputs] of every head by name
 
@@ -39,7 +38,7 @@ class NoAttention:
     """The other numbers of a glimpse, those of `varying_glimpse`."""
     return math.prod(self.image_shape)
 
-  def with_layout(self, layout: Layout) -> "NoAttention":
+  def with_impl(self, layout: AttentionImpl) -> "NoAttention":
     del layout
     return self
 
@@ -53,13 +52,13 @@ class NoAttention:
 
   def read(self, filters: None, images: jax.Array, error: jax.Array) -> jax.Array:
     """[B, 2 H W C] the image, then the error image."""
-    return jnp.concatenate([self.constant_glimpse(images), self.varying_glimpse(filters, images, error)], axis=-1)
+    return jnp.concatenate([self.constant_glimpse(images), self.error_glimpse(filters, images, error)], axis=-1)
 
   def constant_glimpse(self, images: jax.Array) -> jax.Array:
     """[B, H W C] the image."""
     return images.reshape(len(images), -1)
 
-  def varying_glimpse(self, filters: None, images: jax.Array, error: jax.Array) -> jax.Array:
+  def error_glimpse(self, filters: None, images: jax.Array, error: jax.Array) -> jax.Array:
     """[B, H W C] the error image."""
     del filters, images
     return error.reshape(len(error), -1)
@@ -77,10 +76,10 @@ class FilterbankAttention:
   image_shape: tuple[int, int, int]
   read_size: int
   write_size: int
-  variance_bias: float
-  stride_bias: float
-  write_gain: float
-  layout: Layout = REFERENCE
+  init_log_variance: float
+  init_log_stride: float
+  init_write_gain: float
+  layout: AttentionImpl = REFERENCE
 
   @property
   def constant_size(self) -> int:
@@ -91,14 +90,14 @@ class FilterbankAttention:
   def varying_size(self) -> int:
     return 2 * self.read_size**2 * self.image_shape[-1]
 
-  def with_layout(self, layout: Layout) -> "FilterbankAttention":
+  def with_impl(self, layout: AttentionImpl) -> "FilterbankAttention":
     return dataclasses.replace(self, layout=layout)
 
   def init(self, key: jax.Array, kernel_init: Callable, units: int) -> dict[str, Layer]:
     """The heads `read_window` and `write_window` [U, 5], and `write` [U, C N N]."""
     read_key, write_key, patch_key = jax.random.split(key, 3)
-    bias = jnp.array([0.0, 0.0, self.variance_bias, self.stride_bias, 0.0])
-    write_bias = bias.at[4].set(-math.log(self.write_gain))
+    bias = jnp.array([0.0, 0.0, self.init_log_variance, self.init_log_stride, 0.0])
+    write_bias = bias.at[4].set(-math.log(self.init_write_gain))
     return {
       "read_window": init_linear(read_key, kernel_init, units, 5) | {"bias": bias},
       "write_window": init_linear(write_key, kernel_init, units, 5) | {"bias": write_bias},
@@ -121,7 +120,7 @@ class FilterbankAttention:
     """[B, 2 C N N] the image, then the error image, through one window."""
     return jax.vmap(self.layout.read)(images, error, filters)
 
-  varying_glimpse = read
+  error_glimpse = read
 
   def write(self, filters: Filterbanks, outputs: Outputs) -> jax.Array:
     """[B, H, W, C] of patches [B, C, N, N] through the other window."""
@@ -130,4 +129,5 @@ class FilterbankAttention:
 
 
 Heads = NoAttention | FilterbankAttention
+
 Weights = dict[str, Any]  # of the recurrence, as `DRAW.init_weights` makes them

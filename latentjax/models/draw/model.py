@@ -13,22 +13,24 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from latentjax.config import AT_LEAST_ONE, BOOLEAN, FINITE, POSITIVE, WHOLE, Rule, one_of
+from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, FINITE, NON_NEGATIVE_INTEGER, POSITIVE, Constraint, one_of
+from latentjax.models.base import DrawingAnimation, ImageGrid, Picture
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
-from latentjax.models.draw import fast
+from latentjax.models.draw import fused
 from latentjax.models.draw.attention import Window
 from latentjax.models.draw.heads import FilterbankAttention, Heads, NoAttention, Weights
-from latentjax.models.draw.plan import CHOICES, Plan, choose_plan
-from latentjax.models.draw.step import Inferred, State, generate_step, infer_step, initial_state
+from latentjax.models.draw.plan import CHOICES, ExecutionPlan, choose_plan
+from latentjax.models.draw.reference import Inferred, State, generate_step, infer_step, initial_state
+from latentjax.models.elbo import ELBOTerms
+from latentjax.models.layers import init_linear, layer_from_kernel
 from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
-from latentjax.models.linear import from_kernel, init_linear
-from latentjax.models.lstm import LSTMState, init_lstm
-from latentjax.models.pictures import Animation, Grid, Picture
-from latentjax.models.terms import Terms
+from latentjax.models.recurrent import LSTMState, init_lstm
 
-TITLES = {"none": "DRAW, no attention", "filterbank": "DRAW, filterbank attention"}
-DRAWN = 10  # images side by side in a picture
-STRIP = 16  # steps of a drawing side by side, at most
+DISPLAY_NAMES = {"none": "DRAW, no attention", "filterbank": "DRAW, filterbank attention"}
+
+NUM_ANIMATED = 10  # images side by side in a picture
+
+MAX_STRIP_STEPS = 16  # steps of a drawing side by side, at most
 
 
 @struct.dataclass
@@ -56,9 +58,9 @@ class DRAW(nn.Module):
     prior: "standard", p(z_t) = N(0, I), or "learned", p(z_t | h_dec_{t-1}) with the posterior relative to it.
     layer_norm: normalise the LSTMs.
     init_scale: standard deviation of the initial weights.
-    variance_bias, stride_bias: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
+    init_log_variance, init_log_stride: initial log variance [log pixels^2] and log stride~ of both windows; 0 and 0 are
       unit variance and a grid over the whole image.
-    write_gain: initial factor 1/gamma on what is written. The weights of a filter add up to 1, so that at unit variance
+    init_write_gain: initial factor 1/gamma on what is written. The weights of a filter add up to 1, so at unit variance
       it takes 2 pi for a number of the patch to reach the canvas undiminished.
     unroll, weight_gradients, remat: what of the `Plan` a config says, see `choose_plan`; they change speed and memory
       and nothing else.
@@ -66,8 +68,8 @@ class DRAW(nn.Module):
     plan: in place of the one that these three and the backend choose.
   """
 
-  RULES: ClassVar[Mapping[str, Rule]] = {
-    "attention": one_of(*TITLES),
+  RULES: ClassVar[Mapping[str, Constraint]] = {
+    "attention": one_of(*DISPLAY_NAMES),
     "num_steps": AT_LEAST_ONE,
     "hidden_dim": AT_LEAST_ONE,
     "latent_dim": AT_LEAST_ONE,
@@ -76,16 +78,16 @@ class DRAW(nn.Module):
     "prior": one_of("standard", "learned"),
     "layer_norm": BOOLEAN,
     "init_scale": POSITIVE,
-    "variance_bias": FINITE,
-    "stride_bias": FINITE,
-    "write_gain": POSITIVE,
-    "unroll": WHOLE,
+    "init_log_variance": FINITE,
+    "init_log_stride": FINITE,
+    "init_write_gain": POSITIVE,
+    "unroll": NON_NEGATIVE_INTEGER,
     "weight_gradients": one_of("auto", *CHOICES["weight_gradients"]),
     "remat": one_of(*CHOICES["remat"]),
     "likelihood": one_of(*LIKELIHOODS),
   }
-  SPEED: ClassVar[tuple[str, ...]] = ("unroll", "weight_gradients", "remat")
-  STACKED: ClassVar[Mapping[str, int]] = {"encoder": 4, "decoder": 4}  # gates
+  PERFORMANCE_FIELDS: ClassVar[tuple[str, ...]] = ("unroll", "weight_gradients", "remat")
+  STACKED_KERNELS: ClassVar[Mapping[str, int]] = {"encoder": 4, "decoder": 4}  # gates
 
   image_shape: tuple[int, int, int]
   attention: str = "filterbank"
@@ -97,19 +99,19 @@ class DRAW(nn.Module):
   prior: str = "learned"
   layer_norm: bool = False
   init_scale: float = 0.05
-  variance_bias: float = 0.0
-  stride_bias: float = 0.0
-  write_gain: float = 1.0
+  init_log_variance: float = 0.0
+  init_log_stride: float = 0.0
+  init_write_gain: float = 1.0
   unroll: int = 0
   weight_gradients: str = "auto"
   remat: str = "none"
   likelihood: str = "bernoulli"
-  plan: Plan | None = None
+  plan: ExecutionPlan | None = None
 
   @staticmethod
-  def conflict(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
-    if fields["remat"] != "none" and fields["weight_gradients"] == "after":
-      return "model.weight_gradients = 'after' keeps what model.remat would compute again: drop one of the two"
+  def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+    if fields["remat"] != "none" and fields["weight_gradients"] == "deferred":
+      return "model.weight_gradients = 'deferred' keeps what model.remat would compute again: drop one of the two"
     if image_shape is not None and fields["attention"] == "filterbank":
       height, width, _ = image_shape
       for key in ("read_size", "write_size"):
@@ -119,19 +121,21 @@ class DRAW(nn.Module):
 
   @staticmethod
   def title(fields: Mapping[str, Any]) -> str:
-    return TITLES.get(fields.get("attention"), "DRAW")
+    return DISPLAY_NAMES.get(fields.get("attention"), "DRAW")
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
     channels = self.image_shape[-1:]
-    self.log_scale = self.param("log_scale", nn.initializers.zeros, channels) if self.family.scaled else None
+    self.log_scale = (
+      self.param("log_scale", nn.initializers.zeros, channels) if self.observation_model.has_scale else None
+    )
 
   @property
   def heads(self) -> Heads:
     if self.attention == "none":
       return NoAttention(self.image_shape)
-    sizes, biases = (self.read_size, self.write_size), (self.variance_bias, self.stride_bias)
-    return FilterbankAttention(self.image_shape, *sizes, *biases, self.write_gain)
+    sizes, biases = (self.read_size, self.write_size), (self.init_log_variance, self.init_log_stride)
+    return FilterbankAttention(self.image_shape, *sizes, *biases, self.init_write_gain)
 
   def init_weights(self, key: jax.Array) -> Weights:
     """All weights of the recurrence as one pytree, initial states among them."""
@@ -141,7 +145,7 @@ class DRAW(nn.Module):
     initial_lstm = LSTMState(hidden=jnp.zeros(units), cell=jnp.zeros(units))
     glimpse = heads.constant_size + heads.varying_size
     # Of zeros, the learned prior starts as the standard one.
-    prior = {"prior": from_kernel(jnp.zeros((units, 2 * latents)))} if self.prior == "learned" else {}
+    prior = {"prior": layer_from_kernel(jnp.zeros((units, 2 * latents)))} if self.prior == "learned" else {}
     return prior | {
       "attention": heads.init(heads_key, kernel_init, units),
       "encoder": init_lstm(encoder_key, kernel_init, glimpse + units, units, self.layer_norm),
@@ -151,24 +155,32 @@ class DRAW(nn.Module):
     }
 
   @property
-  def family(self) -> Likelihood:
+  def observation_model(self) -> Likelihood:
     return LIKELIHOODS[self.likelihood]
 
-  def start_at(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
+  def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     weights = params["weights"]
-    initial = weights["initial"].replace(canvas=self.family.start(mean))
-    return {"weights": weights | {"initial": initial}} | self.family.start_scale(std)
+    initial = weights["initial"].replace(canvas=self.observation_model.start(mean))
+    return {"weights": weights | {"initial": initial}} | self.observation_model.init_log_scale(std)
 
-  def plan_for(self, backend: str) -> Plan:
+  def plan_for(self, backend: str) -> ExecutionPlan:
     """How `__call__` computes the steps on "cpu", "gpu" or "tpu"."""
     return self.plan or choose_plan(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
 
-  def __call__(self, images: jax.Array, key: jax.Array) -> Terms:
+  def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
     """Terms of the bound for images [B, H, W, C] in [0, 1], L = T."""
     noise, plan = self.noise(key, len(images)), self.plan_for(jax.default_backend())
-    canvas, terms = fast.infer(self.heads, self.weights, images, noise, self.family.mean, latent_terms, plan)
+    canvas, terms = fused.infer(
+      self.heads, self.weights, images, noise, self.observation_model.mean, latent_terms, plan
+    )
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
-    return Terms(self.family.mean(canvas), self.family.log_prob(canvas, images, self.log_scale), kl, log_pz, log_qz)
+    return ELBOTerms(
+      self.observation_model.mean(canvas),
+      self.observation_model.log_prob(canvas, images, self.log_scale),
+      kl,
+      log_pz,
+      log_qz,
+    )
 
   def noise(self, key: jax.Array, batch: int) -> jax.Array:
     """[T, B, Z] standard normal."""
@@ -176,12 +188,12 @@ class DRAW(nn.Module):
 
   def infer(self, images: jax.Array, noise: jax.Array) -> Inferred:
     """All that the steps make of images [B, H, W, C] and noise [T, B, Z], with a leading axis T."""
-    step = partial(infer_step, self.heads, self.family.mean, images, self.weights)
+    step = partial(infer_step, self.heads, self.observation_model.mean, images, self.weights)
     return jax.lax.scan(step, initial_state(self.weights, len(images)), noise)[1]
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
     """[num_samples, H, W, C] pixel means for latents drawn from the prior, a new one at every step."""
-    return self.family.mean(self.generate(self.noise(key, num_samples))[0].canvas)
+    return self.observation_model.mean(self.generate(self.noise(key, num_samples))[0].canvas)
 
   def dream(self, key: jax.Array, num_samples: int) -> Drawing:
     """A drawing from the prior, every canvas and write window of it."""
@@ -190,7 +202,7 @@ class DRAW(nn.Module):
   def draw_latents(self, z: jax.Array) -> Drawing:
     """What latents z [T, B, Z], in units of the prior, draw."""
     _, (canvases, write) = self.generate(z)
-    return Drawing(self.family.mean(canvases), None, write)
+    return Drawing(self.observation_model.mean(canvases), None, write)
 
   def generate(self, z: jax.Array) -> tuple[State, tuple]:
     """The last state, and all canvases and write windows, which cost nothing where they are not used."""
@@ -207,27 +219,27 @@ class DRAW(nn.Module):
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
     """[B, H, W, C] pixel means for latents as `encode` gives them."""
-    return self.family.mean(self.generate(jnp.stack(latents))[0].canvas)
+    return self.observation_model.mean(self.generate(jnp.stack(latents))[0].canvas)
 
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
     """How images [B, H, W, C] are drawn again: every canvas with the windows that read and wrote."""
     inferred = self.infer(images, self.noise(key, len(images)))
-    return Drawing(self.family.mean(inferred.canvas), inferred.read, inferred.write)
+    return Drawing(self.observation_model.mean(inferred.canvas), inferred.read, inferred.write)
 
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
     """drawing.gif, images drawn again; dream.gif and dream.png, drawings from the prior, the latter as a strip."""
     drawing_key, dream_key = jax.random.split(key)
-    dream = self.dream(dream_key, DRAWN)
-    shown = np.unique(np.linspace(0, self.num_steps - 1, min(self.num_steps, STRIP)).round().astype(int))
+    dream = self.dream(dream_key, NUM_ANIMATED)
+    shown = np.unique(np.linspace(0, self.num_steps - 1, min(self.num_steps, MAX_STRIP_STEPS)).round().astype(int))
     sizes = {"read_size": self.read_size, "write_size": self.write_size}
     pictures = {
-      "dream.gif": Animation(dream.canvases, None, None, dream.write, **sizes),
-      "dream.png": Grid(dream.canvases[shown].swapaxes(0, 1)),
+      "dream.gif": DrawingAnimation(dream.canvases, None, None, dream.write, **sizes),
+      "dream.png": ImageGrid(dream.canvases[shown].swapaxes(0, 1)),
     }
     if images is not None:
-      images = images[:DRAWN]
+      images = images[:NUM_ANIMATED]
       drawing = self.draw(images, drawing_key)
-      pictures["drawing.gif"] = Animation(drawing.canvases, images, drawing.read, drawing.write, **sizes)
+      pictures["drawing.gif"] = DrawingAnimation(drawing.canvases, images, drawing.read, drawing.write, **sizes)
     return pictures
 
 

@@ -1,0 +1,1 @@
+"""Configs: keys, files, command-line overrides and serialization."""

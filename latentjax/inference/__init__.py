@@ -1,0 +1,1 @@
+"""Inference with a trained model: encode, decode, sample, evaluate, export and explore."""

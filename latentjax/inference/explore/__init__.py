@@ -1,0 +1,1 @@
+"""Self-contained HTML page that runs a trained model in the browser."""

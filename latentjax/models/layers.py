@@ -1,0 +1,82 @@
+"""Linear layers as pure functions, and residual blocks.
+
+Shapes: B batch, I inputs, O outputs, U width of a residual stream.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Layer = dict[str, jax.Array]  # kernel [I, O], bias [O]
+
+
+def init_linear(key: jax.Array, kernel_init, inputs: int, outputs: int) -> Layer:
+  """A layer with bias 0; `kernel_init` maps (key, shape) to an array."""
+  return layer_from_kernel(kernel_init(key, (inputs, outputs)))
+
+
+def layer_from_kernel(kernel: jax.Array) -> Layer:
+  """A layer with bias 0."""
+  return {"kernel": kernel, "bias": jnp.zeros(kernel.shape[-1])}
+
+
+def linear(layer: Layer, x: jax.Array) -> jax.Array:
+  """[B, O] x W + b of x [B, I]."""
+  return x @ layer["kernel"] + layer["bias"][None]
+
+
+def merge_layers(layers: Mapping[str, Layer]) -> Layer:
+  """One layer with the outputs of all, side by side in their order."""
+  return {part: jnp.concatenate([layer[part] for layer in layers.values()], axis=-1) for part in ("kernel", "bias")}
+
+
+def output_sizes(layers: Mapping[str, Layer]) -> dict[str, int]:
+  """O of every layer by name."""
+  return {name: layer["bias"].size for name, layer in layers.items()}
+
+
+def split_by_size(x: jax.Array, sizes: Mapping[str, int], axis: int = -1) -> dict[str, jax.Array]:
+  """Consecutive parts of x of these sizes, by name: the outputs of merged layers, or the rows of a kernel."""
+  ends = itertools.accumulate(sizes.values())
+  return dict(zip(sizes, jnp.split(x, list(ends)[:-1], axis=axis), strict=True))
+
+
+class ResidualBlock(nn.Module):
+  """x + W_2 f(W_1 norm(x) + b_1) + b_2 with layer norm, which needs no statistics of a batch.
+
+  Attributes:
+    width: of the hidden layer; what goes in and comes out, x [B, U], keeps its own.
+    activation: f.
+  """
+
+  width: int
+  activation: Callable[[jax.Array], jax.Array]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    hidden = self.activation(nn.Dense(self.width)(nn.LayerNorm()(x)))
+    return x + nn.Dense(x.shape[-1])(hidden)
+
+
+class ResidualMLP(nn.Module):
+  """A dense layer to U, residual blocks, layer norm and the activation f: [B, ..] -> [B, U].
+
+  Attributes:
+    stream: U.
+    widths: hidden width of every block.
+    activation: f.
+  """
+
+  stream: int
+  widths: Sequence[int]
+  activation: Callable[[jax.Array], jax.Array]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.Dense(self.stream)(x)
+    for width in self.widths:
+      x = ResidualBlock(width, self.activation)(x)
+    return self.activation(nn.LayerNorm()(x))

@@ -1,1 +1,0 @@
-"""What a person asks for: one file per --mode."""

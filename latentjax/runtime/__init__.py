@@ -1,0 +1,1 @@
+"""Runtime support: console, errors, signals, devices, precision and random streams."""

@@ -1,0 +1,183 @@
+"""Metrics of a run while it trains: `metrics.jsonl`, one line per epoch, and TensorBoard events."""
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from PIL import Image
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from latentjax.config.schema import flatten
+from latentjax.runtime import distributed
+from latentjax.runtime.console import console
+from latentjax.runtime.errors import RunError
+from latentjax.runtime.fileio import write_atomic
+from latentjax.workdir.protocol import TERMS, MetricsRow
+from latentjax.workdir.records import _require_keys
+
+
+def read_metrics(workdir: Path) -> list[MetricsRow]:
+  """All lines of metrics.jsonl: one per epoch, from the first on.
+
+  Raises:
+    RunError: a line is damaged; half a last line is what a killed run leaves, and is reported and left out.
+  """
+  path = workdir / "metrics.jsonl"
+  texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+  lines = []
+  for number, text in enumerate(texts, start=1):
+    try:
+      line = json.loads(text)
+      _require_keys(line, ("step", "seconds", "images_per_second"))
+      for split in ("train", "validation"):
+        _require_keys(line[split], TERMS)
+      if line["epoch"] != number:
+        raise ValueError
+      lines.append(line)
+    except (LookupError, TypeError, ValueError) as error:
+      if isinstance(error, json.JSONDecodeError) and number == len(texts) and not text.endswith("\n"):
+        console.print(f"line {number} of {path}, its last, is cut short: it is left out")
+        break
+      raise RunError(f"line {number} of {path} is damaged: restore it, or choose another workdir") from None
+  return lines
+
+
+def training_finished(config: ConfigDict, lines: Sequence[MetricsRow]) -> bool:
+  """Whether all epochs are done, or the last `train.early_stopping_patience` of them were no better than one before.
+
+  Args:
+    config: the whole config.
+    lines: of metrics.jsonl, one of each epoch done.
+  """
+  patience = config.train.early_stopping_patience
+  return len(lines) >= config.train.epochs or bool(patience and epochs_since_best(lines) >= patience)
+
+
+def epochs_since_best(lines: Sequence[MetricsRow]) -> int:
+  """Epochs after the one with the highest validation bound, the first of equal ones; of several seeds the latest such.
+
+  The bound is the one by which checkpoints are kept: the importance-weighted one where that is trained.
+  """
+  per_seed = zip(*(validation_bounds(line) for line in lines), strict=True)
+  return min((len(lines) - 1 - seed.index(max(seed)) for seed in per_seed), default=0)
+
+
+def validation_bounds(line: MetricsRow) -> list[float]:
+  """The validation bound of every seed."""
+  seeds: Iterable[Mapping] = line["seeds"].values() if "seeds" in line else [line]
+  return [seed["validation"].get("importance_bound", seed["validation"]["elbo"]) for seed in seeds]
+
+
+HPARAM_SECTIONS = ("seed", "precision", "data", "model", "train")  # what of a config decides a run's numbers
+
+
+class MetricWriter:
+  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager: nothing is
+  written before it is entered.
+
+  Of several processes that are one run the first writes, and only its `lines` are those of the file.
+
+  Events are written by the calling thread: tensorboardX's SummaryWriter has one of its own, and waits for it
+  forever once a full disk has ended it.
+
+  Args:
+    workdir: with its config.json.
+    epoch: of the checkpoint from which the run resumes; what was logged after it is forgotten.
+
+  Raises:
+    RunError: the file is damaged, lacks an epoch, or cannot be written.
+  """
+
+  def __init__(self, workdir: Path, epoch: int):
+    self._path, self.lines, self._events = workdir / "metrics.jsonl", [], None
+    distributed.on_process_zero(lambda: self._read(epoch))
+
+  def _read(self, epoch: int) -> None:
+    logged = read_metrics(self._path.parent)
+    self.lines = logged[:epoch]
+    if len(logged) < epoch:
+      raise RunError(
+        f"{self._path} ends at epoch {len(logged)} of the {epoch} that the checkpoint has seen:"
+        " restore it, or choose another workdir"
+      )
+    if len(logged) > epoch + 1:  # one line more is what a run killed before its checkpoint leaves
+      console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: those between are repeated")
+
+  def __enter__(self) -> "MetricWriter":
+    distributed.on_process_zero(self._open)
+    return self
+
+  def _open(self) -> None:
+    write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
+    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
+    directory = self._path.parent / "tensorboard"
+    try:
+      directory.mkdir(exist_ok=True)
+      self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
+      started = SessionLog(status=SessionLog.START)  # TensorBoard then drops what earlier files have from this step on
+      self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=started))
+    except OSError as error:
+      raise RunError(f"cannot write to {directory} ({error.strerror})") from None
+
+  def __exit__(self, *_) -> None:
+    if self._events is not None:
+      with suppress(OSError):  # every line has been flushed, or its failure raised
+        self._events.close()
+
+  def append(self, line: MetricsRow) -> None:
+    """Adds a line; its numbers become TensorBoard scalars such as validation/elbo.
+
+    Raises:
+      RunError: the disk refuses.
+    """
+    distributed.on_process_zero(lambda: self._append(line))
+
+  def add_hparams(self, config: ConfigDict) -> None:
+    """Tells TensorBoard's table of runs what decides the numbers, beside the validation ELBO; raises likewise."""
+    keys = flatten({name: value for name, value in config.to_dict().items() if name in HPARAM_SECTIONS})
+    shown = {key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in keys.items()}
+    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
+    protos = summary.hparams(shown, {"validation/elbo": None})[:2]  # the third says that the run has ended
+    distributed.on_process_zero(lambda: self._write(first_step, *protos))
+
+  def add_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
+    """Shows sheets, PNG by name, in TensorBoard; raises likewise."""
+    values = []
+    for name, content in pictures.items():
+      with Image.open(io.BytesIO(content)) as picture:
+        width, height = picture.size
+      image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+      values.append(Summary.Value(tag=name, image=image))
+    distributed.on_process_zero(lambda: self._write(step, Summary(value=values)))
+
+  def _append(self, line: MetricsRow) -> None:
+    self.lines.append(line)
+    scalars = flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
+    values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
+    try:
+      with self._path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+      raise self._refused(error) from None
+    self._write(line["step"], Summary(value=values))
+
+  def _write(self, step: int, *summaries: Summary) -> None:
+    try:
+      for one in summaries:
+        self._events.write_event(Event(wall_time=time.time(), step=step, summary=one))
+      self._events.flush()
+    except OSError as error:
+      raise self._refused(error) from None
+
+  def _refused(self, error: OSError) -> RunError:
+    return RunError(f"cannot write to {self._path.parent} ({error.strerror})")

@@ -1,0 +1,107 @@
+"""Benchmark mode in every phase; tests/test_main.py runs it as a person does."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from latentjax import models
+from latentjax.cli import benchmark
+from latentjax.cli.benchmark import create_workload
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 1), np.uint8)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3])
+@pytest.mark.parametrize("file", ["vae", "ladder_vae"])
+@pytest.mark.parametrize("phase", ["train", "eval", "sample"])
+def test_every_phase_is_measured(file, phase, num_seeds, monkeypatch):
+  """A product of known cost stands for the machine's own rate. Of several seeds all images count, but for samples."""
+  config = importlib.import_module(f"configs.{file}").get_config()
+  config.model.update({"hidden_dims": (6,), **({"latent_dims": (3,)} if file == "ladder_vae" else {"latent_dim": 3})})
+  config.benchmark.phase, config.train.num_seeds = phase, num_seeds
+  monkeypatch.setattr(benchmark, "SHORTEST", 0.001)
+  monkeypatch.setattr(benchmark, "matmul_benchmark", lambda precision: (lambda: np.zeros(()), 1000))
+  workload = create_workload(config, models.create_model(config.model, (5, 4, 1)), IMAGES, batch_size=4)
+  row = benchmark.measure_workload(workload, 4, "float32", measurements=20)
+  assert row["batch_size"] == 4
+  images = 4 * (num_seeds if phase != "sample" else 1)
+  assert row["num_seeds"] * 4 == images
+  assert row["step_time_ms_per_seed"] * row["num_seeds"] == pytest.approx(row["step_time_ms"])
+  assert row["peak_memory_bytes_per_seed"] * row["num_seeds"] == pytest.approx(row["peak_memory_bytes"])
+  assert row["images_per_second"] == pytest.approx(1e3 * images / row["step_time_ms"])
+  assert row["step_time_ms_p90"] >= row["step_time_ms"] > 0
+  assert row["flops_per_second"] == pytest.approx(row["flops_per_image"] * row["images_per_second"])
+  dense = 20 * 6 + 6 * 6 + 3 * 6 + 6 * 20  # weights of encoder, posterior, decoder, pixels
+  forward = 2 * (dense if phase != "sample" else 3 * 6 + 6 * 20)
+  if phase == "train":
+    assert 2 * forward < row["flops_per_image"] <= 3 * forward
+  else:
+    assert row["flops_per_image"] == forward
+
+
+def test_a_step_of_training_is_one_of_the_first():
+  """Importance-weighting that begins later is neither compiled nor counted."""
+  config = importlib.import_module("configs.vae").get_config()
+  config.model.update({"hidden_dims": (6,), "latent_dim": 3})
+
+  def flops(**train):
+    config.train.update(train)
+    return create_workload(config, models.create_model(config.model, (5, 4, 1)), IMAGES, batch_size=4).flops
+
+  alone = flops(iwae_samples=1)
+  assert flops(iwae_samples=5, iwae_start_epoch=2) == alone
+  assert flops(iwae_samples=5, iwae_start_epoch=0) > 3 * alone
+
+
+@pytest.mark.parametrize("remat", ["step", "sqrt"])
+def test_what_remat_computes_again_is_no_work(remat):
+  """The model's own operations are those without remat; of the steps most of the forward pass is computed again."""
+  config = importlib.import_module("configs.draw").get_config()
+  config.model.update({"num_steps": 4, "hidden_dim": 6, "latent_dim": 3, "read_size": 2, "write_size": 3})
+  config.benchmark.phase = "eval"
+  images = np.zeros((4, 6, 6, 1), np.uint8)
+
+  def workload(remat):
+    config.model.remat = remat
+    return create_workload(config, models.create_model(config.model, (6, 6, 1)), images, batch_size=4)
+
+  forward = workload("none").flops
+  config.benchmark.phase = "train"
+  plain, again = workload("none"), workload(remat)
+  assert (plain.recomputed_flops, again.flops) == (0, plain.flops)
+  assert 0.5 * forward < again.recomputed_flops <= forward
+  row = dict.fromkeys(benchmark_row(), 1.0)
+  shown = benchmark.table({"rows": [row], "devices": 1, "measurements": 20})
+  hidden = benchmark.table({"rows": [row | {"recomputed_flops_per_image": 0.0}], "devices": 1, "measurements": 20})
+  assert shown.row_count == hidden.row_count + 1
+
+
+def test_one_measurement_for_each_number_of_seeds():
+  """0 stands for those that training has; samples are of one whatever training has."""
+  config = importlib.import_module("configs.vae").get_config()
+  assert benchmark.seed_counts(config) == [1]
+  config.train.num_seeds, config.benchmark.num_seeds = 4, (1, 0, 32)
+  assert benchmark.seed_counts(config) == [1, 4, 32]
+  config.benchmark.phase = "sample"
+  assert benchmark.seed_counts(config) == [1]
+
+
+def test_what_a_seed_costs_is_shown_where_there_are_several():
+  row = dict.fromkeys(benchmark_row(), 1.0) | {"batch_size": 128, "num_seeds": 1, "recomputed_flops_per_image": 0.0}
+  results = {"rows": [row, row | {"num_seeds": 8, "step_time_ms_per_seed": 0.125}], "devices": 1, "measurements": 20}
+  shown = benchmark.table(results)
+  assert [column.header for column in shown.columns] == ["batch size", "128", "128 x 8 seeds"]
+  lines = dict(zip(*(shown.columns[index].cells for index in (0, 2)), strict=True))
+  assert lines["ms per step and seed"] == "0.125"
+  results["rows"].pop()
+  assert "ms per step and seed" not in benchmark.table(results).columns[0].cells
+
+
+def benchmark_row() -> list[str]:
+  """The keys of a row of the table."""
+  times = ["batch_size", "step_time_ms", "step_time_ms_p90", "images_per_second", "compile_seconds"]
+  memory = ["peak_memory_bytes", "temporary_memory_bytes"]
+  seeds = ["num_seeds", "step_time_ms_per_seed", "peak_memory_bytes_per_seed"]
+  work = ["flops_per_image", "recomputed_flops_per_image", "flops_per_second", "matmul_flops_per_second"]
+  return [*times, *memory, *seeds, *work, "matmul_ratio"]

@@ -1,0 +1,272 @@
+"""Every config and variant: resolves, is checked, survives JSON, and trains a tiny step."""
+
+import importlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from latentjax import models
+from latentjax.config.schema import RULES, check_config, differences, flatten, unknown_key
+from latentjax.config.serialization import read_config_json, to_json
+from latentjax.runtime.errors import RunError, UsageError
+from latentjax.training.compile import create_train_fns
+
+VARIANTS = [
+  ("draw", "demo"),
+  ("draw", "base"),
+  ("draw", "wide"),
+  ("draw", "filterbank"),
+  ("draw", "deep"),
+  ("draw", "paper"),
+  ("draw", "two_digits"),
+  ("draw", "two_digits_demo"),
+  ("draw", "colour"),
+  ("draw", "svhn"),
+  ("draw", "cifar"),
+  ("ladder_vae", "demo"),
+  ("ladder_vae", "default"),
+  ("ladder_vae", "bottom_up"),
+  ("ladder_vae", "paper"),
+  ("ladder_vae", "dense"),
+  ("vae", "demo"),
+  ("vae", "default"),
+  ("vae", "residual"),
+]
+# Made small, the other variants compile to one of these.
+TRAINED = [
+  ("draw", "demo"),
+  ("draw", "base"),
+  ("draw", "deep"),
+  ("draw", "colour"),
+  ("ladder_vae", "demo"),
+  ("ladder_vae", "bottom_up"),
+  ("ladder_vae", "paper"),
+  ("ladder_vae", "dense"),
+  ("vae", "demo"),
+  ("vae", "residual"),
+]
+
+
+def get_config(file: str, variant: str):
+  return importlib.import_module(f"configs.{file}").get_config(variant)
+
+
+def shrunk(file: str, variant: str):
+  """The same experiment with every size made tiny, for compile time."""
+  config = get_config(file, variant)
+  small = {"num_steps": 2, "hidden_dim": 6, "hidden_dims": (6, 5), "latent_dim": 3, "read_size": 2, "write_size": 3}
+  if config.model.name == "ladder_vae":
+    small |= {"hidden_dims": (6, 5, 4), "latent_dims": (3, 2, 2)}
+  config.model.update({key: value for key, value in small.items() if key in config.model})
+  config.train.batch_size = 4
+  return config
+
+
+@pytest.mark.parametrize(("file", "variant"), VARIANTS)
+def test_every_variant_is_possible(file, variant):
+  config = get_config(file, variant)
+  check_config(config)
+  models.check_model(config.model)
+  model = models.create_model(config.model, (28, 28, 1))
+  state = jax.eval_shape(create_train_fns(config, model, num_images=1000).init, jax.random.key(0))
+  assert state.params
+
+
+@pytest.mark.parametrize(("file", "variant"), TRAINED)
+def test_every_kind_trains_a_step(file, variant):
+  config = shrunk(file, variant)
+  model = models.create_model(config.model, (7, 6, 1))
+  steps = create_train_fns(config, model, num_images=8)
+  images = np.random.default_rng(0).integers(0, 256, (8, 7, 6, 1), np.uint8)
+  state = steps.init(jax.random.key(0))
+  before = jax.device_get(state.params)
+  state, metrics = steps.train(state, images, steps.order(jax.random.key(1), 0), jax.random.key(2), 2)
+  assert int(state.step) == int(metrics.steps) == 2
+  assert all(np.isfinite(value) for value in metrics.mean().values())
+  moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, jax.device_get(state.params))
+  assert all(distance > 0 for distance in jax.tree.leaves(moved)), moved
+
+
+@pytest.mark.parametrize(("file", "variant"), VARIANTS)
+def test_every_variant_survives_json(file, variant, tmp_path):
+  config = get_config(file, variant)
+  path = tmp_path / "config.json"
+  path.write_text(to_json(config))
+  assert read_config_json(path).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(("file", "variant"), VARIANTS)
+def test_every_key_is_checked(file, variant):
+  """A key without a rule would let an impossible value through."""
+  flat = flatten(get_config(file, variant).to_dict())
+  unchecked = [key for key in flat if key not in RULES]
+  assert [key for key in unchecked if not key.startswith("model.")] == []
+  assert {key.removeprefix("model.") for key in flat if key.startswith("model.")} == {"name"} | models.MODELS[
+    get_config(file, variant).model.name
+  ].RULES.keys()
+
+
+def test_paper_settings():
+  """The table of Gregor et al. 2015 for MNIST generation."""
+  config = get_config("draw", "paper")
+  model = config.model
+  assert (model.num_steps, model.hidden_dim, model.latent_dim, model.read_size, model.write_size) == (
+    64,
+    256,
+    100,
+    2,
+    5,
+  )
+  assert (config.data.name, config.data.binarization) == ("binarized_mnist", "static")
+
+
+def test_unknown_variant_lists_the_choices():
+  with pytest.raises(
+    ValueError, match="demo, base, wide, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar"
+  ):
+    get_config("draw", "nope")
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("model.num_steps", 0),
+    ("data.name", ""),
+    ("train.batch_size", 0),
+    ("train.epochs", 0),
+    ("train.num_seeds", 0),
+    ("train.learning_rate", -1.0),
+    ("train.learning_rate", float("nan")),
+    ("train.learning_rate", float("inf")),
+    ("train.ema_decay", 1.0),
+    ("train.kl_warmup_epochs", -1.0),
+    ("train.kl_warmup_epochs", 1e8),
+    ("train.iwae_start_epoch", 10**8),
+    ("model.attention", "gauss"),
+    ("data.binarization", "sometimes"),
+    ("model.init_log_stride", float("nan")),
+    ("seed", -1),
+    ("data.name", "bilder_\udce4"),  # bytes that are not UTF-8
+  ],
+)
+def test_impossible_values_are_refused(key, value):
+  config = get_config("draw", "demo")
+  config.update_from_flattened_dict({key: value})
+  check = (lambda: models.check_model(config.model)) if key.startswith("model.") else (lambda: check_config(config))
+  with pytest.raises(UsageError, match=key):
+    check()
+
+
+@pytest.mark.parametrize(
+  "values",
+  [
+    {"train.decay_start": 5, "train.decay_end": 4},
+    {"train.iwae_samples": 2, "train.free_bits": 0.5},
+    {"seed": 2**32 - 1, "train.num_seeds": 2},
+    {"model.likelihood": "discretized_logistic"},
+    {"model.likelihood": "discretized_logistic", "data.binarization": "static"},
+  ],
+)
+def test_values_that_contradict_each_other_are_refused(values):
+  config = get_config("draw", "demo")
+  config.update_from_flattened_dict(values)
+  with pytest.raises(UsageError):
+    check_config(config)
+
+
+def test_a_likelihood_that_is_none_is_refused():
+  config = get_config("vae", "demo")
+  config.model.likelihood = "gaussian"
+  with pytest.raises(
+    UsageError, match=r"model\.likelihood must be one of bernoulli, discretized_logistic, not 'gaussian'"
+  ):
+    models.check_model(config.model)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"), [("model.num_steps", 10.0), ("train.epochs", 2.0), ("train.early_stopping_patience", True)]
+)
+def test_what_counts_is_whole(key, value):
+  """As a config file may give it, which is bound to no types."""
+  tree, (section, name) = get_config("draw", "demo").to_dict(), key.split(".")
+  tree[section][name] = value
+  config = ConfigDict(tree)
+  check = (lambda: models.check_model(config.model)) if key.startswith("model.") else (lambda: check_config(config))
+  with pytest.raises(UsageError, match=rf"{key} must be a whole number.*, not {value}"):
+    check()
+
+
+def test_hidden_dims_must_be_widths():
+  config = get_config("vae", "demo")
+  for widths in ((), (0,), (1.5,)):
+    config.model.hidden_dims = widths
+    with pytest.raises(UsageError, match="hidden_dims"):
+      models.check_model(config.model)
+
+
+def test_unknown_key_names_the_nearest():
+  config = get_config("draw", "demo")
+  assert "'train.epochs'" in unknown_key(config, ["trian.epochs"])
+  assert "'train.learning_rate'" in unknown_key(config, ["seed", "learning_rate"])
+  assert "'benchmark.batch_sizes'" in unknown_key(config, ["benchmark.batch_size"])
+  assert unknown_key(config, ["train.epochs", "train"]).startswith("train is a section")
+  assert unknown_key(config, ["train.epochs", "seed"]) is None
+
+
+def test_only_how_long_and_what_to_show_may_differ():
+  saved = get_config("draw", "demo")
+  asked = saved.copy_and_resolve_references()
+  asked.train.epochs += 1
+  asked.eval.nll_samples += 1
+  asked.sample.num_images += 1
+  assert differences(saved, asked) == []
+  asked.model.unroll = 3
+  assert differences(saved, asked, models.performance_keys(asked.model)) == []
+  saved.model.unroll = 3
+  asked.model.hidden_dim = 7
+  asked.seed = 3
+  assert differences(saved, asked) == ["model.hidden_dim: 256 -> 7", "seed: 0 -> 3"]
+  assert differences(saved, asked, ignore=("seed",)) == ["model.hidden_dim: 256 -> 7"]
+
+
+def test_keys_are_compared_by_their_parts():
+  saved = get_config("draw", "demo")
+  saved.evaluation = 1  # begins like the free section `eval`, and is none of it
+  asked = saved.copy_and_resolve_references()
+  asked.evaluation = 2
+  assert differences(saved, asked) == ["evaluation: 1 -> 2"]
+
+
+def test_a_cache_that_is_neither_on_nor_off_is_refused(tmp_path):
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(get_config("vae", "demo").to_dict() | {"compilation_cache": "off"}))
+  with pytest.raises(RunError, match="compilation_cache must be True or False, not 'off'"):
+    read_config_json(path)
+
+
+def test_a_config_without_a_section_says_what_it_lacks(tmp_path):
+  path = tmp_path / "config.json"
+  tree = get_config("vae", "demo").to_dict()
+  path.write_text(json.dumps({name: section for name, section in tree.items() if name != "eval"}))
+  with pytest.raises(RunError, match=r"it has no eval\.batch_size"):
+    read_config_json(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"train": {"epochs": "many"}}', '{"train": {"epochs": -3}}'])
+def test_damaged_config_is_one_line(tmp_path, text):
+  path = tmp_path / "config.json"
+  path.write_text(text)
+  with pytest.raises(RunError, match="is damaged"):
+    read_config_json(path)
+
+
+def test_a_key_that_is_missing_is_named(tmp_path):
+  tree = get_config("vae", "default").to_dict()
+  del tree["train"]["learning_rate"]
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(tree))
+  with pytest.raises(RunError, match=r"it has no train\.learning_rate"):
+    read_config_json(path)

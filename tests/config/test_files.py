@@ -1,0 +1,142 @@
+"""Config files are found as a person names them; whatever is wrong with one is a line that says where."""
+
+import json
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from latentjax import models
+from latentjax.config import files
+from latentjax.config.schema import describe_keys, flatten
+from latentjax.config.serialization import read_config_json
+from latentjax.runtime.errors import UsageError
+
+
+@pytest.mark.parametrize("name", ["configs/vae.py", "vae.py", "vae"])
+def test_a_name_is_looked_up_beside_the_project_too(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  chosen = files.load_config(f"{name}:default")
+  assert (chosen.path.resolve(), chosen.variant) == (files.CONFIGS_DIR / "vae.py", "default")
+  assert {"default", "demo"} <= set(chosen.variants)
+  chosen = files.load_config(name)
+  assert chosen.variant == "demo"
+  (tmp_path / "vae.py").write_text("from configs import draw\nget_config = draw.base\n")  # a person's own comes first
+  if name == "vae.py":
+    assert files.load_config(name).config.model.name == "draw"
+
+
+def test_a_runs_config_is_a_config(tmp_path):
+  path = tmp_path / "config.json"
+  config = files.load_config("ladder_vae").config
+  path.write_text(json.dumps(config.to_dict() | {"run": []}))
+  assert files.load_config(str(path)).config.to_dict() == config.to_dict()
+  with pytest.raises(UsageError, match=re.escape(f"say --workdir={tmp_path}, or")):
+    files.load_config(str(tmp_path))
+
+
+WRONG = {
+  "def get_config():\n  pass\n": r"returns NoneType, where an ml_collections.ConfigDict is expected",
+  "def get_config():\n  return {}\n": r"returns dict, where",
+  "import sys\nsys.exit(0)\n": r"SystemExit: 0 \(.*own.py, line 2\)",
+  "def get_config():\n  x = 1\n  raise RuntimeError('boom')\n": r"RuntimeError: boom \(.*own.py, line 3\)",
+  "def get_config():\n  return [][1]\n": r"IndexError: list index out of range \(.*own.py, line 2\)",
+  "def get_config():\n  assert False\n": r"AssertionError \(.*own.py, line 2\)",
+  "from configs import vae\nfrom ml_collections import config_dict\n\ndef get_config():\n  config = vae.demo()\n"
+  "  config.train.epochs = config_dict.required_placeholder(int)\n  return config\n": r"RequiredValueError",
+  "x = 1\nx = = 2\n": r"SyntaxError: invalid syntax \(.*own.py, line 2\)",
+  "import nowhere\n": r"ModuleNotFoundError: No module named 'nowhere' \(.*own.py, line 1\)",
+  "x = 1\n": r"own.py has no get_config\(\)",
+  "get_config = 3\n": r"own.py has no get_config\(\)",
+  "from configs import vae\ndef get_config():\n  return vae.get_config('x')\n": "choose one of demo",
+}
+
+
+@pytest.mark.parametrize(
+  ("key", "message"),
+  [
+    ("train.lr", r"own.py: it has train.lr, which is no key: the nearest is train.learning_rate$"),
+    ("data.path", r"own.py: it has data.path, which is no key"),
+  ],
+)
+def test_a_key_that_nothing_reads_is_refused(tmp_path, key, message):
+  path = tmp_path / "own.py"
+  lines = [
+    "from configs import vae",
+    "def get_config():",
+    "  config = vae.demo()",
+    f"  config.{key} = 1",
+    "  return config",
+  ]
+  path.write_text("\n".join(lines))
+  with pytest.raises(UsageError, match=message):
+    files.load_config(str(path))
+
+
+@pytest.mark.parametrize("source", WRONG)
+def test_a_wrong_file_is_one_line_that_says_where(source, tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(source)
+  with pytest.raises(UsageError, match=WRONG[source]) as error:
+    files.load_config(str(path))
+  assert str(error.value).startswith(f"--config={path}: ")
+  assert "\n" not in str(error.value)
+
+
+def test_a_file_without_variants_takes_none(tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text("from configs import vae\ndef get_config():\n  return vae.demo()\n")
+  assert files.load_config(str(path)).variant is None
+  with pytest.raises(UsageError, match="has no variants"):
+    files.load_config(f"{path}:demo")
+
+
+def test_a_frozen_config_can_be_changed(tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(
+    "from configs import vae\nimport ml_collections\n"
+    "def get_config():\n  return ml_collections.FrozenConfigDict(vae.demo())\n"
+  )
+  config = files.load_config(str(path)).config
+  config.train.epochs = 3
+  assert type(config.train) is ConfigDict
+
+
+def test_a_list_is_the_tuple_that_a_run_keeps(tmp_path):
+  """Else the same command would be of another experiment than its own config.json."""
+  path = tmp_path / "own.py"
+  path.write_text(
+    "from configs import common\ndef get_config():\n  config = common.get_config()\n"
+    "  config.model.update({'name': 'vae', 'hidden_dims': [12, 8]})\n  return config\n"
+  )
+  config = files.load_config(str(path)).config
+  assert config.model.hidden_dims == (12, 8)
+  (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+  assert read_config_json(tmp_path / "config.json").model.hidden_dims == config.model.hidden_dims
+
+
+def test_a_name_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "own.py").write_text("from configs import vae\nget_config = vae.demo\n")
+  assert files.load_config("~/own.py").config.model.name == "vae"
+
+
+@pytest.mark.parametrize("file", ["draw", "ladder_vae", "vae"])
+def test_every_key_has_a_meaning(file):
+  """In the comments of config files, where it is kept; `data.name`'s says what may stand there, too."""
+  chosen = files.load_config(file)
+  meanings = files.key_descriptions(chosen.path)
+  keys = flatten(chosen.config.to_dict())
+  assert [key for key in keys if key not in meanings] == []
+  lines = describe_keys(chosen.config, models.MODELS[file].RULES, meanings)
+  assert len(lines) == len(keys)
+  for key, value in keys.items():
+    (line,) = [line for line in lines if line.split("=")[0].strip() == key]
+    assert line.split()[0] == f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def test_choices_stand_once():
+  chosen = files.load_config("draw")
+  lines = describe_keys(chosen.config, models.MODELS["draw"].RULES, files.key_descriptions(chosen.path))
+  (line,) = [line for line in lines if "data.placement" in line]
+  assert line.split(maxsplit=1)[1].startswith("auto | device | host; where the training images are")

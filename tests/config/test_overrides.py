@@ -1,0 +1,65 @@
+"""What overrides of a config mean, and what is said of a slip."""
+
+import pytest
+
+from latentjax.cli.main import Flags
+from latentjax.config import files, overrides
+from latentjax.runtime.errors import UsageError
+
+
+def changed(*words: str, config: str = "vae"):
+  """The config after the overrides, and which there are."""
+  config = files.load_config(config).config
+  return config, overrides.apply_overrides(config, words, list(Flags()))
+
+
+def test_the_last_of_two_values_counts_for_tuples_too():
+  for first, last in (
+    (["--config.model.hidden_dims=(8,8)"], ["--config.model.hidden_dims=(16,)"]),
+    (["--config.model.hidden_dims", "(8,8)"], ["-config.model.hidden_dims", "16"]),
+  ):
+    config, typed = changed(*first, "--config.train.epochs=1", *last, "--config.train.epochs=2")
+    assert (config.model.hidden_dims, config.train.epochs) == ((16,), 2)
+    assert set(typed) == {"model.hidden_dims", "train.epochs"}
+
+
+def test_booleans_need_no_value():
+  assert changed("--noconfig.compilation_cache")[0].compilation_cache is False
+  assert changed("--config.compilation_cache=False", "--config.compilation_cache")[0].compilation_cache is True
+
+
+@pytest.mark.parametrize(
+  ("word", "near"),
+  [
+    ("--config.lr=1", "'train.learning_rate'"),
+    ("--config.optim.lr=1", "'train.learning_rate'"),
+    ("--config.batch_size=1", "'train.batch_size'"),
+    ("--config.z=1", "'model.latent_dim'"),
+    ("--config.dataset=x", "'data.name'"),
+    ("--config.num_epochs=1", "'train.epochs'"),
+    ("--config.iwae=1", "'train.iwae_samples'"),
+    ("--config.trian.epochs=1", "'train.epochs'"),
+    ("--config.traln.learnin_rate=1", "'train.learning_rate'"),
+    ("--config.model.num_steps=3", "model.num_steps is a key of draw, and this config is of vae"),
+    ("--config.read_size=3", "model.read_size is a key of draw, and"),
+    ("--config.model.mlp_depth=3", "model.mlp_depth is a key of ladder_vae, and"),
+    ("--config.model.batch_size=3", "'train.batch_size'"),
+    ("--config.train.num_steps=3", "unknown config key 'train.num_steps'"),
+    ("--learning_rate=1e-3", "--config.train.learning_rate=1e-3;"),
+    ("--lr", "--config.train.learning_rate;"),
+    ("--epochs=3", "--config.train.epochs=3;"),
+    ("--work-dir=x", "--workdir=x;"),
+    ("epochs=3", "'epochs=3' is no flag"),
+    ("--config.train.epochs=many", "train.epochs must be a whole number, not 'many'"),
+    ("--config.train.learning_rate=fast", "train.learning_rate must be a number, not 'fast'"),
+    ("--config.compilation_cache=maybe", "compilation_cache must be True or False, not 'maybe'"),
+    ("--config.model.hidden_dims=(8,", "--config.model.hidden_dims"),
+    ("--config.train.epochs", "train.epochs must be a whole number, not ''"),
+    ("--config.sample=3", "sample is a section of the config: give one of its keys, sample.num_images"),
+  ],
+)
+def test_a_slip_is_met_by_its_meaning(word, near):
+  with pytest.raises(UsageError) as error:
+    changed(word)
+  assert near in str(error.value)
+  assert "\n" not in str(error.value)

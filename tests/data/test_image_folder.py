@@ -1,0 +1,277 @@
+"""One's own images: every kind of file that a person has, and one line about those that cannot be used."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentjax.data import dataset, image_folder, sources
+from latentjax.data.tfds import unknown_dataset_message
+from latentjax.runtime.errors import RunError, UsageError
+
+generator = np.random.default_rng(0)
+GREY = np.zeros((3, 4, 4), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
+  return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """20 grey images of 6 x 5 pixels in two subfolders."""
+  root = tmp_path / "pictures"
+  for index in range(20):
+    path = root / ("even" if index % 2 == 0 else "odd") / f"{index:02}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(generator.integers(0, 256, (6, 5), np.uint8)).save(path)
+  return root
+
+
+def test_a_folder_becomes_three_splits(folder):
+  data = dataset.load_dataset(str(folder), "none")
+  assert [images.shape for images in (data.train, data.validation, data.test)] == [
+    (12, 6, 5, 1),
+    (4, 6, 5, 1),
+    (4, 6, 5, 1),
+  ]
+  stored = {np.asarray(Image.open(path)).tobytes() for path in folder.rglob("*.png")}
+  assert {image.tobytes() for split in (data.train, data.validation, data.test) for image in split} == stored
+
+
+def test_folders_named_after_splits_are_the_splits(tmp_path):
+  for split, value in (("train", 10), ("test", 30)):
+    for index in range(5):
+      path = tmp_path / "mine" / split / f"{index}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.new("L", (4, 4), value).save(path)
+  data = dataset.load_dataset(str(tmp_path / "mine"), "none")
+  assert (data.test == 30).all()
+  assert len(data.test) == 5
+  assert (data.train == 10).all()
+  assert (data.validation == 10).all()
+
+
+def test_what_lies_beside_the_folders_of_splits_is_said(tmp_path, capsys):
+  for name in ("train/0.png", "train/1.png", "tset/0.png", "cover.png", ".hidden/0.png"):
+    (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4), 10).save(tmp_path / "mine" / name)
+  (tmp_path / "mine" / "README.txt").write_text("mine")
+  image_folder.ImageFolder(str(tmp_path / "mine")).read()
+  assert "cover.png, tset are passed over" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_cache_goes_by_content(folder, cache):
+  before = dataset.load_dataset(str(folder), "none")
+  assert len(list(cache.glob("*.npz"))) == 1
+  moved = folder.rename(folder.with_name("elsewhere"))
+  assert dataset.load_dataset(str(moved), "none").sha256 == before.sha256
+  Image.new("L", (5, 6), 255).save(moved / "even" / "00.png")
+  assert dataset.load_dataset(str(moved), "none").sha256 != before.sha256
+
+
+def test_subfolders_are_labels(folder):
+  data = dataset.load_dataset(str(folder), "none")
+  assert data.label_names == ("even", "odd")
+  for split in ("train", "validation", "test"):
+    for image, label in zip(getattr(data, split), data.labels[split], strict=True):
+      of_label = (folder / data.label_names[label]).iterdir()
+      assert image.tobytes() in {np.asarray(Image.open(path)).tobytes() for path in of_label}
+  assert dataset.load_dataset(str(folder), "none").labels.keys() == data.labels.keys()  # from the cache
+  Image.new("L", (5, 6)).save(folder / "beside.png")
+  assert dataset.load_dataset(str(folder), "none").labels == {}
+
+
+def test_subfolders_of_splits_are_labels_of_those_that_have_them(tmp_path):
+  for path in ("train/dog/1.png", "train/ant/2.png", "train/dog/old/3.png", "test/cat/4.png", "validation/5.png"):
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4), int(path[-5])).save(tmp_path / path)
+  data = dataset.load_dataset(str(tmp_path), "none")
+  assert data.label_names == ("ant", "cat", "dog")
+  assert {split: labels.tolist() for split, labels in data.labels.items()} == {"train": [0, 2, 2], "test": [1]}
+  assert data.train[:, 0, 0, 0].tolist() == [2, 1, 3]
+
+
+def save(path, kind):
+  grey = np.full((6, 5), 200, np.uint8)
+  if kind == "16 bits":
+    Image.fromarray(np.full((6, 5), 200 * 257, np.uint16)).save(path)
+  elif kind == "transparent":
+    Image.fromarray(np.dstack([grey, grey, grey, 0 * grey])).save(path)
+  elif kind == "grey and transparent":
+    Image.fromarray(np.dstack([grey, 0 * grey + 255])).save(path)
+  elif kind == "palette":
+    Image.fromarray(np.dstack([grey, 0 * grey, grey])).quantize(4).save(path)
+  elif kind == "CMYK":
+    Image.new("CMYK", (5, 6), (0, 0, 0, 55)).save(path.with_suffix(".jpg"), quality=100)
+  elif kind == "one bit":
+    Image.new("1", (5, 6), 1).save(path)
+
+
+@pytest.mark.parametrize(
+  ("kind", "expected"),
+  [
+    ("16 bits", [200]),
+    ("transparent", [255, 255, 255]),
+    ("grey and transparent", [200]),
+    ("palette", [200, 0, 200]),
+    ("CMYK", [200, 200, 200]),
+    ("one bit", [255]),
+  ],
+)
+def test_every_kind_of_pixel_becomes_8_bits(tmp_path, kind, expected):
+  root = tmp_path / "mine"
+  root.mkdir()
+  save(root / "a.png", kind)
+  images = image_folder.ImageFolder(str(root)).read()["train"]
+  assert images.shape == (1, 6, 5, len(expected))
+  np.testing.assert_allclose(images[0, 3, 2], expected, atol=2)
+
+
+def test_grey_images_among_coloured_ones_are_coloured(folder):
+  Image.new("RGB", (5, 6), (1, 2, 3)).save(folder / "a.png")
+  assert image_folder.ImageFolder(str(folder)).read()["train"].shape == (21, 6, 5, 3)
+
+
+def test_other_sizes_are_named_or_made_one(folder):
+  Image.new("L", (9, 7), 90).save(folder / "odd" / "99.png")
+  with pytest.raises(UsageError, match=r"99\.png has 7 x 9 pixels and .*00\.png has 6 x 5.*data\.image_size crop"):
+    dataset.load_dataset(str(folder), "none")
+  data = dataset.load_dataset(str(folder), "none", image_size=8)
+  assert data.image_shape == (8, 8, 1)
+
+
+def test_resizing_keeps_the_centre(tmp_path):
+  root = tmp_path / "mine"
+  root.mkdir()
+  picture = np.zeros((8, 24), np.uint8)
+  picture[:, 8:16] = 250  # the square at the centre
+  Image.fromarray(picture).save(root / "a.png")
+  images = image_folder.ImageFolder(str(root), 4).read()["train"]
+  assert (images == 250).all()
+
+
+def test_files_that_cannot_be_used_are_named(folder):
+  (folder / "even" / "00.png").write_bytes(b"")
+  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+    dataset.load_dataset(str(folder), "none")
+  content = (folder / "even" / "02.png").read_bytes()
+  (folder / "even" / "00.png").write_bytes(content[:40])
+  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+    dataset.load_dataset(str(folder), "none")
+  frames = [Image.new("L", (5, 6), value) for value in (0, 255)]
+  frames[0].save(folder / "even" / "00.png", save_all=True, append_images=frames[1:])
+  with pytest.raises(UsageError, match=r"00\.png is animated"):
+    dataset.load_dataset(str(folder), "none")
+
+
+def test_a_folder_without_images_and_no_folder_are_said(tmp_path):
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(UsageError, match="no PNG or JPEG files in"):
+    dataset.load_dataset(str(tmp_path / "empty"), "none")
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "config.json").touch()
+  for name in (str(tmp_path / "nothing"), "./nothing", "nothing.npz", str(tmp_path / "run")):
+    with pytest.raises(UsageError, match="there is no such folder of images"):
+      dataset.load_dataset(name, "none")
+
+
+def test_what_has_the_name_of_a_set_does_not_hide_it(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  Path("tiny").mkdir()
+  Image.new("L", (5, 6)).save("tiny/a.png")
+  assert image_folder.source_from_path("tiny", 0) is None
+  assert isinstance(image_folder.source_from_path("./tiny", 0), image_folder.ImageFolder)
+  assert "for the folder of that name give ./tiny" in unknown_dataset_message("tiny", ["mnist"])
+  assert "did you mean mnist?" in unknown_dataset_message("mnst", ["mnist"])
+
+
+@pytest.mark.parametrize("choose", [image_folder.source_from_path, image_folder.source_to_encode])
+def test_the_home_of_nobody_is_one_line(choose):
+  with pytest.raises(UsageError, match="~nobody-of-this-name/pictures begins with ~ and the name of nobody here"):
+    choose("~nobody-of-this-name/pictures", 0)
+
+
+@pytest.mark.parametrize("name", ["漢" * 50, os.fsdecode(b"caf\xe9")])
+def test_any_name_of_a_folder_will_do(tmp_path, cache, name):
+  (tmp_path / name).mkdir()
+  for index in range(5):
+    Image.new("L", (4, 4), index).save(tmp_path / name / f"{index}.png")
+  assert len(dataset.load_dataset(str(tmp_path / name), "none").train) == 3
+  assert len(list(cache.glob("*.npz"))) == 1
+
+
+def test_broken_exif_is_a_broken_file(folder):
+  Image.new("L", (5, 6)).save(folder / "even" / "00.png", exif=b"II*\0")
+  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+    dataset.load_dataset(str(folder), "none")
+
+
+def test_too_little_memory_is_no_damage(folder, cache, monkeypatch):
+  dataset.load_dataset(str(folder), "none")
+
+  def full(*_, **__):
+    raise MemoryError
+
+  monkeypatch.setattr(np, "load", full)
+  with pytest.raises(MemoryError):
+    dataset.load_dataset(str(folder), "none")
+
+
+def test_arrays_are_taken_as_they_are(tmp_path):
+  images = generator.integers(0, 256, (10, 6, 5), np.uint8)
+  np.savez(tmp_path / "mine.npz", train=images, test=images[:3], train_labels=np.arange(10))
+  data = dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
+  np.testing.assert_array_equal(data.test[..., 0], images[:3])
+  assert len(data.train) + len(data.validation) == 10
+  for split in ("train", "validation"):
+    np.testing.assert_array_equal(getattr(data, split)[..., 0], images[data.labels[split]])
+  assert "test" not in data.labels
+  assert dataset.load_dataset(str(tmp_path / "mine.npz"), "none", image_size=4).image_shape == (4, 4, 1)
+
+
+def test_arrays_of_other_names_are_said(tmp_path, capsys):
+  images = generator.integers(0, 256, (10, 6, 5), np.uint8)
+  np.savez(tmp_path / "mine.npz", train=images, tset=images[:3], train_labels=np.arange(10))
+  dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
+  assert "tset is passed over" in capsys.readouterr().out
+
+
+def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
+  images = generator.integers(0, 2, (10, 6, 5), np.uint8)
+  np.savez(tmp_path / "mine.npz", train=images, test=images[:3])
+  np.testing.assert_array_equal(dataset.load_dataset(str(tmp_path / "mine.npz"), "none").test[..., 0], 255 * images[:3])
+
+
+@pytest.mark.parametrize(
+  ("arrays", "words"),
+  [
+    ({"images": np.zeros((3, 4, 4), np.uint8)}, "has no array `train`, only images"),
+    ({"train": np.zeros((3, 4, 4))}, r"must be uint8 \[M, H, W\].*not float64 \[3, 4, 4\]"),
+    ({"train": np.zeros((3, 4, 4, 2), np.uint8)}, r"not uint8 \[3, 4, 4, 2\]"),
+    ({"train": np.zeros((3, 4, 4), np.uint8), "test": np.zeros((3, 5, 4), np.uint8)}, r"test in .* is \[3, 5, 4\]"),
+    ({"train": GREY, "train_labels": np.zeros(2, int)}, r"train_labels in .* whole numbers \[3\].* not int64 \[2\]"),
+    ({"train": GREY, "train_labels": np.zeros(3)}, r"train_labels in .* not float64 \[3\]"),
+    ({"train": GREY, "train_labels": np.zeros((3, 1), int)}, r"train_labels in .* not int64 \[3, 1\]"),
+    ({"train": GREY, "test_labels": np.zeros(3, int)}, "test_labels in .* no array `test`"),
+  ],
+)
+def test_arrays_that_are_no_images_are_named(tmp_path, arrays, words):
+  np.savez(tmp_path / "mine.npz", **arrays)
+  with pytest.raises(UsageError, match=words):
+    dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
+
+
+def test_no_file_is_unpickled(tmp_path):
+  np.savez(tmp_path / "mine.npz", train=np.array([{}], dtype=object))
+  with pytest.raises(RunError, match="cannot be read"):
+    dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
+
+
+def test_a_set_with_a_size_of_its_own_is_not_resized():
+  with pytest.raises(UsageError, match="mnist_digits has a size of its own"):
+    sources.create_source("mnist_digits", 14)

@@ -1,0 +1,134 @@
+"""A trained model without its data: model.npz holds what was evaluated."""
+
+import importlib
+import json
+import shutil
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from latentjax.cli import sample, train
+from latentjax.inference import evaluation
+from latentjax.inference.trained_model import load_first_seed, load_seed
+from latentjax.runtime.errors import RunError, UsageError
+from latentjax.training.experiment import create_experiment
+from latentjax.workdir import records, weights
+
+SIZES = {
+  "draw": {"num_steps": 2, "hidden_dim": 4, "latent_dim": 2, "read_size": 2, "write_size": 3},
+  "vae": {"hidden_dims": (8,)},
+  "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)},
+}
+
+
+def tiny_config(name: str, num_seeds: int):
+  config = importlib.import_module(f"configs.{name}").get_config()
+  config.model.update(SIZES[name])
+  config.update_from_flattened_dict(
+    {
+      "data.name": "tiny",
+      "train.num_seeds": num_seeds,
+      "train.batch_size": 16,
+      "train.epochs": 2,
+      "train.learning_rate": 0.03,
+      "eval.nll_samples": 2,
+      "sample.num_images": 3,
+    }
+  )
+  return config
+
+
+@pytest.fixture(
+  scope="module", params=[("vae", 1), ("ladder_vae", 2), ("draw", 1)], ids=["vae", "two seeds of a ladder", "draw"]
+)
+def run(request, tiny_cache, tmp_path_factory):
+  """(config, workdir) of a finished run; tests that change it copy it first."""
+  workdir = tmp_path_factory.mktemp("runs") / request.param[0]
+  config = tiny_config(*request.param)
+  train.run(config, workdir)
+  return config, workdir
+
+
+@pytest.fixture
+def without_data(monkeypatch, tmp_path):
+  """There are no decoded images, and nothing that could make them."""
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
+  monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+
+
+def test_every_seeds_weights_are_those_that_were_evaluated(run):
+  """Its results come out again, statistics of batch norm included."""
+  config, workdir = run
+  results = json.loads((workdir / "results.json").read_text())
+  data = create_experiment(config).data
+  for index in range(config.train.num_seeds):
+    one = load_seed(config, workdir, index)
+    bound = evaluation.evaluate_elbo(one.inference, one.variables, data.test, one.keys.evaluate, config.eval.batch_size)
+    expected = results["seeds"][str(config.seed + index)] if "seeds" in results else results
+    assert bound["elbo"] == expected["test"]["elbo"]
+    assert one.step == expected["step"]
+
+
+def test_samples_need_no_data(run, without_data, tmp_path, capsys):
+  """Nor checkpoints: config.json and model.npz are a model. They are the samples that the run left."""
+  config, workdir = run
+  bare = tmp_path / "bare"
+  bare.mkdir()
+  for name in ("config.json", "model.npz"):
+    shutil.copy(workdir / name, bare)
+  sample.run(config, bare)
+  said = capsys.readouterr().out
+  assert "no test images of tiny (data.name = tiny is not decoded yet, which needs TFDS" in said
+  assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
+  assert not (bare / "reconstructions.png").exists()
+
+
+def test_a_later_format_is_one_line(run, tmp_path):
+  config, workdir = run
+  later = shutil.copytree(workdir, tmp_path / "later")
+  (later / "config.json").write_text(json.dumps({"format": 2, "sections": {}}))
+  for call in (sample.run, train.run):
+    with pytest.raises(RunError, match=r"config\.json is of format 2, and this latentjax knows none after 1"):
+      call(config, later)
+
+
+def test_results_of_another_epoch_are_reported(run, tmp_path, capsys):
+  config, workdir = run
+  copy = shutil.copytree(workdir, tmp_path / "copy")
+  saved, results = weights.read_weights(copy), records.read_results(copy)
+  one = results["seeds"][str(config.seed)] if "seeds" in results else results
+  one["step"] -= 1
+  records.write_results(copy, results)
+  for place, expected in ((copy, True), (workdir, False)):
+    assert load_first_seed(config, place).step == saved.steps[0]
+    assert ("results.json is of another epoch" in " ".join(capsys.readouterr().out.split())) == expected
+
+
+def test_weights_of_another_model_are_refused(run, tmp_path):
+  config, workdir = run
+  found = weights.read_weights(workdir)
+  other = [jax.tree.map(lambda x: x[0, ..., :-1], found.variables)]
+  weights.write_weights(tmp_path, found.image_shape, [0], found.steps[:1], other)
+  with pytest.raises(RunError, match=r"model\.npz is not of"):
+    load_seed(config, tmp_path)
+  with pytest.raises(RunError, match=r"model\.npz is not of"):
+    load_seed(config, workdir, index=config.train.num_seeds)
+
+
+def test_a_run_without_a_model_says_so(run, tmp_path):
+  config, _ = run
+  with pytest.raises(UsageError, match=r"No trained model in .*: there is no model\.npz\. --mode=train writes one"):
+    load_seed(config, tmp_path)
+
+
+def test_other_images_of_the_same_name_are_no_test_images(run, tmp_path, monkeypatch, capsys):
+  """Some of those that the model was trained on may be among them now."""
+  config, workdir = run
+  (tmp_path / "cache").mkdir()
+  splits = {split: np.zeros((20, 9, 7, 1), np.uint8) for split in ("train", "validation", "test")}
+  np.savez(tmp_path / "cache" / "tiny.npz", **splits)
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
+  assert sample.test_images(config, workdir) is None
+  assert "tiny now has other images" in capsys.readouterr().out

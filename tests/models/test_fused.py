@@ -1,0 +1,170 @@
+"""The fast path against the step as the paper has it, by every plan: all outputs, and gradients of all that goes in."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from functools import cache, partial
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latentjax.models.draw import fused
+from latentjax.models.draw.model import DRAW
+from latentjax.models.draw.plan import ExecutionPlan, choose_plan
+from latentjax.models.draw.reference import infer_step, initial_state
+
+BATCH, STEPS, LATENTS = 2, 3, 2
+BASE = ("none", (5, 6, 1), False, "standard")
+COLOUR, WINDOW = ("none", (4, 3, 2), True, "learned"), ("filterbank", (6, 5, 2), True, "learned")
+PLANS = {backend: choose_plan(0, "auto", "none", STEPS, backend) for backend in ("cpu", "gpu")}
+CPU, GPU = PLANS.values()
+
+
+@cache
+def create(attention: str, shape, layer_norm: bool, prior: str, steps: int = STEPS):
+  """(model, (weights of the size of trained ones, images, noise))."""
+  sizes = {"hidden_dim": 4, "latent_dim": LATENTS, "read_size": 2, "write_size": 3}
+  model = DRAW(shape, attention, steps, layer_norm=layer_norm, prior=prior, **sizes)
+  start = model.init(jax.random.key(0), jnp.zeros((1, *shape)), jax.random.key(1))["params"]["weights"]
+  generator = np.random.default_rng(0)
+  weights = jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), start)
+  images = jnp.array(generator.random((BATCH, *shape)) < 0.5, jnp.float32)
+  return model, (weights, images, jnp.array(generator.normal(size=(steps, BATCH, LATENTS)), jnp.float32))
+
+
+def as_written(model, weights, images, noise):
+  step = partial(infer_step, model.heads, jax.nn.sigmoid, images, weights)
+  state, inferred = jax.lax.scan(step, initial_state(weights, BATCH), noise)
+  return state.canvas, inferred
+
+
+def by_plan(plan, model, weights, images, noise):
+  return fused.infer(model.heads, weights, images, noise, jax.nn.sigmoid, lambda inferred: inferred, plan)
+
+
+def loss(infer, model, weights, images, noise):
+  """Something that every output of every step reaches."""
+  outputs = infer(model, weights, images, noise)
+  return sum(jnp.sin(output).mean() for output in jax.tree.leaves(outputs)), outputs
+
+
+def value_and_gradients(infer, model, arguments):
+  return jax.jit(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 1, 2), has_aux=True))(*arguments)
+
+
+@cache
+def expected(*case):
+  return value_and_gradients(as_written, *create(*case))
+
+
+def require_same_as_written(plan: ExecutionPlan, *case):
+  actual = value_and_gradients(partial(by_plan, plan), *create(*case))
+  chex.assert_trees_all_close(actual, expected(*case), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("case", [BASE, COLOUR, WINDOW], ids=["base", "colour", "window"])
+def test_by_default(plan, case):
+  require_same_as_written(plan, *case)
+
+
+@pytest.mark.parametrize(
+  ("backend", "change"),
+  [
+    ("cpu", {"unroll": 2}),
+    ("cpu", {"weight_gradients": "deferred"}),
+    ("cpu", {"remat": "step"}),
+    ("cpu", {"remat": "sqrt"}),
+    ("cpu", {"attention_impl": "gpu"}),
+    ("cpu", {"peel_last": False}),
+    ("gpu", {"unroll": 1}),
+    ("gpu", {"weight_gradients": "per_step"}),
+    ("gpu", {"attention_impl": "cpu"}),
+    ("gpu", {"peel_last": True}),
+    ("gpu", {"alignment": 16}),
+  ],
+  ids=str,
+)
+def test_with_one_field_changed(backend, change):
+  require_same_as_written(dataclasses.replace(PLANS[backend], **change), *WINDOW)
+
+
+@pytest.mark.parametrize("plan", [CPU, GPU, dataclasses.replace(CPU, remat="sqrt")], ids=["cpu", "gpu", "sqrt"])
+def test_of_a_single_step(plan):
+  require_same_as_written(plan, *WINDOW, 1)
+
+
+@pytest.mark.parametrize("unroll", [1, STEPS])
+def test_of_several_seeds(unroll):
+  """Weights, images and noise of each its own, as `train.num_seeds` has them."""
+  model, arguments = create(*WINDOW)
+  seeds = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), arguments)
+  plan = dataclasses.replace(GPU, unroll=unroll)
+  actual, wanted = (
+    jax.jit(jax.vmap(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 1, 2), has_aux=True)))(*seeds)
+    for infer in (partial(by_plan, plan), as_written)
+  )
+  chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("unroll", [1, STEPS])
+def test_of_several_importance_samples(unroll):
+  """Several draws of noise for one set of weights and images, as `train.iwae_samples` has them."""
+  model, (weights, images, noise) = create(*WINDOW)
+
+  def bound(infer, weights, images, noise):
+    values, outputs = jax.vmap(partial(loss, infer, model, weights, images))(noise)
+    return jax.nn.logsumexp(values), outputs
+
+  plan = dataclasses.replace(GPU, unroll=unroll)
+  actual, wanted = (
+    jax.jit(jax.value_and_grad(partial(bound, infer), argnums=(0, 1, 2), has_aux=True))(
+      weights, images, jnp.stack([noise, -noise, 2 * noise])
+    )
+    for infer in (partial(by_plan, plan), as_written)
+  )
+  chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_with_all_of_xlas_optimisations():
+  """The other tests run without most of them."""
+  command = [sys.executable, "-m", "pytest", "-n0", "-k", "by_default and window", __file__]
+  run = subprocess.run(
+    command,
+    env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
+    cwd=Path(__file__).parents[2],
+    capture_output=True,
+    text=True,
+  )
+  assert run.returncode == 0, run.stdout
+  assert "2 passed" in run.stdout
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_nothing_but_the_plan_asks_for_the_platform(platform):
+  """It lowers for a device that is not there, into operations that are the same wherever it is lowered."""
+  model, arguments = create(*WINDOW)
+  traced = jax.jit(jax.grad(lambda *x: loss(partial(by_plan, GPU), model, *x)[0])).trace(*arguments)
+  texts = [traced.lower(lowering_platforms=(each,)).as_text() for each in (platform, "cpu")]
+  assert texts[0] == texts[1]
+
+
+def test_memory_grows_with_the_root_of_the_number_of_steps():
+  def temporary_bytes(remat: str, steps: int) -> int:
+    model = DRAW((28, 28, 1), "none", steps, hidden_dim=4, latent_dim=LATENTS, prior="standard", remat=remat)
+
+    def loss(params, images, key):
+      return -model.apply(params, images, key).elbo.mean()
+
+    images, key = jnp.zeros((32, 28, 28, 1)), jax.random.key(0)
+    params = jax.eval_shape(model.init, key, images, key)
+    return jax.jit(jax.grad(loss)).lower(params, images, key).compile().memory_analysis().temp_size_in_bytes
+
+  few, many = 16, 256
+  growth = {remat: temporary_bytes(remat, many) / temporary_bytes(remat, few) for remat in ("none", "sqrt")}
+  assert growth["sqrt"] < 4 < growth["none"]

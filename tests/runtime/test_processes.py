@@ -1,0 +1,116 @@
+"""Two processes with two devices each are one run, stopped by a signal to either of them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from latentjax.cli import train
+from latentjax.config.serialization import read_config_json
+from latentjax.training.experiment import create_experiment
+from latentjax.workdir.checkpoints import Checkpointer
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+  f"--config={ROOT}/configs/vae.py",
+  "--config.data.name=tiny",
+  "--config.data.placement=host",
+  "--config.model.hidden_dims=(8,)",
+  "--config.train.batch_size=16",
+  "--config.train.steps_per_call=2",
+  "--config.train.schedule=constant",
+  "--config.eval.nll_samples=2",
+  "--config.sample.num_images=3",
+]
+FIRST = ["--num_processes=2", "--process_id=0", "--workdir=w"]
+
+
+def start(port: int, process: int, workdir: Path) -> subprocess.Popen:
+  flags = [f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={process}", f"--workdir={workdir}"]
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / "main.py"), *TINY, "--config.train.epochs=100000", *flags],
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def lines(workdir: Path) -> list[dict]:
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_path):
+  """The second is stopped; one process with one device goes on, and ends where it would have come to alone."""
+  together, alone = tmp_path / "together", tmp_path / "alone"
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  processes = [start(port, index, together) for index in range(2)]
+  deadline = time.monotonic() + 200
+  while not (together / "checkpoints" / "6").exists() and time.monotonic() < deadline:
+    assert [process.poll() for process in processes] == [None, None], processes[0].communicate()
+    time.sleep(0.05)
+  processes[1].send_signal(signal.SIGTERM)
+  said = [process.communicate(timeout=120) for process in processes]
+  assert [process.returncode for process in processes] == [143, 143], said
+  assert "stopped; resume with: " in said[0][1]  # in an epoch or, without a word on standard output, right after it
+  for words in ("on 4 x cpu", "epoch   1/"):
+    assert words in said[0][0]
+    assert words not in said[1][0]  # which is not empty: Gloo reports there, from several threads at once
+  assert len(list((together / "tensorboard").iterdir())) == 1  # every writer has a file of its own
+
+  config = read_config_json(together / "config.json")
+  config.train.epochs = len(lines(together)) + 1
+  for workdir in (alone, together):
+    train.run(config, workdir)
+  for one, other in zip(lines(alone), lines(together), strict=True):
+    for split in ("train", "validation"):
+      assert other[split] == pytest.approx(one[split], rel=1e-4, abs=1e-3)
+  experiment = create_experiment(config)
+  like = experiment.steps.init(experiment.keys.init)
+  states = [
+    Checkpointer(workdir / "checkpoints", read_only=True).restore(3 * config.train.epochs, like)
+    for workdir in (alone, together)
+  ]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *[state.params for state in states])
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (FIRST, "need --coordinator=HOST:PORT"),
+    ([*FIRST, "--coordinator=host"], "need --coordinator=HOST:PORT"),
+    (["--coordinator=auto"], "need the same --workdir"),
+    (["--coordinator=auto", "--mode=sample", "--workdir=w"], "--mode=sample runs in one process"),
+    (["--coordinator=auto", "--workdir=w"], "finds no cluster here"),
+    (["--num_processes=2", "--mode=compare", "--workdirs=a,b"], "--mode=compare runs in one process"),
+    ([*FIRST, "--coordinator=localhost:abc"], "must be a number from 1 to 65535, not 'abc'"),
+    ([*FIRST, "--coordinator=localhost:99999"], "must be a number from 1 to 65535, not '99999'"),
+    ([*FIRST, "--coordinator=localhost:TAKEN"], "cannot be had here (Address already in use): choose another"),
+  ],
+)
+def test_what_processes_lack_is_one_line(tiny_cache, tmp_path, flags, said):
+  with socket.create_server(("", 0)) as taken:
+    flags = [flag.replace("TAKEN", str(taken.getsockname()[1])) for flag in flags]
+    tiny = [] if "--mode=compare" in flags else TINY
+    done = subprocess.run(
+      [sys.executable, str(ROOT / "main.py"), *tiny, *flags],
+      cwd=tmp_path,
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
+      capture_output=True,
+      text=True,
+      timeout=120,
+    )
+  assert (done.returncode, done.stdout) == (2, ""), done.stderr
+  assert said in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert list(tmp_path.iterdir()) == []

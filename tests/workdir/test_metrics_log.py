@@ -1,0 +1,74 @@
+"""The log of a run has every epoch once, whatever became of the run; TensorBoard is told the same."""
+
+import json
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from latentjax.runtime.errors import RunError
+from latentjax.workdir.metrics_log import MetricWriter
+
+BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
+
+
+def line_of(epoch: int) -> dict:
+  return {
+    "step": 10 * epoch,
+    "epoch": epoch,
+    "train": BOUND,
+    "validation": BOUND,
+    "seconds": 1.5,
+    "images_per_second": 9.0,
+  }
+
+
+def events(path) -> list[Event]:
+  """The records of an event file: length, checksum, content, checksum."""
+  content, found = path.read_bytes(), []
+  while content:
+    end = 12 + int.from_bytes(content[:8], "little")
+    found.append(Event.FromString(content[12:end]))
+    content = content[end + 4 :]
+  return found
+
+
+def test_log_forgets_what_came_after_the_checkpoint(tmp_path, capsys):
+  with MetricWriter(tmp_path, epoch=0) as log:
+    for epoch in (1, 2, 3):
+      log.append(line_of(epoch))
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 4')
+  with MetricWriter(tmp_path, epoch=2) as log:
+    assert [line["epoch"] for line in log.lines] == [1, 2]
+    log.append(line_of(3) | {"validation": BOUND | {"elbo": -9.0}})
+  cut = f"line 4 of {tmp_path / 'metrics.jsonl'}, its last, is cut short: it is left out\n"
+  assert capsys.readouterr().out == cut
+  written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert [line["epoch"] for line in written] == [1, 2, 3]
+  assert written[-1]["validation"]["elbo"] == -9.0
+  with MetricWriter(tmp_path, epoch=1):
+    assert "those between are repeated" in capsys.readouterr().out
+
+
+def test_log_refuses_to_go_on_without_an_epoch(tmp_path):
+  with MetricWriter(tmp_path, epoch=0) as log:
+    log.append(line_of(1))
+  with pytest.raises(RunError, match="ends at epoch 1 of the 2"):
+    MetricWriter(tmp_path, epoch=2)
+
+
+def test_tensorboard_has_every_number_and_is_told_what_is_repeated(tmp_path):
+  with MetricWriter(tmp_path, epoch=0) as log:
+    log.append(line_of(1))
+  with MetricWriter(tmp_path, epoch=1) as log:
+    log.append(line_of(2))
+  first, second = sorted((tmp_path / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+  assert [event.step for event in events(first)] == [0, 0, 10]
+  version, started, epoch = events(second)
+  assert version.file_version == "brain.Event:2"
+  assert (started.step, started.session_log.status) == (11, SessionLog.START)
+  scalars = {value.tag: value.simple_value for value in epoch.summary.value}
+  assert scalars == {f"{split}/{key}": value for split in ("train", "validation") for key, value in BOUND.items()} | {
+    "seconds": 1.5,
+    "images_per_second": 9.0,
+  }
