@@ -1,32 +1,40 @@
-"""Splits and the interface of an image source."""
+"""Splits, the interface of an image source, and helpers of the sources that read the user's own files.
 
+Shapes: M images of a split, H W C image.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from latentjax.runtime.console import console
+from latentjax.runtime.errors import unreadable
+
 SPLITS = ("train", "validation", "test")
 
-LABELS = "_labels"  # after a split's name
+LABELS = "_labels"  # after the name of a split
 
 LABEL_NAMES = "label_names"
 
-
-# Of each split uint8 images [M, H, W, C]. Where labels are known int64 `train_labels` [M] and so on, negative where
-# an image has none; where they have names, `label_names` of 0, 1 ...
+# uint8 images [M, H, W, C] of each split; int64 labels [M] as `train_labels` and so on, negative if unknown; and
+# `label_names` of the labels 0, 1 ... Both may be missing.
 Splits = dict[str, np.ndarray]
 
 
 class Source(Protocol):
-  """A set of images of one size, as it is published.
+  """A set of images of one size.
+
+  All but `name` and `is_available` may download, prepare or decode images. They raise UsageError if there is no such
+  set or its images differ in size, and RunError if it cannot be had.
 
   Attributes:
-    name: as `data.name` has it.
-    key: what the cache calls it: the name, or for a person's own images one that changes with their content.
-    prepared: whether it can be read at once, without a download; asking changes nothing.
+    name: Value of `data.name`.
+    key: Name in the cache: `name`, or for the user's own images one that changes with their content.
+    is_available: True if it can be read at once, without a download.
     image_shape: (H, W, C).
-
-  Whatever is asked but `name`, `key` and `prepared` may prepare the set, and raises UsageError where there is no such
-  set or it is none of images of one size, RunError where it cannot be had.
   """
 
   name: str
@@ -39,4 +47,31 @@ class Source(Protocol):
   def image_shape(self) -> tuple[int, int, int]: ...
 
   def read(self) -> Splits:
-    """Every split that it has of train, validation and test, decoded: uint8 [M, H, W, C] from 0 to 255, and labels."""
+    """Returns its splits, decoded: uint8 [M, H, W, C] from 0 to 255, with labels if it has them."""
+
+
+def source_label(name: str, to_encode: bool) -> str:
+  """Returns the flag and value by which the user named these images."""
+  return f"--images={name}" if to_encode else f"data.name = {name!r}"
+
+
+def warn_ignored(label: str, names: Sequence[str]) -> None:
+  """Names files or arrays that are ignored: one may be a misspelt split."""
+  if names:
+    console.print(f"{label}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} ignored")
+
+
+def content_key(name: str, size: int, contents: Iterable[tuple[str, bytes]]) -> str:
+  """Returns a cache key: the last part of the name, and a hash of the contents by path."""
+  digest = hashlib.sha256(f"{size}".encode())
+  for path, content in contents:
+    digest.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
+    digest.update(content)
+  return f"{Path(name).stem}-{digest.hexdigest()[:16]}"
+
+
+def read_bytes(path: Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise unreadable(path, error) from None

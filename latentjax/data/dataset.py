@@ -1,6 +1,6 @@
-"""The three splits of a set, as every run sees them.
+"""Datasets: the three splits of a set, binarised.
 
-Shapes: M images in a split, H W C image.
+Shapes: M images of a split, H W C image.
 """
 
 import dataclasses
@@ -14,19 +14,23 @@ from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Source, Splits
 from latentjax.data.cache import cached_path
 from latentjax.runtime.errors import UsageError
 
+SEED = 0  # of splits, fixed scenes and fixed binarisation
+
+NUM_HELD_OUT = 10_000  # images of train that become a missing split
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
   """uint8 images [M, H, W, C] of each split, from 0 to 255.
 
   Attributes:
-    train: grey if binarization is "dynamic": every batch is drawn anew. Of scenes it is what they are made of, and
-      smaller.
-    validation, test: binary unless binarization is "none".
+    train: Grey if `binarization` is "dynamic". For scenes, the smaller images that they are composed of.
+    validation: Binary unless `binarization` is "none".
+    test: Binary unless `binarization` is "none".
     binarization: "dynamic", "static" or "none".
-    in_scenes: whether every training batch is put into scenes.
-    labels: whole numbers [M] of the splits whose images have them, negative where one is not known.
-    label_names: of the labels 0, 1 ...; empty where they have none.
+    in_scenes: True if training batches are composed into scenes.
+    labels: Integers [M] of each split that has labels, negative if unknown.
+    label_names: Names of the labels 0, 1 ..., or empty.
   """
 
   train: np.ndarray
@@ -43,31 +47,31 @@ class Dataset:
 
   @property
   def sha256(self) -> str:
-    """Hash of all images as runs see them, split and binarised."""
-    total = hashlib.sha256()
+    """Hash of the images of all splits."""
+    digest = hashlib.sha256()
     for images in (self.train, self.validation, self.test):
-      total.update(str(images.shape).encode())
-      total.update(np.ascontiguousarray(images))
-    return total.hexdigest()
+      digest.update(str(images.shape).encode())
+      digest.update(np.ascontiguousarray(images))
+    return digest.hexdigest()
 
   def mean_pixels(self) -> np.ndarray:
-    """[H, W, C] float32 mean of the training images in [0, 1]."""
-    images = fixed_scenes(self.train, "train") if self.in_scenes else self.train
+    """Returns the mean training image in [0, 1]: [H, W, C] float32."""
+    images = _fixed_scenes(self.train, "train") if self.in_scenes else self.train
     return (images.mean(0, dtype=np.float64) / 255).astype(np.float32)
 
   def std_pixels(self) -> np.ndarray:
-    """[C] float32 root mean square of how far pixels in [0, 1] lie from the mean image; of 1,000 images at most."""
-    images = evenly_spaced(self.train, 1000)
-    images = fixed_scenes(images, "train") if self.in_scenes else images
+    """Returns the standard deviation [C] of pixels in [0, 1] around the mean image, from at most 1,000 images."""
+    images = _evenly_spaced(self.train, 1000)
+    images = _fixed_scenes(images, "train") if self.in_scenes else images
     return (np.sqrt(images.var(0, dtype=np.float32).mean((0, 1))) / 255).astype(np.float32)
 
   def eval_splits(self, limit: int | None = None) -> dict[str, np.ndarray]:
-    """The first `limit` images of every split, or all, as they are evaluated: train, too, binarised once.
+    """Returns the first `limit` images of every split, or all, with train binarised once too.
 
-    Of scenes a limit makes other ones of train, not the first.
+    A limit changes the scenes of train: they are composed of its first images.
     """
     train = self.train[:limit]
-    train = fixed_scenes(train, "train") if self.in_scenes else train
+    train = _fixed_scenes(train, "train") if self.in_scenes else train
     return {
       "train": fixed_binarization(train, "train") if self.binarization == "dynamic" else train,
       "validation": self.validation[:limit],
@@ -75,40 +79,38 @@ class Dataset:
     }
 
 
-def evenly_spaced(images: np.ndarray, count: int) -> np.ndarray:
-  """So many of the images [M, H, W, C], evenly spaced, or all of fewer."""
-  return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
-
-
 def load_dataset(name: str, binarization: str, placement: str = "auto", image_size: int = 0) -> Dataset:
-  """A set by name or path, split and binarised: the arguments are the keys of `config.data`.
+  """Loads a dataset; the arguments are the keys of `config.data`.
 
   Validation and test are binarised once, with a fixed seed; "static" does the same to train. The first call decodes the
-  set and keeps the result in `cache_dir()`; later ones read that file alone.
+  set into the cache; later ones read only that file.
 
   Args:
-    name, image_size: as `sources.choose` takes them.
-    binarization: "dynamic", "static" or "none" (values stay as they are, from 0 to 255).
-    placement: not used here, see `create_feed`.
+    name: Name or path.
+    binarization: "dynamic", "static" or "none", which keeps values from 0 to 255.
+    placement: Unused here, see `create_feed`.
+    image_size: Side of the square to which the user's own images are cropped and resized, or 0.
 
   Raises:
-    UsageError: no such set, images of different sizes, or ones that cannot be binarised or put into scenes as asked.
-    RunError: the set is not prepared here and cannot be downloaded, or the cache cannot be read or written.
+    UsageError: There is no such set, its images differ in size, or they cannot be binarised or composed.
+    RunError: The set cannot be downloaded or prepared, or the cache not be read or written.
   """
   in_scenes = two_digits.base_dataset(name) is not None
   if in_scenes and binarization == "static":
-    raise UsageError(f"data.binarization = static draws all images once, and {name} makes each anew: take dynamic")
-  source = choose_source(name, image_size)
+    raise UsageError(
+      f"data.binarization = static draws all images once, but {name} composes new ones in every step. Use dynamic."
+    )
+  source = _create_source(name, image_size)
   if not cached_path(source.key).exists():
-    check_grayscale(name, source.image_shape, binarization)  # before minutes of decoding
-  splits = read_splits(source)
+    _check_grayscale(name, source.image_shape, binarization)  # before minutes of decoding
+  splits = _read_splits(source)
   label_names = tuple(splits.get(LABEL_NAMES, np.array([])).tolist())
   splits = split_validation_test(splits)
-  check_grayscale(name, splits["train"].shape[1:], binarization)
+  _check_grayscale(name, splits["train"].shape[1:], binarization)
   if in_scenes:
     splits = {split: splits[split] for split in SPLITS}  # a scene has no label
     two_digits.check_scene_size(name, splits)
-    splits |= {split: fixed_scenes(splits[split], split) for split in ("validation", "test")}
+    splits |= {split: _fixed_scenes(splits[split], split) for split in ("validation", "test")}
   fixed = {"dynamic": ("validation", "test"), "static": ("train", "validation", "test"), "none": ()}
   for split in fixed[binarization]:
     splits[split] = fixed_binarization(splits[split], split)
@@ -117,28 +119,67 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
   return Dataset(**images, binarization=binarization, in_scenes=in_scenes, labels=labels, label_names=label_names)
 
 
-def choose_source(name: str, image_size: int) -> Source:
-  """As `sources.choose`; for scenes that of what they are made of."""
-  return sources.create_source(two_digits.base_dataset(name) or name, image_size)
-
-
-def check_grayscale(name: str, image_shape: tuple[int, int, int], binarization: str) -> None:
-  """Raises UsageError if colour is to be binarised: of its three channels nothing but noise would be left."""
-  if binarization != "none" and image_shape[-1] > 1:
-    raise UsageError(
-      f"{name} is in colour, of which data.binarization = {binarization!r} would leave noise: take"
-      " --config.data.binarization=none --config.model.likelihood=discretized_logistic"
-    )
-
-
 def is_prepared(name: str, image_size: int = 0) -> bool:
-  """Whether a set can be loaded at once, without a download; raises as `load` does."""
-  source = choose_source(name, image_size)
+  """Returns True if a dataset can be loaded without a download; raises as `load_dataset` does."""
+  source = _create_source(name, image_size)
   return cached_path(source.key).exists() or source.is_available
 
 
-def read_splits(source: Source) -> Splits:
-  """Every split of a source, from the cache if it is there."""
+def split_validation_test(splits: Splits) -> Splits:
+  """Holds out a missing validation or test split: the last 10,000 of a seeded permutation of what is left of train.
+
+  A set of fewer than 50,000 images gives up a fifth instead. Labels go with their images.
+  """
+  if "train" not in splits:
+    raise UsageError(f"The dataset has no train split, only {', '.join(splits)}. Choose another data.name.")
+  num_train = len(splits["train"])
+  order = np.random.default_rng(SEED).permutation(num_train)
+  count = min(NUM_HELD_OUT, max(1, num_train // 5))
+
+  def with_labels(split):
+    return {kind: splits[split + kind] for kind in ("", LABELS) if split + kind in splits}
+
+  completed = {}
+  for split in ("validation", "test"):
+    if split in splits:
+      completed[split] = with_labels(split)
+    else:
+      order, last = order[:-count], order[-count:]
+      completed[split] = {kind: array[last] for kind, array in with_labels("train").items()}
+  completed["train"] = with_labels("train")
+  if len(order) < num_train:
+    completed["train"] = {kind: array[order] for kind, array in completed["train"].items()}
+  return {split + kind: array for split, arrays in completed.items() for kind, array in arrays.items()}
+
+
+def fixed_binarization(images: np.ndarray, split: str) -> np.ndarray:
+  """Draws every pixel [M, H, W, C] as 255 with probability value / 255, else 0; the same at every call."""
+  generator = np.random.default_rng([SEED, *split.encode()])
+  drawn = np.empty_like(images)
+  for start in range(0, len(images), 1000):  # a large set's random numbers would not fit in memory at once
+    grey = images[start : start + 1000]
+    drawn[start : start + 1000] = 255 * (generator.random(grey.shape, dtype=np.float32) * 255 < grey)
+  return drawn
+
+
+def _fixed_scenes(images: np.ndarray, split: str) -> np.ndarray:
+  """Composes a scene for each image [M, H, W, C] of a split, the same at every call."""
+  key = jax.random.fold_in(jax.random.key(SEED), SPLITS.index(split))
+  return np.asarray(jax.jit(two_digits.compose_scenes)(key, images))
+
+
+def _evenly_spaced(images: np.ndarray, count: int) -> np.ndarray:
+  """Returns at most `count` images, evenly spaced."""
+  return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
+
+
+def _create_source(name: str, image_size: int) -> Source:
+  """Returns the source of a dataset, for scenes that of the images they are composed of."""
+  return sources.create_source(two_digits.base_dataset(name) or name, image_size)
+
+
+def _read_splits(source: Source) -> Splits:
+  """Returns the splits of a source, from the cache or into it."""
   splits = cache.read_cache(source.key)
   if splits is None:
     splits = source.read()
@@ -146,49 +187,10 @@ def read_splits(source: Source) -> Splits:
   return splits
 
 
-NUM_HELD_OUT = 10_000  # images of train that become a split which a set lacks
-
-SEED = 0  # of splits, of fixed scenes and of fixed binarisation
-
-
-def split_validation_test(splits: Splits) -> Splits:
-  """Completes a set without validation or test: each is the last 10,000 of what a seeded permutation leaves of train.
-
-  From a set of fewer than 50,000 images each takes a fifth instead. Labels go with their images.
-  """
-  if "train" not in splits:
-    raise UsageError(f"the dataset has no train split, only {', '.join(splits)}")
-  num_train = len(splits["train"])
-  order = np.random.default_rng(SEED).permutation(num_train)
-  count = min(NUM_HELD_OUT, max(1, num_train // 5))
-
-  def of(split):
-    return {kind: splits[split + kind] for kind in ("", LABELS) if split + kind in splits}
-
-  completed = {}
-  for split in ("validation", "test"):
-    if split in splits:
-      completed[split] = of(split)
-    else:
-      order, last = order[:-count], order[-count:]
-      completed[split] = {kind: array[last] for kind, array in of("train").items()}
-  completed["train"] = of("train")
-  if len(order) < num_train:
-    completed["train"] = {kind: array[order] for kind, array in completed["train"].items()}
-  return {split + kind: array for split, arrays in completed.items() for kind, array in arrays.items()}
-
-
-def fixed_scenes(images: np.ndarray, split: str) -> np.ndarray:
-  """A scene for each of the images [M, H, W, C] of a split, the same at every call."""
-  key = jax.random.fold_in(jax.random.key(SEED), SPLITS.index(split))
-  return np.asarray(jax.jit(two_digits.compose_scenes)(key, images))
-
-
-def fixed_binarization(images: np.ndarray, split: str) -> np.ndarray:
-  """Images [M, H, W, C] in 0 and 255, each pixel white with probability value / 255, the same at every call."""
-  generator = np.random.default_rng([SEED, *split.encode()])
-  drawn = np.empty_like(images)
-  for start in range(0, len(images), 1000):  # a large set's random numbers would not fit in memory at once
-    grey = images[start : start + 1000]
-    drawn[start : start + 1000] = 255 * (generator.random(grey.shape, dtype=np.float32) * 255 < grey)
-  return drawn
+def _check_grayscale(name: str, image_shape: tuple[int, int, int], binarization: str) -> None:
+  """Raises UsageError if coloured images are to be binarised."""
+  if binarization != "none" and image_shape[-1] > 1:
+    raise UsageError(
+      f"{name} is in colour, which data.binarization = {binarization!r} would turn into noise. Use"
+      " --config.data.binarization=none --config.model.likelihood=discretized_logistic"
+    )

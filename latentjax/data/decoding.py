@@ -1,103 +1,68 @@
-"""An image file becomes an array: every kind of pixel 8 bits, grey or coloured, and of one size where one is asked for.
+"""Decoding of image files to uint8 arrays, grey or coloured.
 
 Shapes: H W C image.
 """
 
-import hashlib
 import struct
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from latentjax.runtime.console import console
-from latentjax.runtime.errors import RunError, UsageError, unreadable
+from latentjax.runtime.errors import UsageError, damaged, unreadable
 
-MAX_UINT16 = 2**16 - 1  # of a pixel of 16 bits
+MAX_UINT16 = 2**16 - 1
+
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # of broken files
 
 
 def decode_image(path: Path, size: int) -> np.ndarray:
-  """[H, W] of a grey image, [H, W, 3] of a coloured one, uint8.
+  """Returns uint8 [H, W] of a grey image, [H, W, 3] of a coloured one.
 
-  Turned as its EXIF data say; what is transparent lies on white; 16 bits become 8.
+  EXIF orientation is applied, transparency is drawn on white, and 16 bits become 8.
+
+  Args:
+    path: The file.
+    size: 0, or the side of the square to crop and resize to.
 
   Raises:
-    UsageError: it is animated.
-    RunError: it is empty or broken.
+    UsageError: The image is animated.
+    RunError: The file is empty, broken or unreadable.
   """
   try:
-    with Image.open(path) as picture:
-      if getattr(picture, "n_frames", 1) > 1:
-        raise UsageError(f"{path} is animated: give each of its pictures as a file of its own")
-      picture = ImageOps.exif_transpose(picture)
-      picture = crop_and_resize(to_8_bits(picture), size) if size else to_8_bits(picture)
-      return np.asarray(picture)
+    with Image.open(path) as image:
+      if getattr(image, "n_frames", 1) > 1:
+        raise UsageError(f"{path} is animated. Save each frame as a file of its own.")
+      image = _to_8_bits(ImageOps.exif_transpose(image))
+      return np.asarray(crop_and_resize(image, size) if size else image)
   except PermissionError as error:
     raise unreadable(path, error) from None
-  except (
-    OSError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    Image.DecompressionBombError,
-  ) as error:  # as Pillow tells of a broken file
-    raise RunError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
+  except PILLOW_ERRORS as error:
+    raise damaged(path, "Repair or remove it", str(error)) from None
 
 
-def to_8_bits(picture: Image.Image) -> Image.Image:
-  """The picture in mode L or RGB."""
-  if picture.mode.startswith(("I", "F")):
-    numbers = np.asarray(picture).astype(np.float64) * 255 / MAX_UINT16
-    return Image.fromarray(np.rint(np.clip(numbers, 0, 255)).astype(np.uint8))
-  mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
-  if picture.has_transparency_data:
-    picture = picture.convert("RGBA")
-    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-  return picture.convert(mode)
+def _to_8_bits(image: Image.Image) -> Image.Image:
+  """Returns the image in mode L or RGB."""
+  if image.mode.startswith(("I", "F")):
+    pixels = np.asarray(image).astype(np.float64) * 255 / MAX_UINT16
+    return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
+  mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+  return image.convert(mode)
 
 
-def crop_and_resize(picture: Image.Image, size: int) -> Image.Image:
-  """Cropped to the square at the centre, and resized to `size`."""
-  width, height = picture.size
+def crop_and_resize(image: Image.Image, size: int) -> Image.Image:
+  """Crops to the central square and resizes to `size`."""
+  width, height = image.size
   side = min(width, height)
   left, top = (width - side) // 2, (height - side) // 2
-  return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
+  return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def with_channels(image: np.ndarray, coloured: bool) -> np.ndarray:
-  """[H, W, 3] if the set is coloured, else [H, W, 1]."""
+  """Returns the image as [H, W, 3] if `coloured`, else [H, W, 1]."""
   if image.ndim == 2:
     image = image[..., None]
   return np.repeat(image, 3, axis=-1) if coloured and image.shape[-1] == 1 else image
-
-
-def source_label(name: str, to_encode: bool) -> str:
-  """How a person named these images."""
-  return f"--images={name}" if to_encode else f"data.name = {name!r}"
-
-
-def warn_ignored(said: str, names: Sequence[str]) -> None:
-  """Names what lies beside the images that are taken: perhaps a split is misspelt.
-
-  Args:
-    said: see `asked`.
-  """
-  if names:
-    console.print(f"{said}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} passed over")
-
-
-def content_key(name: str, size: int, contents: Iterable[tuple[str, bytes]]) -> str:
-  """What the cache calls a set: its last name and a hash of all that it is made from."""
-  total = hashlib.sha256(f"{size}".encode())
-  for path, content in contents:
-    total.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
-    total.update(content)
-  return f"{Path(name).stem}-{total.hexdigest()[:16]}"
-
-
-def read_bytes(path: Path) -> bytes:
-  try:
-    return path.read_bytes()
-  except OSError as error:
-    raise unreadable(path, error) from None

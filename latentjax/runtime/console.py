@@ -56,7 +56,7 @@ class SafeStream:
 
 def protect_stdio() -> None:
   """Wraps stdout and stderr so that neither can end a run; characters they cannot encode are escaped."""
-  for number in range(3):  # a closed one would give its number to the next file that is opened
+  for number in range(3):  # the next opened file would take the number of a closed one
     try:
       os.fstat(number)
     except OSError:
@@ -68,17 +68,14 @@ def protect_stdio() -> None:
 
 
 class LoggingConsole(Console):
-  """Rich's console; while `kept_in` a file, what it prints stands there too, but for the progress bar.
-
-  And what was `noted` before there was a file.
-  """
+  """A Rich console whose output, but for the progress bar, is mirrored to a file inside `log_to`."""
 
   def __init__(self):
     super().__init__(**STYLE)
     self._log: Console | None = None
-    self._buffered: list[tuple] | None = None  # what the next file begins with, while that is noted
+    self._buffered: list[tuple] | None = None  # output for the head of the next log, inside `buffered`
     if not self.is_terminal:
-      self.width = 200  # a file has room for the names of a sweep's runs
+      self.width = 200  # room for the names of a sweep's runs
 
   def print(self, *objects: Any, **options: Any) -> None:
     super().print(*objects, **options)
@@ -89,7 +86,7 @@ class LoggingConsole(Console):
 
   @contextmanager
   def buffered(self) -> Iterator[None]:
-    """What is printed in this block stands at the head of the file that the block opens by `kept_in`."""
+    """Copies what this block prints before it calls `log_to` to the head of that log."""
     self._buffered = []
     try:
       yield
@@ -98,9 +95,9 @@ class LoggingConsole(Console):
 
   @contextmanager
   def log_to(self, path: Path) -> Iterator[None]:
-    """Adds to a file the command, what is printed in this block, and how it ended where that was no success.
+    """Appends the command, the output of this block, and its error or interruption to a file.
 
-    A file that cannot be written ends nothing. Of several processes that are one run only the first writes.
+    A file that cannot be written does not end the run. Of several processes only process 0 writes.
     """
     if self.quiet:
       yield
@@ -108,7 +105,7 @@ class LoggingConsole(Console):
     try:
       file = path.open("a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-      self.print(f"{path} cannot be written ({error.strerror}): what is said here is not kept")
+      self.print(f"Cannot write {path} ({error.strerror}). This output is not logged.")
       yield
       return
     with file:
@@ -132,7 +129,7 @@ console = LoggingConsole()
 
 
 def progress() -> Progress:
-  """A bar that `update(task, advance=..., note=...)` moves; silent where the output is no terminal."""
+  """Returns a progress bar with a text field `note`; silent unless the output is a terminal."""
   return Progress(
     TextColumn("{task.description}"),
     BarColumn(),
@@ -148,5 +145,5 @@ def progress() -> Progress:
 
 
 def compiling() -> AbstractContextManager:
-  """Shows a spinner while functions are traced and compiled; silent where the output is no terminal."""
+  """Shows a spinner while functions are traced and compiled; silent unless the output is a terminal."""
   return console.status("compiling") if console.is_terminal else nullcontext()

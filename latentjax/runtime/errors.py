@@ -1,27 +1,27 @@
-"""The ways a run ends on purpose; the command line prints one line of them and exits with their code."""
+"""Errors that end a run: the command line prints their message and exits with their code."""
 
 from pathlib import Path
 
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # as XLA says it on accelerators, and on a CPU
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # XLA's messages on accelerators and on CPUs
 
 
 class UsageError(Exception):
-  """What was asked for makes no sense: the message says what is wrong and what to do."""
+  """A request that makes no sense."""
 
   exit_code = 2
 
 
 class RunError(Exception):
-  """The request was fine but could not be carried out: network, disk, or a loss that diverged."""
+  """A valid request that failed: network, disk, or a loss that diverged."""
 
   exit_code = 1
 
 
-class Interrupted(BaseException):  # like KeyboardInterrupt: no `except Exception` takes it for a failure
-  """A signal asked the run to stop, and it did so without losing anything.
+class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` does not catch it
+  """A signal stopped the run, and nothing was lost.
 
   Args:
-    signal: its number, which decides the exit code as shells have it: 130 for Ctrl-C, 143 for SIGTERM.
+    signal: Its number. The exit code is the shells': 130 for Ctrl-C, 143 for SIGTERM.
   """
 
   def __init__(self, signal: int):
@@ -30,25 +30,30 @@ class Interrupted(BaseException):  # like KeyboardInterrupt: no `except Exceptio
 
 
 def unreadable(path: Path, error: OSError) -> RunError:
-  """What to raise where a file is perhaps not damaged but may not, or cannot at this moment, be read."""
-  return RunError(f"cannot read {path} ({error.strerror or error})")
+  """Returns the error for a file that cannot be read now but need not be damaged."""
+  return RunError(f"Cannot read {path} ({error.strerror or error}).")
+
+
+def damaged(path: Path | str, advice: str, reason: str = "") -> RunError:
+  """Returns the error for a damaged file; `advice` is a sentence without its period."""
+  return RunError(f"{path} is damaged{f' ({reason})' if reason else ''}. {advice}.")
 
 
 def last_line(error: Exception) -> str:
-  """What an error has to say, without the traceback that some libraries put before it."""
+  """Returns the last line of an error's text: some libraries put a traceback before it."""
   text = str(error).strip() or type(error).__name__
   line = text.splitlines()[-1].strip().removeprefix("ValueError: ")
   return line.removeprefix("Configuration is not available because of an earlier failure to load: ")
 
 
 def user_message(error: Exception) -> UsageError | RunError | None:
-  """What to tell a person of an error that ended the run, or None where it is a mistake of this program."""
+  """Returns a user-facing error, or None for an internal bug."""
   if isinstance(error, UsageError | RunError):
     return error
-  if isinstance(error, OSError):  # a disk or a path that refuses
+  if isinstance(error, OSError):
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return RunError(": ".join([" and ".join(names), error.strerror] if names and error.strerror else [str(error)]))
-  exhausted = isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
+  exhausted = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
   if isinstance(error, MemoryError) or exhausted:
-    return RunError("out of memory: lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes")
+    return RunError("Out of memory. Lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes.")
   return None

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 class RngStreams(NamedTuple):
-  """The independent random streams of a run, all from its seed; [S] where S seeds are trained together."""
+  """The random keys of a run, all derived from its seed; [S] if S seeds are trained together."""
 
   init: jax.Array
   order: jax.Array
@@ -20,11 +20,11 @@ class RngStreams(NamedTuple):
 
 
 def create_rng_streams(config: ConfigDict) -> RngStreams:
-  """The streams of a run: for every seed those that a single run with it has."""
+  """Returns the streams of a run; each of several seeds has those of a run of its own."""
 
-  def of_seed(seed):
+  def streams(seed):
     return RngStreams(*jax.random.split(jax.random.key(seed), len(RngStreams._fields)))
 
   if config.train.num_seeds == 1:
-    return of_seed(config.seed)
-  return jax.vmap(of_seed)(np.arange(config.seed, config.seed + config.train.num_seeds, dtype=np.uint32))
+    return streams(config.seed)
+  return jax.vmap(streams)(np.arange(config.seed, config.seed + config.train.num_seeds, dtype=np.uint32))
