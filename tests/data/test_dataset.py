@@ -1,4 +1,4 @@
-"""Splits, fixed binarisation, and the cache that stands in for TFDS."""
+"""Splits, labels, fixed binarisation, and the cache of decoded sets."""
 
 import hashlib
 import subprocess
@@ -15,41 +15,41 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def numbered(count: int, start: int = 0) -> np.ndarray:
-  """Images whose two pixels spell their number."""
+  """Returns images whose two pixels encode their number."""
   numbers = np.arange(start, start + count)
   return np.stack([numbers // 256, numbers % 256], axis=-1).astype(np.uint8).reshape(count, 1, 2, 1)
 
 
-def spelled(images: np.ndarray) -> list[int]:
+def decode_numbers(images: np.ndarray) -> list[int]:
   return (images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 1, 0]).tolist()
 
 
 def test_validation_is_the_last_ten_thousand_of_a_permutation():
   splits = split_validation_test({"train": numbered(60_000), "test": numbered(3)})
   assert [len(splits[split]) for split in ("train", "validation", "test")] == [50_000, 10_000, 3]
-  assert sorted(spelled(splits["train"]) + spelled(splits["validation"])) == list(range(60_000))
+  assert sorted(decode_numbers(splits["train"]) + decode_numbers(splits["validation"])) == list(range(60_000))
   expected = np.random.default_rng(0).permutation(60_000)
-  assert spelled(splits["validation"]) == expected[-10_000:].tolist()
-  assert spelled(splits["train"]) == expected[:-10_000].tolist()
-  assert spelled(splits["test"]) == [0, 1, 2]
+  assert decode_numbers(splits["validation"]) == expected[-10_000:].tolist()
+  assert decode_numbers(splits["train"]) == expected[:-10_000].tolist()
+  assert decode_numbers(splits["test"]) == [0, 1, 2]
 
 
-def test_a_set_of_train_alone_gives_up_two_splits():
+def test_two_splits_are_held_out_of_train():
   splits = split_validation_test({"train": numbered(100)})
   assert [len(splits[split]) for split in ("train", "validation", "test")] == [60, 20, 20]
-  assert sorted(spelled(np.concatenate(list(splits.values())))) == list(range(100))
+  assert sorted(decode_numbers(np.concatenate(list(splits.values())))) == list(range(100))
 
 
-def test_published_splits_stay_as_they_are():
-  given = {"train": numbered(9), "validation": numbered(4, 50), "test": numbered(2, 90)}
-  for split, images in split_validation_test(given).items():
-    np.testing.assert_array_equal(images, given[split])
+def test_published_splits_are_kept():
+  published = {"train": numbered(9), "validation": numbered(4, 50), "test": numbered(2, 90)}
+  for split, images in split_validation_test(published).items():
+    np.testing.assert_array_equal(images, published[split])
 
 
-PINNED = ["7ddbc5a4d3f86220", "94dad5edbc14c4d8"]  # what every run so far was measured on
+PINNED = ["7ddbc5a4d3f86220", "94dad5edbc14c4d8"]  # earlier results were measured on these
 
 
-def test_fixed_binarisation_is_binary_and_always_the_same():
+def test_fixed_binarization_is_binary_and_reproducible():
   grey = np.full((4000, 2, 2, 1), 64, np.uint8)
   drawn = fixed_binarization(grey, "test")
   assert set(np.unique(drawn)) == {0, 255}
@@ -68,7 +68,7 @@ def test_fixed_binarisation_is_binary_and_always_the_same():
   ("binarization", "fixed"),
   [("dynamic", {"validation", "test"}), ("static", {"train", "validation", "test"}), ("none", set())],
 )
-def test_which_splits_are_binarised(binarization, fixed):
+def test_binarized_splits(binarization, fixed):
   data = load_dataset("tiny", binarization)
   again = load_dataset("tiny", binarization)
   for split in ("train", "validation", "test"):
@@ -78,7 +78,7 @@ def test_which_splits_are_binarised(binarization, fixed):
     assert set(np.unique(data.eval_splits()[split])).issubset({0, 255}) == (binarization != "none")
 
 
-def test_std_pixels_are_distances_from_the_mean_image():
+def test_std_pixels():
   generator = np.random.default_rng(0)
   images = generator.integers(0, 256, (50, 4, 3, 2), np.uint8)
   images[..., 1] //= 4
@@ -89,8 +89,8 @@ def test_std_pixels_are_distances_from_the_mean_image():
 
 
 @pytest.mark.parametrize("binarization", ["dynamic", "static"])
-def test_colour_is_not_binarised(tiny_cache, binarization):
-  """Neither what is decoded already, nor, before any reading, what is not."""
+def test_colour_is_not_binarized(tiny_cache, binarization):
+  """Neither a cached set, nor one that is not decoded yet, which is not decoded then."""
   np.savez(tiny_cache / "rgb.npz", train=np.zeros((20, 4, 4, 3), np.uint8))
   for name in ("rgb", "colour_digits"):
     with pytest.raises(UsageError, match=f"^{name} is in colour.*binarization=none --config.model.likelihood=discret"):
@@ -99,36 +99,36 @@ def test_colour_is_not_binarised(tiny_cache, binarization):
   assert load_dataset("rgb", "none").image_shape == (4, 4, 3)
 
 
-def test_mean_pixels_are_those_of_all_training_images():
+def test_mean_pixels():
   data = load_dataset("tiny", "dynamic")
   np.testing.assert_allclose(data.mean_pixels(), data.train.astype(np.float64).mean(0) / 255, rtol=1e-6)
   assert data.mean_pixels().shape == data.image_shape
 
 
-def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
+def test_damaged_cache_is_named(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   (tmp_path / "tiny.npz").write_bytes(b"PK\x03\x04 half a file")
-  with pytest.raises(RunError, match=r"tiny.npz are damaged"):
+  with pytest.raises(RunError, match=r"tiny.npz is damaged"):
     load_dataset("tiny", "dynamic")
 
 
-def test_a_pickle_in_the_cache_is_not_executed(tmp_path, monkeypatch):
+def test_pickle_in_the_cache_is_not_executed(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   np.savez(tmp_path / "tiny.npz", train=np.array([{"an": "object"}], dtype=object))
   with pytest.raises(RunError, match="damaged"):
     load_dataset("tiny", "dynamic")
 
 
-def test_a_cached_set_needs_neither_tfds_nor_tensorflow():
+def test_cached_set_needs_neither_tfds_nor_tensorflow():
   code = (
     "import sys; sys.modules.update(dict.fromkeys(['tensorflow_datasets', 'tensorflow', 'mlxtend']));"
-    "from latentjax.data.dataset import load; print(load('tiny', 'dynamic').train.shape)"
+    "from latentjax.data.dataset import load_dataset; print(load_dataset('tiny', 'dynamic').train.shape)"
   )
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
   assert done.stdout.strip() == "(48, 28, 28, 1)"
 
 
-def test_digits_come_with_a_package(tmp_path, monkeypatch):
+def test_mnist_digits(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   data = load_dataset("mnist_digits", "none")
   assert [len(images) for images in (data.train, data.validation, data.test)] == [4000, 500, 500]
@@ -139,19 +139,19 @@ def test_digits_come_with_a_package(tmp_path, monkeypatch):
   assert (tmp_path / "mnist_digits.npz").exists()
 
 
-@pytest.mark.parametrize("given", [("train",), ("train", "test"), ("train", "validation", "test")])
-def test_labels_go_where_their_images_go(given):
+@pytest.mark.parametrize("splits_given", [("train",), ("train", "test"), ("train", "validation", "test")])
+def test_labels_stay_with_their_images(splits_given):
   splits = {}
-  for start, split in zip((0, 300, 600), given, strict=False):
+  for start, split in zip((0, 300, 600), splits_given, strict=False):
     splits |= {split: numbered(100, start), f"{split}_labels": np.arange(start, start + 100)}
   completed = split_validation_test(splits)
   assert len(completed) == 6
   for split in ("train", "validation", "test"):
-    assert completed[f"{split}_labels"].tolist() == spelled(completed[split])
+    assert completed[f"{split}_labels"].tolist() == decode_numbers(completed[split])
 
 
-def test_the_digits_are_what_their_labels_say(tmp_path, monkeypatch):
-  """The mean image of a class is nearer to a digit of that class than to one of another, mostly."""
+def test_labels_of_mnist_digits(tmp_path, monkeypatch):
+  """Most digits are nearest to the mean image of their own class."""
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   data = load_dataset("mnist_digits", "none")
   means = np.stack([data.train[data.labels["train"] == digit].mean(0).ravel() for digit in range(10)])

@@ -1,4 +1,4 @@
-"""One's own images: every kind of file that a person has, and one line about those that cannot be used."""
+"""The user's own images: every kind of file, and one line about those that cannot be used."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_folder_becomes_three_splits(folder):
   assert {image.tobytes() for split in (data.train, data.validation, data.test) for image in split} == stored
 
 
-def test_folders_named_after_splits_are_the_splits(tmp_path):
+def test_subfolders_can_be_splits(tmp_path):
   for split, value in (("train", 10), ("test", 30)):
     for index in range(5):
       path = tmp_path / "mine" / split / f"{index}.png"
@@ -56,16 +56,16 @@ def test_folders_named_after_splits_are_the_splits(tmp_path):
   assert (data.validation == 10).all()
 
 
-def test_what_lies_beside_the_folders_of_splits_is_said(tmp_path, capsys):
+def test_images_beside_the_splits_are_reported(tmp_path, capsys):
   for name in ("train/0.png", "train/1.png", "tset/0.png", "cover.png", ".hidden/0.png"):
     (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (4, 4), 10).save(tmp_path / "mine" / name)
   (tmp_path / "mine" / "README.txt").write_text("mine")
   image_folder.ImageFolder(str(tmp_path / "mine")).read()
-  assert "cover.png, tset are passed over" in " ".join(capsys.readouterr().out.split())
+  assert "cover.png, tset are ignored" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_cache_goes_by_content(folder, cache):
+def test_cache_key_depends_on_content_only(folder, cache):
   before = dataset.load_dataset(str(folder), "none")
   assert len(list(cache.glob("*.npz"))) == 1
   moved = folder.rename(folder.with_name("elsewhere"))
@@ -86,7 +86,7 @@ def test_subfolders_are_labels(folder):
   assert dataset.load_dataset(str(folder), "none").labels == {}
 
 
-def test_subfolders_of_splits_are_labels_of_those_that_have_them(tmp_path):
+def test_subfolders_of_splits_are_labels(tmp_path):
   for path in ("train/dog/1.png", "train/ant/2.png", "train/dog/old/3.png", "test/cat/4.png", "validation/5.png"):
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (4, 4), int(path[-5])).save(tmp_path / path)
@@ -123,7 +123,7 @@ def save(path, kind):
     ("one bit", [255]),
   ],
 )
-def test_every_kind_of_pixel_becomes_8_bits(tmp_path, kind, expected):
+def test_all_pixel_formats_become_8_bits(tmp_path, kind, expected):
   root = tmp_path / "mine"
   root.mkdir()
   save(root / "a.png", kind)
@@ -137,7 +137,7 @@ def test_grey_images_among_coloured_ones_are_coloured(folder):
   assert image_folder.ImageFolder(str(folder)).read()["train"].shape == (21, 6, 5, 3)
 
 
-def test_other_sizes_are_named_or_made_one(folder):
+def test_images_of_other_sizes_are_named_or_resized(folder):
   Image.new("L", (9, 7), 90).save(folder / "odd" / "99.png")
   with pytest.raises(UsageError, match=r"99\.png has 7 x 9 pixels and .*00\.png has 6 x 5.*data\.image_size crop"):
     dataset.load_dataset(str(folder), "none")
@@ -155,13 +155,13 @@ def test_resizing_keeps_the_centre(tmp_path):
   assert (images == 250).all()
 
 
-def test_files_that_cannot_be_used_are_named(folder):
+def test_unusable_files_are_named(folder):
   (folder / "even" / "00.png").write_bytes(b"")
-  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+  with pytest.raises(RunError, match=r"00\.png is damaged"):
     dataset.load_dataset(str(folder), "none")
   content = (folder / "even" / "02.png").read_bytes()
   (folder / "even" / "00.png").write_bytes(content[:40])
-  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+  with pytest.raises(RunError, match=r"00\.png is damaged"):
     dataset.load_dataset(str(folder), "none")
   frames = [Image.new("L", (5, 6), value) for value in (0, 255)]
   frames[0].save(folder / "even" / "00.png", save_all=True, append_images=frames[1:])
@@ -169,7 +169,7 @@ def test_files_that_cannot_be_used_are_named(folder):
     dataset.load_dataset(str(folder), "none")
 
 
-def test_a_folder_without_images_and_no_folder_are_said(tmp_path):
+def test_missing_images_are_one_line(tmp_path):
   (tmp_path / "empty").mkdir()
   with pytest.raises(UsageError, match="no PNG or JPEG files in"):
     dataset.load_dataset(str(tmp_path / "empty"), "none")
@@ -180,24 +180,24 @@ def test_a_folder_without_images_and_no_folder_are_said(tmp_path):
       dataset.load_dataset(name, "none")
 
 
-def test_what_has_the_name_of_a_set_does_not_hide_it(tmp_path, monkeypatch):
+def test_folder_does_not_hide_a_dataset_of_its_name(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   Path("tiny").mkdir()
   Image.new("L", (5, 6)).save("tiny/a.png")
   assert image_folder.source_from_path("tiny", 0) is None
   assert isinstance(image_folder.source_from_path("./tiny", 0), image_folder.ImageFolder)
-  assert "for the folder of that name give ./tiny" in unknown_dataset_message("tiny", ["mnist"])
-  assert "did you mean mnist?" in unknown_dataset_message("mnst", ["mnist"])
+  assert "For the folder of that name, write ./tiny" in unknown_dataset_message("tiny", ["mnist"])
+  assert "Did you mean mnist?" in unknown_dataset_message("mnst", ["mnist"])
 
 
 @pytest.mark.parametrize("choose", [image_folder.source_from_path, image_folder.source_to_encode])
-def test_the_home_of_nobody_is_one_line(choose):
-  with pytest.raises(UsageError, match="~nobody-of-this-name/pictures begins with ~ and the name of nobody here"):
+def test_unknown_home_is_one_line(choose):
+  with pytest.raises(UsageError, match="~nobody-of-this-name/pictures: no such user"):
     choose("~nobody-of-this-name/pictures", 0)
 
 
 @pytest.mark.parametrize("name", ["漢" * 50, os.fsdecode(b"caf\xe9")])
-def test_any_name_of_a_folder_will_do(tmp_path, cache, name):
+def test_unusual_folder_names(tmp_path, cache, name):
   (tmp_path / name).mkdir()
   for index in range(5):
     Image.new("L", (4, 4), index).save(tmp_path / name / f"{index}.png")
@@ -205,13 +205,13 @@ def test_any_name_of_a_folder_will_do(tmp_path, cache, name):
   assert len(list(cache.glob("*.npz"))) == 1
 
 
-def test_broken_exif_is_a_broken_file(folder):
+def test_broken_exif_is_damage(folder):
   Image.new("L", (5, 6)).save(folder / "even" / "00.png", exif=b"II*\0")
-  with pytest.raises(RunError, match=r"00\.png cannot be read as an image"):
+  with pytest.raises(RunError, match=r"00\.png is damaged"):
     dataset.load_dataset(str(folder), "none")
 
 
-def test_too_little_memory_is_no_damage(folder, cache, monkeypatch):
+def test_memory_error_is_not_damage(folder, cache, monkeypatch):
   dataset.load_dataset(str(folder), "none")
 
   def full(*_, **__):
@@ -222,7 +222,7 @@ def test_too_little_memory_is_no_damage(folder, cache, monkeypatch):
     dataset.load_dataset(str(folder), "none")
 
 
-def test_arrays_are_taken_as_they_are(tmp_path):
+def test_arrays_are_kept(tmp_path):
   images = generator.integers(0, 256, (10, 6, 5), np.uint8)
   np.savez(tmp_path / "mine.npz", train=images, test=images[:3], train_labels=np.arange(10))
   data = dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
@@ -234,11 +234,11 @@ def test_arrays_are_taken_as_they_are(tmp_path):
   assert dataset.load_dataset(str(tmp_path / "mine.npz"), "none", image_size=4).image_shape == (4, 4, 1)
 
 
-def test_arrays_of_other_names_are_said(tmp_path, capsys):
+def test_arrays_of_other_names_are_reported(tmp_path, capsys):
   images = generator.integers(0, 256, (10, 6, 5), np.uint8)
   np.savez(tmp_path / "mine.npz", train=images, tset=images[:3], train_labels=np.arange(10))
   dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
-  assert "tset is passed over" in capsys.readouterr().out
+  assert "tset is ignored" in capsys.readouterr().out
 
 
 def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
@@ -254,13 +254,13 @@ def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
     ({"train": np.zeros((3, 4, 4))}, r"must be uint8 \[M, H, W\].*not float64 \[3, 4, 4\]"),
     ({"train": np.zeros((3, 4, 4, 2), np.uint8)}, r"not uint8 \[3, 4, 4, 2\]"),
     ({"train": np.zeros((3, 4, 4), np.uint8), "test": np.zeros((3, 5, 4), np.uint8)}, r"test in .* is \[3, 5, 4\]"),
-    ({"train": GREY, "train_labels": np.zeros(2, int)}, r"train_labels in .* whole numbers \[3\].* not int64 \[2\]"),
+    ({"train": GREY, "train_labels": np.zeros(2, int)}, r"train_labels in .* integers \[3\].* not int64 \[2\]"),
     ({"train": GREY, "train_labels": np.zeros(3)}, r"train_labels in .* not float64 \[3\]"),
     ({"train": GREY, "train_labels": np.zeros((3, 1), int)}, r"train_labels in .* not int64 \[3, 1\]"),
     ({"train": GREY, "test_labels": np.zeros(3, int)}, "test_labels in .* no array `test`"),
   ],
 )
-def test_arrays_that_are_no_images_are_named(tmp_path, arrays, words):
+def test_unusable_arrays_are_named(tmp_path, arrays, words):
   np.savez(tmp_path / "mine.npz", **arrays)
   with pytest.raises(UsageError, match=words):
     dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
@@ -268,10 +268,10 @@ def test_arrays_that_are_no_images_are_named(tmp_path, arrays, words):
 
 def test_no_file_is_unpickled(tmp_path):
   np.savez(tmp_path / "mine.npz", train=np.array([{}], dtype=object))
-  with pytest.raises(RunError, match="cannot be read"):
+  with pytest.raises(RunError, match="is damaged"):
     dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
 
 
-def test_a_set_with_a_size_of_its_own_is_not_resized():
+def test_dataset_with_a_size_of_its_own_is_not_resized():
   with pytest.raises(UsageError, match="mnist_digits has a size of its own"):
     sources.create_source("mnist_digits", 14)

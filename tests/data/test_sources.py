@@ -1,4 +1,4 @@
-"""A source says what it is without reading it, and every name has a cache of its own."""
+"""Sources describe themselves without reading, and every dataset name has its own cache file."""
 
 import sys
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from latentjax.runtime.errors import RunError
 
 
 class Builder:
-  """What `TFDS` asks of a builder: 7 training images of 2 x 2 pixels 0 and 1, prepared or not."""
+  """Stand-in for a TFDS builder of 7 training images of 2 x 2 pixels 0 and 1."""
 
   def __init__(self, prepared: bool = True):
     images = np.random.default_rng(0).integers(0, 2, (7, 2, 2, 1), np.uint8)
@@ -35,7 +35,7 @@ class Builder:
 
 @pytest.fixture
 def found(monkeypatch):
-  """Lets TFDS find that builder."""
+  """Returns a function that makes TFDS find a builder."""
 
   def find(builder):
     core = SimpleNamespace(DatasetNotFoundError=KeyError, FileFormat=SimpleNamespace(ARRAY_RECORD="array_record"))
@@ -46,7 +46,7 @@ def found(monkeypatch):
   return find
 
 
-def test_a_set_says_what_it_is_and_is_read(found, capsys):
+def test_tfds_source(found, capsys):
   found(Builder())
   source = sources.create_source("new")
   assert isinstance(source, TFDS)
@@ -62,14 +62,14 @@ def test_a_set_says_what_it_is_and_is_read(found, capsys):
 @pytest.mark.parametrize(
   "label", [None, SimpleNamespace(shape=(None,), np_dtype=np.int64), SimpleNamespace(shape=(), np_dtype=np.float32)]
 )
-def test_a_set_without_one_whole_number_for_every_image_has_no_labels(found, label):
+def test_only_integer_labels_are_read(found, label):
   builder = Builder()
   builder.info.features |= {"label": label}
   found(builder)
   assert sources.create_source("new").read().keys() == {"train"}
 
 
-def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys, monkeypatch):
+def test_is_prepared_downloads_nothing(found, capsys, monkeypatch):
   found(Builder(prepared=False))
   monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # TensorFlow is installed
   assert not sources.create_source("new").is_available
@@ -78,31 +78,31 @@ def test_asking_whether_a_set_is_prepared_downloads_nothing(found, capsys, monke
   assert capsys.readouterr().out == ""
   with pytest.raises(RunError, match=r"could not prepare new .*no network"):
     sources.create_source("new").read()
-  assert "9 GB of downloads" in capsys.readouterr().out
+  assert "download size: 9 GB" in capsys.readouterr().out
 
 
-def test_a_set_that_must_be_prepared_asks_for_tensorflow_before_any_download(found, capsys, monkeypatch):
+def test_missing_tensorflow_is_reported_before_a_download(found, capsys, monkeypatch):
   found(Builder(prepared=False))
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-  with pytest.raises(RunError, match=r"needs TensorFlow .*: pip install -r requirements-tfds.txt"):
+  with pytest.raises(RunError, match=r"needs TensorFlow .*Run pip install -r requirements-tfds.txt"):
     sources.create_source("new").read()
   assert "download" not in capsys.readouterr().out
 
 
-def test_a_cache_that_cannot_be_is_named(monkeypatch):
+def test_unwritable_cache_is_named(monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", "/dev/null/x")
-  with pytest.raises(RunError, match=r"cannot keep decoded images in /dev/null/x .*: set LATENTJAX_CACHE_DIR"):
+  with pytest.raises(RunError, match=r"Cannot cache decoded images in /dev/null/x .*Set LATENTJAX_CACHE_DIR"):
     cache.write_cache("new", {})
 
 
-def test_the_digits_say_what_they_are():
+def test_mnist_digits_source():
   digits = sources.create_source("mnist_digits")
   assert digits.is_available
   images = digits.read()["train"]
   assert images.shape == (4000, *digits.image_shape)
 
 
-def test_every_name_has_a_file_of_its_own(tmp_path, monkeypatch):
+def test_every_name_has_its_own_cache_file(tmp_path, monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   names = ["mnist", "a/b", "a-b", "a:b", "a%2Fb", "imagenet_resized/64x64:0.1.0", "../a"]
   for index, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Two digits on a canvas, against a plain loop."""
+"""Scenes of two digits, against a search over all pairs and places."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ compose_scenes = jax.jit(compose_scenes)
 
 
 def found_at(canvas: np.ndarray, image: np.ndarray) -> list[tuple[int, int]]:
-  """Every corner at which nothing of the image is darker on the canvas."""
+  """Returns every corner where no pixel of the canvas is darker than the image."""
   height, width = image.shape[:2]
   return [
     (row, column)
@@ -23,8 +23,8 @@ def found_at(canvas: np.ndarray, image: np.ndarray) -> list[tuple[int, int]]:
   ]
 
 
-def test_a_scene_is_the_clipped_sum_of_an_image_and_another_one():
-  """Images of 29 x 27 full pixels overlap in most scenes; which two they are, and where, a search finds."""
+def test_scene_is_the_clipped_sum_of_two_images():
+  """Images of 29 x 27 bright pixels overlap in most scenes; a search finds the two and their corners."""
   images = np.random.default_rng(0).integers(100, 256, (5, 29, 27, 1), np.uint8)
   composed = np.asarray(compose_scenes(jax.random.key(0), jnp.asarray(images)))
   assert composed.shape == (5, CANVAS_SIZE, CANVAS_SIZE, 1)
@@ -47,7 +47,7 @@ def test_a_scene_is_the_clipped_sum_of_an_image_and_another_one():
   assert overlaps > 0
 
 
-def test_every_place_and_every_partner_is_as_likely():
+def test_places_and_partners_are_uniform():
   """Images of one pixel, at its value in a scene of zeros: 60 rows, 60 columns and 3 partners, by their counts."""
   images = jnp.array([1, 2, 4, 8], jnp.uint8).reshape(4, 1, 1, 1)
   composed = np.asarray(jax.vmap(compose_scenes, (0, None))(jax.random.split(jax.random.key(1), 1500), images))[..., 0]
@@ -61,7 +61,7 @@ def test_every_place_and_every_partner_is_as_likely():
 
 @pytest.fixture
 def digits(tmp_path):
-  """An .npz of images of a given shape, and how many are in test."""
+  """Returns a function that writes an .npz of images of a shape and returns the name of their scenes."""
 
   def write(shape, num_test=6):
     images = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
@@ -71,7 +71,7 @@ def digits(tmp_path):
   return write
 
 
-def test_validation_and_test_are_fixed_scenes_and_train_is_what_they_are_made_of(digits):
+def test_validation_and_test_are_fixed_scenes(digits):
   name = digits((5, 4))
   data = dataset.load_dataset(name, "dynamic")
   assert data.train.shape == (24, 5, 4, 1)
@@ -83,20 +83,20 @@ def test_validation_and_test_are_fixed_scenes_and_train_is_what_they_are_made_of
   assert len(np.unique(grey.test)) > 2
   assert (data.test <= 255 * (grey.test > 0)).all()  # the same scenes, binarised
   assert (grey.test != grey.validation).any()
-  shown = grey.eval_splits(10)["train"]
-  assert shown.shape == (10, CANVAS_SIZE, CANVAS_SIZE, 1)
-  assert shown.sum(dtype=int) == pytest.approx(2 * grey.train[:10].sum(dtype=int), rel=0.02)  # overlaps are clipped
+  scenes = grey.eval_splits(10)["train"]
+  assert scenes.shape == (10, CANVAS_SIZE, CANVAS_SIZE, 1)
+  assert scenes.sum(dtype=int) == pytest.approx(2 * grey.train[:10].sum(dtype=int), rel=0.02)  # overlaps are clipped
 
 
 @pytest.mark.parametrize(
   ("shape", "num_test", "binarization", "message"),
   [
     ((61, 4), 6, "dynamic", "images of 61 x 4 pixels do not fit on a canvas of 60 x 60"),
-    ((5, 4), 1, "dynamic", "needs two images in every split, and test has 1"),
-    ((5, 4), 6, "static", "two_digits.* makes each anew: take dynamic"),
+    ((5, 4), 1, "dynamic", "needs two images in every split, but test has 1"),
+    ((5, 4), 6, "static", "two_digits.* composes new ones in every step. Use dynamic"),
   ],
 )
-def test_what_makes_no_scenes_is_refused(digits, shape, num_test, binarization, message):
+def test_unusable_images_are_refused(digits, shape, num_test, binarization, message):
   with pytest.raises(UsageError, match=message):
     dataset.load_dataset(digits(shape, num_test), binarization)
 
@@ -105,5 +105,5 @@ def test_what_makes_no_scenes_is_refused(digits, shape, num_test, binarization, 
   ("name", "expected"),
   [("two_digits", "mnist"), ("two_digits/mnist_digits", "mnist_digits"), ("mnist", None), ("two_digits2", None)],
 )
-def test_scenes_are_named_after_what_they_are_made_of(name, expected):
+def test_base_dataset(name, expected):
   assert two_digits.base_dataset(name) == expected

@@ -1,4 +1,4 @@
-"""The console, its log, and standard streams that are closed, full or cannot encode a character."""
+"""The console, its log, error messages, and standard streams that are closed, full or cannot encode a character."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ import pytest
 from rich.table import Table
 
 from latentjax.runtime.console import compiling, console
-from latentjax.runtime.errors import Interrupted, RunError
+from latentjax.runtime.errors import Interrupted, RunError, user_message
 
 ROOT = Path(__file__).resolve().parents[2]
 TALK = """
 import os, sys
-from latentjax.console import protect_stdio
+from latentjax.runtime.console import protect_stdio
 protect_stdio()
 for number in range(20_000):
   print("said", number)
@@ -28,7 +28,7 @@ def lines(path) -> list[str]:
   return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_log_has_what_was_said_and_the_command(tmp_path, capsys, monkeypatch):
+def test_log_has_the_command_and_the_output(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr("sys.argv", ["main.py", "--workdir=a b"])
   path, table = tmp_path / "train.log", Table("name")
   table.add_row("漢字 ± 1")
@@ -39,14 +39,14 @@ def test_a_log_has_what_was_said_and_the_command(tmp_path, capsys, monkeypatch):
   with console.log_to(path):
     console.print("epoch 2")
   console.print("after")
-  said = capsys.readouterr().out.splitlines()
-  kept = lines(path)
-  heads = [index for index, line in enumerate(kept) if line.endswith("main.py '--workdir=a b'")]
-  assert heads == [1, len(kept) - 2]
-  assert kept[2:-3] + kept[-1:] == said[1:-1]
+  printed = capsys.readouterr().out.splitlines()
+  logged = lines(path)
+  heads = [index for index, line in enumerate(logged) if line.endswith("main.py '--workdir=a b'")]
+  assert heads == [1, len(logged) - 2]
+  assert logged[2:-3] + logged[-1:] == printed[1:-1]
 
 
-def test_a_log_begins_with_what_was_noted_before_it_was_there(tmp_path, monkeypatch):
+def test_log_begins_with_buffered_output(tmp_path, monkeypatch):
   monkeypatch.setattr("sys.argv", ["main.py"])
   with console.buffered():
     console.print("decoding once")
@@ -54,31 +54,29 @@ def test_a_log_begins_with_what_was_noted_before_it_was_there(tmp_path, monkeypa
       console.print("epoch 1")
   with console.log_to(tmp_path / "train.log"):
     console.print("epoch 2")
-  kept = lines(tmp_path / "train.log")
-  assert [line for line in kept if "main.py" not in line] == ["", "decoding once", "epoch 1", "", "epoch 2"]
+  logged = lines(tmp_path / "train.log")
+  assert [line for line in logged if "main.py" not in line] == ["", "decoding once", "epoch 1", "", "epoch 2"]
 
 
 @pytest.mark.parametrize(
   ("error", "line"),
   [
-    (RunError("it diverged"), "error: it diverged"),
+    (RunError("Diverged."), "error: Diverged."),
     (Interrupted(2), "stopped"),
     (KeyError("x"), "error: KeyError: 'x'"),
   ],
 )
-def test_a_log_says_how_it_ended(tmp_path, error, line):
+def test_log_ends_with_the_error(tmp_path, error, line):
   with pytest.raises(type(error)), console.log_to(tmp_path / "train.log"):
     raise error
   assert lines(tmp_path / "train.log")[-1] == line
 
 
-def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
+def test_unwritable_log_does_not_end_the_run(tmp_path, capsys):
   (tmp_path / "train.log").mkdir()
   with console.log_to(tmp_path / "train.log"):
     console.print("on")
-  assert capsys.readouterr().out.endswith(
-    "train.log cannot be written (Is a directory): what is said here is not kept\non\n"
-  )
+  assert capsys.readouterr().out.endswith("train.log (Is a directory). This output is not logged.\non\n")
   (tmp_path / "full.log").symlink_to("/dev/full")
   with console.log_to(tmp_path / "full.log"):
     console.print("on")
@@ -86,7 +84,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_spinner_turns_while_functions_are_compiled_on_a_terminal_only(terminal, tmp_path, monkeypatch, capsys):
+def test_spinner_while_compiling_on_a_terminal_only(terminal, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(console, "_force_terminal", terminal)
   monkeypatch.setattr(console, "is_interactive", terminal)
   with console.log_to(tmp_path / "train.log"), compiling():
@@ -97,7 +95,7 @@ def test_a_spinner_turns_while_functions_are_compiled_on_a_terminal_only(termina
 
 
 def talk(tmp_path: Path, redirection: str) -> str:
-  """Returns what a process reports whose output a shell redirected."""
+  """Returns the report of a process whose output a shell redirected."""
   script, out = tmp_path / "talk.py", tmp_path / "out"
   script.write_text(TALK)
   command = f'set -o pipefail; "{sys.executable}" "{script}" "{out}" {redirection}'
@@ -119,13 +117,37 @@ def talk(tmp_path: Path, redirection: str) -> str:
     ("> /dev/null", "NoneType"),
   ],
 )
-def test_a_closed_or_full_output_does_not_end_a_process(tmp_path, redirection, failure):
-  """And no file that is opened takes the number of a closed stream, into which libraries would write."""
+def test_closed_or_full_output_does_not_end_a_process(tmp_path, redirection, failure):
+  """No opened file takes the number of a closed stream, into which libraries would write."""
   assert talk(tmp_path, redirection) == f"{failure} True"
 
 
-def test_a_character_that_cannot_be_encoded_is_escaped():
-  code = "from latentjax.console import protect_stdio; protect_stdio(); print('\\u6f22')"
+def test_unencodable_character_is_escaped():
+  code = "from latentjax.runtime.console import protect_stdio; protect_stdio(); print('\\u6f22')"
   environment = os.environ | {"PYTHONIOENCODING": "ascii"}
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, timeout=60)
   assert (done.stdout, done.stderr) == (b"\\u6f22\n", b"")
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    MemoryError(),
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"),
+    RuntimeError("INTERNAL: during compilation: Out of memory allocating 8 bytes"),
+  ],
+)
+def test_out_of_memory_names_the_sizes_to_lower(error):
+  message = user_message(error)
+  assert isinstance(message, RunError)
+  assert "Lower train.batch_size" in str(message)
+
+
+def test_internal_bug_has_no_user_message():
+  assert user_message(RuntimeError("INTERNAL: no such kernel")) is None
+
+
+def test_refused_path_is_named_without_an_error_number():
+  assert str(user_message(PermissionError(13, "Permission denied", "runs"))) == "runs: Permission denied"
+  assert str(user_message(FileExistsError(17, "File exists", "a", None, "b"))) == "a and b: File exists"
+  assert str(user_message(OSError("odd"))) == "odd"

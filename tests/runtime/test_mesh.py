@@ -1,4 +1,4 @@
-"""Eight devices, virtual ones of a CPU, do what one does, each an eighth of it."""
+"""Eight virtual devices of a CPU compute the numbers of one, each an eighth of the work."""
 
 import json
 import os
@@ -10,35 +10,37 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Plain gradient descent: Adam makes whole steps of gradients that are nothing but rounding errors, such as those of a
-# bias before batch norm, and these are other ones on eight devices.
+# Plain gradient descent: Adam makes whole steps of gradients that are only rounding errors, such as those of a bias
+# before batch norm, and these differ on eight devices.
 COMPARE = """
 import importlib, json, sys
 import jax, jax.numpy as jnp, numpy as np, optax
 from latentjax import models
 from latentjax.data.feed import create_feed
-from latentjax.mesh import create_mesh
-from latentjax.modes.workload import create_workload
-from latentjax.training import compiled, step
+from latentjax.inference.functions import create_inference_fns
+from latentjax.cli.benchmark import create_workload
+from latentjax.runtime.distributed import create_mesh
+from latentjax.training import step
+from latentjax.training.compile import create_train_fns
 
 step.create_optimizer = lambda config, schedule, stacked: optax.sgd(1e-2)
 images = np.random.default_rng(0).integers(0, 256, (40, 7, 6, 1), np.uint8)
 mesh = create_mesh()
 
 def create(config, mesh):
-  return compiled.create_steps(config, models.create(config.model, images.shape[1:]), len(images), mesh)
+  return create_train_fns(config, models.create_model(config.model, images.shape[1:]), len(images), mesh)
 
-def train(config, begun, mesh, placement="device"):
+def train(config, initial, mesh, placement="device"):
   steps, key = create(config, mesh), jax.random.key(2)
-  call = next(create_feed(placement, images, 16, 2, mesh).calls(steps.order(jax.random.key(1), 0), 0))
-  program = steps.train.lower(begun, call.images, call.order, key, call.count).compile()
-  state, metrics = jax.device_get(program(begun, call.images, call.order, key))
+  chunk = next(create_feed(placement, images, 16, 2, mesh).chunks(steps.order(jax.random.key(1), 0), 0))
+  program = steps.train.lower(initial, chunk.images, chunk.order, key, chunk.count).compile()
+  state, metrics = jax.device_get(program(initial, chunk.images, chunk.order, key))
   text = program.as_text()
   cost = {
     "flops": program.cost_analysis()["flops"],
     "gathers": sum(text.count(f" {name}(") for name in ("all-gather", "all-to-all", "collective-permute")),
   }
-  change = jax.tree.map(np.subtract, state.params, begun.params)
+  change = jax.tree.map(np.subtract, state.params, initial.params)
   return {"change": change, "stats": state.stats, "loss": metrics.loss}, cost
 
 def apart(one, other):
@@ -48,22 +50,22 @@ def apart(one, other):
 for name, changes in json.loads(sys.argv[1]).items():
   config = importlib.import_module(f"configs.{name}").get_config()
   config.update_from_flattened_dict({"train.batch_size": 16, **changes})
-  begun = jax.device_get(create(config, None).init(jax.random.key(0)))
-  (alone, cost), (together, shared) = train(config, begun, None), train(config, begun, mesh)
+  initial = jax.device_get(create(config, None).init(jax.random.key(0)))
+  (alone, cost), (together, shared) = train(config, initial, None), train(config, initial, mesh)
   print(json.dumps({
-    "apart": {what: apart(alone[what], together[what]) for what in alone},
+    "apart": {name: apart(alone[name], together[name]) for name in alone},
     "flops": shared["flops"] / cost["flops"],
     "gathers": shared["gathers"],
   }))
-uneven = next(create_feed("host", images, 12, 2, mesh).calls(jnp.arange(40), 0)).images
+uneven = next(create_feed("host", images, 12, 2, mesh).chunks(jnp.arange(40), 0)).images
 print(uneven.shape == (2, 12, 7, 6, 1) and uneven.is_fully_replicated)
-fed, cost = train(config, begun, mesh, "host")
+fed, cost = train(config, initial, mesh, "host")
 print(cost["gathers"] == 0 and all(jax.tree.leaves(jax.tree.map(np.array_equal, together, fed))))
 
-model, keys = models.create(config.model, images.shape[1:]), jax.random.split(jax.random.key(3), 3)
-log_weights = compiled.create_inference(config, model, mesh).log_weights
+model, keys = models.create_model(config.model, images.shape[1:]), jax.random.split(jax.random.key(3), 3)
+log_weights = create_inference_fns(config, model, mesh).log_weights
 costs = [
-  log_weights.lower(begun.variables, images[:count], keys).compile().cost_analysis()
+  log_weights.lower(initial.variables, images[:count], keys).compile().cost_analysis()
   for count in (8, 1)
 ]
 print(costs[0]["flops"] / costs[1]["flops"])
@@ -92,7 +94,7 @@ def on_eight_devices(*command: str) -> subprocess.CompletedProcess:
   return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_a_batch_that_cannot_be_divided_is_one_line(tiny_cache, tmp_path):
+def test_indivisible_batch_is_one_line(tiny_cache, tmp_path):
   flags = ["--config=configs/vae.py", "--config.data.name=tiny", "--config.train.batch_size=12"]
   done = on_eight_devices("main.py", *flags, f"--workdir={tmp_path / 'new'}")
   assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -101,10 +103,10 @@ def test_a_batch_that_cannot_be_divided_is_one_line(tiny_cache, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_eight_devices_learn_what_one_does_each_an_eighth_of_it():
-  """Noise, binarisation and batch norm included; only gradients are exchanged, and the optimiser runs everywhere.
+def test_eight_devices_match_one():
+  """Including noise, binarisation and batch norm; only gradients are exchanged, and the optimizer runs everywhere.
 
-  What the host feeds is bitwise what lies on the devices. Eight images cost each of them no more than one image.
+  Both placements are equal bit for bit. Eight images cost a device no more than one image.
   """
   done = on_eight_devices("-c", COMPARE, json.dumps(MODELS))
   assert done.returncode == 0, done.stderr
@@ -117,4 +119,4 @@ def test_eight_devices_learn_what_one_does_each_an_eighth_of_it():
   assert uneven_is_whole
   assert fed_is_the_same
   assert evaluation == pytest.approx(1, abs=0.02)
-  assert 1 <= timed < 2  # matrix products are not all of an eighth's work, but most
+  assert 1 <= timed < 2  # matrix products are most of the work, not all

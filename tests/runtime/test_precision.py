@@ -1,4 +1,4 @@
-"""What bfloat16 means on a CPU, where XLA passes over the precision of a product; oracle: inputs rounded by NumPy."""
+"""bfloat16 on a CPU, where XLA ignores the precision of a product, against inputs rounded by NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def compute(function, *args, precision="bfloat16"):
   return jax.jit(at_precision(precision, function))(*args)
 
 
-def test_the_inputs_of_a_product_are_rounded_and_its_sum_is_not():
+def test_inputs_of_a_product_are_rounded_and_its_sum_is_not():
   found, exact = compute(jnp.matmul, X, Y), rounded(X) @ rounded(Y)
   np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)
   assert np.abs(exact - X @ Y).max() > 1e-3
@@ -31,25 +31,25 @@ def test_the_inputs_of_a_product_are_rounded_and_its_sum_is_not():
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
-def test_no_other_precision_rounds(precision):
+def test_other_precisions_do_not_round(precision):
   np.testing.assert_allclose(compute(jnp.matmul, X, Y, precision=precision), X @ Y, rtol=1e-5, atol=1e-6)
 
 
-def test_products_of_an_example_each_are_rounded_alike():
+def test_batched_products_are_rounded():
   batch = np.stack([X, 2 * X, -X])
   found = compute(lambda x, y: jax.vmap(jnp.matmul)(x, y), batch, np.stack([Y, Y, 3 * Y]))
   exact = rounded(batch) @ rounded(np.stack([Y, Y, 3 * Y]))
   np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_are_products_too():
+def test_products_of_gradients_are_rounded():
   weights = np.asarray(jax.random.normal(jax.random.key(2), (5, 7)))
   to_x, to_y = compute(jax.grad(lambda x, y: (weights * (x @ y)).sum(), argnums=(0, 1)), X, Y)
   np.testing.assert_allclose(to_x, rounded(weights) @ rounded(Y).T, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(to_y, rounded(X).T @ rounded(weights), rtol=1e-5, atol=1e-6)
 
 
-def test_products_in_loops_branches_and_functions_of_their_own():
+def test_products_in_loops_branches_and_inner_functions_are_rounded():
   def function(x, y, count):
     x, _ = lax.scan(lambda x, _: (jax.jit(jnp.matmul)(x, y), None), x, None, length=count)
     x = lax.cond(x.sum() > jnp.inf, lambda x: x, lambda x: x @ y, x)
@@ -63,18 +63,18 @@ def test_products_in_loops_branches_and_functions_of_their_own():
   assert np.abs(exact - X @ np.linalg.matrix_power(0.3 * Y, 6)).max() > 5e-3
 
 
-def test_products_that_stand_for_sums_stay_exact():
+def test_exact_product_is_not_rounded():
   np.testing.assert_allclose(compute(exact_product, X, Y), X @ Y, rtol=1e-5, atol=1e-6)
 
 
-def test_structures_of_arrays_pass_through():
+def test_trees_pass_through():
   found = compute(lambda tree: {"product": tree["x"] @ tree["y"], "x": tree["x"], "one": 1.0}, {"x": X, "y": Y})
   assert found.keys() == {"product", "x", "one"}
   np.testing.assert_array_equal(found["x"], X)
 
 
-def test_weights_shared_by_several_samples_have_a_gradient():
-  """Which XLA refuses as a product of bfloat16 when it runs, at sizes that are no toys."""
+def test_gradient_of_weights_shared_by_samples():
+  """XLA refuses this product of bfloat16 at run time, at realistic sizes."""
   weights = [np.asarray(0.1 * jax.random.normal(jax.random.key(i), (64, 64))) for i in range(2)]
   samples = np.asarray(jax.random.normal(jax.random.key(2), (5, 256, 64)))
 
@@ -82,5 +82,5 @@ def test_weights_shared_by_several_samples_have_a_gradient():
     return jax.vmap(lambda x: jnp.tanh(x @ weights[0]) @ weights[1])(samples).mean()
 
   found, exact = compute(jax.grad(value), weights), jax.grad(value)(weights)
-  for one, other in zip(found, exact, strict=True):
-    np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
+  for gradient, expected in zip(found, exact, strict=True):
+    np.testing.assert_allclose(gradient, expected, atol=0.02 * np.abs(expected).max())

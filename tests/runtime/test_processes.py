@@ -1,4 +1,4 @@
-"""Two processes with two devices each are one run, stopped by a signal to either of them."""
+"""Two processes with two devices each train as one run; a signal to either of them stops both."""
 
 import json
 import os
@@ -48,8 +48,8 @@ def lines(workdir: Path) -> list[dict]:
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_path):
-  """The second is stopped; one process with one device goes on, and ends where it would have come to alone."""
+def test_two_processes_match_one_and_stop_together(tiny_cache, tmp_path):
+  """The second is stopped; one process with one device resumes, and ends with the numbers of a run of its own."""
   together, alone = tmp_path / "together", tmp_path / "alone"
   with socket.socket() as free:
     free.bind(("localhost", 0))
@@ -60,13 +60,13 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
     assert [process.poll() for process in processes] == [None, None], processes[0].communicate()
     time.sleep(0.05)
   processes[1].send_signal(signal.SIGTERM)
-  said = [process.communicate(timeout=120) for process in processes]
-  assert [process.returncode for process in processes] == [143, 143], said
-  assert "stopped; resume with: " in said[0][1]  # in an epoch or, without a word on standard output, right after it
+  outputs = [process.communicate(timeout=120) for process in processes]
+  assert [process.returncode for process in processes] == [143, 143], outputs
+  assert "stopped; resume with: " in outputs[0][1]  # in an epoch or right after it
   for words in ("on 4 x cpu", "epoch   1/"):
-    assert words in said[0][0]
-    assert words not in said[1][0]  # which is not empty: Gloo reports there, from several threads at once
-  assert len(list((together / "tensorboard").iterdir())) == 1  # every writer has a file of its own
+    assert words in outputs[0][0]
+    assert words not in outputs[1][0]  # not empty: Gloo reports there from several threads
+  assert len(list((together / "tensorboard").iterdir())) == 1  # every writer would have a file of its own
 
   config = read_config_json(together / "config.json")
   config.train.epochs = len(lines(together)) + 1
@@ -76,16 +76,16 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
     for split in ("train", "validation"):
       assert other[split] == pytest.approx(one[split], rel=1e-4, abs=1e-3)
   experiment = create_experiment(config)
-  like = experiment.steps.init(experiment.keys.init)
+  template = experiment.steps.init(experiment.keys.init)
   states = [
-    Checkpointer(workdir / "checkpoints", read_only=True).restore(3 * config.train.epochs, like)
+    Checkpointer(workdir / "checkpoints", read_only=True).restore(3 * config.train.epochs, template)
     for workdir in (alone, together)
   ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *[state.params for state in states])
 
 
 @pytest.mark.parametrize(
-  ("flags", "said"),
+  ("flags", "words"),
   [
     (FIRST, "need --coordinator=HOST:PORT"),
     ([*FIRST, "--coordinator=host"], "need --coordinator=HOST:PORT"),
@@ -95,10 +95,10 @@ def test_two_processes_train_what_one_does_and_stop_together(tiny_cache, tmp_pat
     (["--num_processes=2", "--mode=compare", "--workdirs=a,b"], "--mode=compare runs in one process"),
     ([*FIRST, "--coordinator=localhost:abc"], "must be a number from 1 to 65535, not 'abc'"),
     ([*FIRST, "--coordinator=localhost:99999"], "must be a number from 1 to 65535, not '99999'"),
-    ([*FIRST, "--coordinator=localhost:TAKEN"], "cannot be had here (Address already in use): choose another"),
+    ([*FIRST, "--coordinator=localhost:TAKEN"], "(Address already in use). Choose another port."),
   ],
 )
-def test_what_processes_lack_is_one_line(tiny_cache, tmp_path, flags, said):
+def test_wrong_flags_of_processes_are_one_line(tiny_cache, tmp_path, flags, words):
   with socket.create_server(("", 0)) as taken:
     flags = [flag.replace("TAKEN", str(taken.getsockname()[1])) for flag in flags]
     tiny = [] if "--mode=compare" in flags else TINY
@@ -111,6 +111,6 @@ def test_what_processes_lack_is_one_line(tiny_cache, tmp_path, flags, said):
       timeout=120,
     )
   assert (done.returncode, done.stdout) == (2, ""), done.stderr
-  assert said in done.stderr
+  assert words in done.stderr
   assert len(done.stderr.splitlines()) == 1
   assert list(tmp_path.iterdir()) == []

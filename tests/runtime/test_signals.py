@@ -1,4 +1,4 @@
-"""Signals as they really come: to a process, from outside."""
+"""Signals sent to a process from outside."""
 
 import os
 import signal
@@ -14,34 +14,34 @@ from latentjax.runtime.errors import Interrupted
 from latentjax.runtime.signals import SIGNALS, GracefulShutdown
 
 ROOT = Path(__file__).resolve().parents[2]
-HELD = """
+PROGRAM = """
 import time
-from latentjax.errors import Stopped
-from latentjax.interruption import Interruption, stop_at_once
-stop_at_once("stopped")
+from latentjax.runtime.errors import Interrupted
+from latentjax.runtime.signals import GracefulShutdown, exit_on_signal
+exit_on_signal("stopped")
 try:
-  with Interruption() as interruption:
-    with interruption.held():
-      print("held", flush=True)
-      while not (interruption.asked and RELEASE):
+  with GracefulShutdown() as shutdown:
+    with shutdown.critical_section():
+      print("critical", flush=True)
+      while not (shutdown.requested and LEAVE):
         time.sleep(0.01)
       print("whole", flush=True)
     print("never", flush=True)
-except Stopped as stopped:
-  raise SystemExit(stopped.exit_code)
+except Interrupted as interrupted:
+  raise SystemExit(interrupted.exit_code)
 """
 
 
-def start(release: bool) -> subprocess.Popen:
-  command = [sys.executable, "-c", f"RELEASE = {release}\n{HELD}"]
+def start(leave: bool) -> subprocess.Popen:
+  command = [sys.executable, "-c", f"LEAVE = {leave}\n{PROGRAM}"]
   process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-  assert process.stdout.readline() == "held\n"
+  assert process.stdout.readline() == "critical\n"
   return process
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_waits_for_what_must_be_done_whole(number, code):
-  process = start(release=True)
+def test_signal_waits_for_the_end_of_a_critical_section(number, code):
+  process = start(leave=True)
   process.send_signal(number)
   output, _ = process.communicate(timeout=120)
   assert "whole" in output
@@ -50,8 +50,8 @@ def test_a_signal_waits_for_what_must_be_done_whole(number, code):
 
 
 def test_only_a_second_ctrl_c_stops_at_once():
-  """Not the one that some launchers make of the first."""
-  process = start(release=False)
+  """Not the copy of the first that some launchers make."""
+  process = start(leave=False)
   for _ in range(2):
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
@@ -67,7 +67,7 @@ def test_only_a_second_ctrl_c_stops_at_once():
 
 
 def test_several_processes_stop_at_the_same_moment():
-  """One of them not before it asks the others, though a signal came; the others without any of their own."""
+  """The process with the signal waits for the others, which stop without a signal of their own."""
   with GracefulShutdown(sync=lambda own: own) as shutdown:
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted) as first, shutdown.critical_section():
@@ -78,7 +78,7 @@ def test_several_processes_stop_at_the_same_moment():
   assert [first.value.exit_code, second.value.exit_code] == [130, 130]
 
 
-def test_a_signal_that_comes_while_several_agree_counts_at_the_next_time():
+def test_signal_during_sync_counts_the_next_time():
   def sync(own: int) -> int:
     if own == 0:
       os.kill(os.getpid(), signal.SIGTERM)
@@ -86,20 +86,20 @@ def test_a_signal_that_comes_while_several_agree_counts_at_the_next_time():
 
   with GracefulShutdown(sync) as shutdown:
     assert [shutdown.requested, shutdown.requested] == [False, True]
-    with pytest.raises(Interrupted) as stopped, shutdown.critical_section():
+    with pytest.raises(Interrupted) as interrupted, shutdown.critical_section():
       pass
-  assert stopped.value.exit_code == 143
+  assert interrupted.value.exit_code == 143
 
 
-def test_a_signal_after_the_last_block_is_not_lost():
-  """Where several agree it waits for `release`; after that signals do what they did before."""
+def test_signal_after_the_last_critical_section_is_not_lost():
+  """With `sync` it waits for `disarm`, which restores the earlier handlers."""
   handlers = [signal.getsignal(number) for number in SIGNALS]
   with GracefulShutdown(sync=lambda own: own) as shutdown:
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Interrupted) as stopped:
+    with pytest.raises(Interrupted) as interrupted:
       shutdown.disarm()
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
-  assert stopped.value.exit_code == 143
+  assert interrupted.value.exit_code == 143
   assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 

@@ -1,4 +1,4 @@
-"""The count of floating-point operations against formulas, and against XLA's own count where that sees everything."""
+"""Floating-point operations against formulas and XLA's own count, and the check of free memory."""
 
 import importlib
 
@@ -9,7 +9,9 @@ import pytest
 
 from latentjax import models
 from latentjax.inference.functions import create_inference_fns
-from latentjax.runtime.cost import matmul_flops
+from latentjax.runtime import cost
+from latentjax.runtime.cost import compile_checked, free_bytes, matmul_flops
+from latentjax.runtime.errors import RunError
 from latentjax.training.compile import create_train_fns
 
 BATCH = 128
@@ -19,7 +21,7 @@ def flops(function, *args) -> int:
   return matmul_flops(jax.make_jaxpr(function)(*args))
 
 
-def test_products_by_hand():
+def test_matmul_flops():
   a, b = jnp.zeros((3, 4)), jnp.zeros((4, 5))
   assert flops(jnp.matmul, a, b) == 2 * 3 * 4 * 5
   assert flops(jax.jit(lambda a, b: (a @ b).T @ a), a, b) == 2 * 3 * 4 * 5 + 2 * 5 * 3 * 4
@@ -27,12 +29,12 @@ def test_products_by_hand():
   assert flops(lambda f, x: jnp.einsum("bnh,bhw->bnw", f, x), filters, image) == 2 * 7 * 2 * 3 * 4
 
 
-def test_a_convolution_by_hand():
+def test_convolution_flops():
   image, kernel = jnp.zeros((2, 3, 9, 9)), jnp.zeros((5, 3, 3, 3))
   assert flops(lambda x, k: jax.lax.conv(x, k, (1, 1), "VALID"), image, kernel) == 2 * (2 * 5 * 7 * 7) * (3 * 3 * 3)
 
 
-def test_a_scan_counts_as_often_as_it_runs_and_a_branch_once():
+def test_scan_counts_every_iteration_and_cond_one_branch():
   square, one = jnp.eye(4), 2 * 4**3
   assert flops(lambda x: jax.lax.scan(lambda c, _: (c @ x, None), x, None, length=6)[0], square) == 6 * one
   assert flops(lambda x, n: jax.lax.fori_loop(0, n, lambda _, c: c @ x, x), square, 6) == one  # length unknown
@@ -40,7 +42,7 @@ def test_a_scan_counts_as_often_as_it_runs_and_a_branch_once():
 
 
 def traced(file: str, variant: str, **changes):
-  """(train, evaluate) of a config at its own size, traced for a batch of 128 images of 28 x 28 pixels."""
+  """Returns (train, evaluate) of a config at its own size, traced for a batch of 128 images of 28 x 28 pixels."""
   config = importlib.import_module(f"configs.{file}").get_config(variant)
   config.model.update(changes)
   config.train.batch_size = BATCH
@@ -52,8 +54,8 @@ def traced(file: str, variant: str, **changes):
   return train, inference.evaluate.trace(state.variables, images, key)
 
 
-def test_a_vae_touches_every_weight_once():
-  """Forward 2, training 6 operations per weight and image, less the gradient of the image, which nobody asks for."""
+def test_vae_flops_per_weight():
+  """Forward 2, training 6 operations per weight and image, less the unused gradient of the image."""
   train, evaluate = traced("vae", "default")
   weights = 784 * 512 + 512 * 256 + 256 * 128 + 64 * 256 + 256 * 512 + 512 * 784
   assert matmul_flops(evaluate.jaxpr) == BATCH * 2 * weights
@@ -61,8 +63,26 @@ def test_a_vae_touches_every_weight_once():
 
 
 @pytest.mark.parametrize(("variant", "steps"), [("base", 1), ("filterbank", 2)])
-def test_xla_counts_the_same_where_no_loop_hides_anything(variant, steps):
-  """XLA counts the cheap operations too, so a little more; of two steps the loop takes one, the last is after it."""
-  for one in traced("draw", variant, num_steps=steps):
-    ratio = matmul_flops(one.jaxpr) / one.lower().compile().cost_analysis()["flops"]
+def test_flops_match_xla_without_loops(variant, steps):
+  """XLA also counts the cheap operations, so a little more; of two steps one is in the loop and one after it."""
+  for program in traced("draw", variant, num_steps=steps):
+    ratio = matmul_flops(program.jaxpr) / program.lower().compile().cost_analysis()["flops"]
     assert 0.88 < ratio < 1.0
+
+
+def outer(x):
+  """Makes temporary arrays of 4 MB each."""
+  return jnp.sin(x[:, None] * x[None, :]) @ jnp.cos(x[:, None] + x[None, :])
+
+
+def test_function_larger_than_free_memory_is_refused(monkeypatch):
+  traced = jax.jit(outer).trace(jnp.ones(1000))
+  monkeypatch.setattr(cost, "free_bytes", lambda: 3_000_000)
+  with pytest.raises(RunError, match=r"needs 0\.0 GiB of memory.* GiB are free\. Lower train\.batch_size"):
+    compile_checked(traced)
+  monkeypatch.setattr(cost, "free_bytes", lambda: 100_000_000)
+  np.testing.assert_array_equal(compile_checked(traced)(jnp.ones(1000)), jax.jit(outer)(jnp.ones(1000)))
+
+
+def test_host_has_free_memory():
+  assert 2**20 < free_bytes() < 2**50
