@@ -1,33 +1,31 @@
-"""Runs beside each other: one table per protocol, since figures of other data, sizes, binarisation or likelihood do
-not compare.
-"""
+"""Comparison of runs: one table per protocol, since metrics under different protocols are not comparable."""
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 
-from latentjax.workdir.protocol import SPLITS, TERMS, MetricNames, MetricsRow, Protocol
-from latentjax.workdir.run_summary import Run
-from latentjax.workdir.tables import number, with_spread
+from latentjax.workdir.protocol import BITS, TERMS, MetricNames, MetricsRow, Protocol
+from latentjax.workdir.run import Run
+from latentjax.workdir.tables import Bold, Table, format_metric, format_number
 
-PROTOCOL = (
-  "All figures are nats per image. {elbo} is the true bound, with beta 1 and one sample: -({kl} + {reconstruction}),"
-  " higher is better. {nll} is estimated from K importance samples and is on average an upper bound, lower is better;"
-  " ± is the standard error over images. A run is measured at its epoch of the best validation bound; test decides"
-  " nothing."
+MEASUREMENT = (
+  "All metrics are in nats per image. {elbo} is evaluated with beta 1 and one sample, as -({kl} + {reconstruction});"
+  " higher is better. {nll} is estimated from K importance samples and is on average an upper bound; lower is better."
+  " ± is the standard error over images. Every run is evaluated at its epoch of the highest validation bound; the test"
+  " split selects nothing."
 )
 
 BINARIZATION = {
-  "dynamic": "Dynamic binarisation: training pixels are drawn anew in every batch, all splits once to be measured.",
-  "static": "Static binarisation: every pixel has been drawn once, for training too.",
-  "none": "No binarisation: pixels are the values that the images have.",
+  "dynamic": "Dynamic binarisation: training pixels are sampled in every batch; for evaluation, every split is sampled"
+  " once.",
+  "static": "Static binarisation: every pixel is sampled once, for training too.",
+  "none": "No binarisation: pixels are used as they are.",
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-  """The runs of one protocol.
+class Comparison:
+  """Runs of one protocol.
 
   Attributes:
     rows: `Run.row` of each.
@@ -45,150 +43,153 @@ class Table:
     return self.protocol.metric_names
 
   @property
-  def test_names(self) -> list[str]:
-    """What `headline` has of test besides KL and reconstruction."""
-    return [
-      self.metric_names.terms["elbo"],
-      f"{self.metric_names.nll} (K)",
-      *(["bits/dim"] if self.metric_names.bits else []),
-    ]
-
-  @property
   def best(self) -> dict[str, str | None]:
-    """The names of the runs with the best test `elbo` and `nll`; None where there is nothing to compare."""
+    """Names of the runs with the best test `elbo` and `nll`; None if fewer than two are comparable."""
     counts = {row["test"].get("num_examples") for row in self.rows if row["test"]}
-    same = len(counts) == 1 and self.same_images
-    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"] and same}
+    comparable = len(counts) == 1 and self._same_images
+    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"] and comparable}
     nlls = {row["name"]: row["test"]["nll"] for row in self.rows if row["test"] and "nll" in row["test"]}
     return {
       "elbo": max(elbos, key=elbos.get) if len(elbos) > 1 else None,
-      "nll": min(nlls, key=nlls.get) if len(nlls) > 1 and not self.unequal else None,
+      "nll": min(nlls, key=nlls.get) if len(nlls) > 1 and not self._nll_differences else None,
     }
-
-  @property
-  def same_images(self) -> bool:
-    """Returns True if all runs had the same images: a folder may have grown between them."""
-    return len({row["images"] for row in self.rows}) < 2
-
-  @property
-  def unequal(self) -> list[str]:
-    """In what the NLLs of the table differ."""
-    measured = [row["test"] for row in self.rows if row["test"] and "nll" in row["test"]]
-    differences = [] if self.same_images else ["the images, or in where these were read from"]
-    if len({test["nll_samples"] for test in measured}) > 1:
-      differences.append("K, and a smaller K gives a looser bound")
-    if len({test.get("num_examples") for test in measured}) > 1:
-      counts = [number(test.get("num_examples"), 0) for test in measured]
-      differences.append(f"the number of test images ({', '.join(counts)})")
-    return differences
 
   @property
   def notes(self) -> list[str]:
-    """What a reader must know about this table."""
     notes = [BINARIZATION[self.protocol.binarization], *([self.metric_names.note] if self.metric_names.note else [])]
     notes += [
-      f"The {self.metric_names.nll}s differ in {difference}: none is marked as the best." for difference in self.unequal
+      f"The {self.metric_names.nll}s differ in {difference}, so none is marked as the best."
+      for difference in self._nll_differences
     ]
     if any(row["num_seeds"] > 1 for row in self.rows):
       notes.append(
-        "A run of several seeds shows their mean ± their standard deviation (n - 1), of NLL too; each seed is measured"
-        " at its own best epoch, and parameters are those of one."
+        "A run of several seeds shows mean ± standard deviation (n - 1) over seeds, of the NLL too. Each seed is"
+        " evaluated at its own best epoch; parameters are those of one seed."
       )
     if any(row["status"] != "finished" for row in self.rows):
       notes.append(
-        "An unfinished run still trains or was stopped. What has no results yet shows the minutes so far and the"
-        " validation figures of its best epoch so far."
+        "An unfinished run is still training or was stopped. Before its evaluation it shows the minutes so far and the"
+        " validation metrics of its best epoch so far."
       )
     return notes
 
+  @property
+  def _same_images(self) -> bool:
+    return len({row["images"] for row in self.rows}) < 2  # an image folder may have grown between the runs
 
-def tables(runs: Sequence[Run]) -> list[Table]:
-  """A table per protocol, in the order in which the runs are given."""
+  @property
+  def _nll_differences(self) -> list[str]:
+    measured = [row["test"] for row in self.rows if row["test"] and "nll" in row["test"]]
+    differences = [] if self._same_images else ["the images, or in the path that they were read from"]
+    if len({test["nll_samples"] for test in measured}) > 1:
+      differences.append("K, where a smaller K gives a looser bound")
+    if len({test.get("num_examples") for test in measured}) > 1:
+      counts = [format_number(test.get("num_examples"), 0) for test in measured]
+      differences.append(f"the number of test images ({', '.join(counts)})")
+    return differences
+
+
+def group_by_protocol(runs: Sequence[Run]) -> list[Comparison]:
+  """Returns one comparison per protocol, in the order of the runs."""
   protocols = dict.fromkeys(run.protocol for run in runs)
-  return [Table(protocol, [run.row() for run in runs if run.protocol == protocol]) for protocol in protocols]
+  return [Comparison(protocol, [run.row() for run in runs if run.protocol == protocol]) for protocol in protocols]
 
 
-def protocol(compared: Sequence[Table]) -> str:
-  """How the figures of the tables came about, under the names that they have there."""
-  names = [{**table.metric_names.terms, "nll": table.metric_names.nll} for table in compared]
-  return PROTOCOL.format(**{key: " or ".join(dict.fromkeys(each[key] for each in names)) for key in names[0]})
+def describe_measurement(comparisons: Sequence[Comparison]) -> str:
+  """Explains the metrics, under the names that the comparisons use."""
+  names = [{**comparison.metric_names.terms, "nll": comparison.metric_names.nll} for comparison in comparisons]
+  return MEASUREMENT.format(**{key: " or ".join(dict.fromkeys(each[key] for each in names)) for key in names[0]})
 
 
-def to_json(compared: Sequence[Table]) -> str:
-  """Full precision; every number of a run is the one that its own files hold."""
-  whole = [
+def to_json(comparisons: Sequence[Comparison]) -> str:
+  """Returns the content of comparison.json, with every number at the precision of the runs' own files."""
+  tables = [
     {
-      "dataset": table.protocol.dataset,
-      "image_size": table.protocol.image_size,
-      "binarization": table.protocol.binarization,
-      "likelihood": table.metric_names.likelihood,
-      "notes": table.notes,
-      "best": table.best,
-      "runs": table.rows,
+      "dataset": comparison.protocol.dataset,
+      "image_size": comparison.protocol.image_size,
+      "binarization": comparison.protocol.binarization,
+      "likelihood": comparison.metric_names.likelihood,
+      "notes": comparison.notes,
+      "best": comparison.best,
+      "runs": comparison.rows,
     }
-    for table in compared
+    for comparison in comparisons
   ]
-  return json.dumps({"units": "nats per image", "protocol": protocol(compared), "tables": whole}, indent=2) + "\n"
+  content = {"units": "nats per image", "protocol": describe_measurement(comparisons), "tables": tables}
+  return json.dumps(content, indent=2) + "\n"
 
 
-def to_markdown(compared: Sequence[Table]) -> str:
-  return "\n".join(
-    ["# Comparison", "", protocol(compared), "", *(line for table in compared for line in markdown_table(table))]
-  )
+def to_markdown(comparisons: Sequence[Comparison]) -> str:
+  """Returns the content of comparison.md."""
+  tables = [comparison_table(comparison).to_markdown() for comparison in comparisons]
+  return "\n".join(["# Comparison\n", describe_measurement(comparisons) + "\n", *tables])
 
 
-def markdown_table(table: Table) -> list[str]:
-  head = ["run", "model", "parameters", "epochs", "minutes", "images/s"]
-  head += [f"{split} {' / '.join(table.metric_names.terms.values())}" for split in SPLITS]
-  head += [f"test {name}" for name in table.test_names[1:]]
-  lines = [f"## {plain(table.title)}", "", markdown_row(head), markdown_row(["---"] * 2 + ["---:"] * (len(head) - 2))]
-  for row in table.rows:
+def comparison_table(comparison: Comparison) -> Table:
+  """Returns all metrics of every run, test first, and the cost of its training."""
+  columns = ["run", "model", *(f"test {name}" for name in _test_columns(comparison))]
+  columns += [f"{split} {name}" for split in ("validation", "train") for name in comparison.metric_names.terms.values()]
+  rows = []
+  for row in comparison.rows:
     status = "" if row["status"] == "finished" else f" ({row['status']})"
-    terms = {split: [with_spread(row, split, term) for term in TERMS] for split in SPLITS}
-    if row["name"] == table.best["elbo"]:
-      terms["test"][0] = f"**{terms['test'][0]}**"
-    nll = f"**{likelihood(row)}**" if row["name"] == table.best["nll"] else likelihood(row)
-    cells = [plain(row["name"]) + status, plain(row["model"]), *facts(row)]
-    bits = [bits_per_dim(row)] if table.metric_names.bits else []
-    lines.append(markdown_row([*cells, *(" / ".join(terms[split]) for split in SPLITS), nll, *bits]))
-  return [*lines, "", *(line for note in table.notes for line in (note, ""))]
+    others = [format_metric(row, split, term) for split in ("validation", "train") for term in TERMS]
+    rows.append([row["name"] + status, row["model"], *_test_cells(comparison, row), *others, *_cost_cells(row)])
+  columns += ["parameters", "epochs", "minutes", "images/s"]
+  return Table(comparison.title, columns, rows, notes=comparison.notes, num_labels=2)
 
 
-def markdown_row(cells: Sequence[str]) -> str:
-  return f"| {' | '.join(cells)} |"
+def summary_table(comparison: Comparison) -> Table:
+  """Returns epochs, minutes, test ELBO and test NLL of every run, for the terminal."""
+
+  def select(cells: Sequence[str]) -> list[str]:
+    return [cells[0], *cells[3:]]  # without KL and reconstruction
+
+  rows = []
+  for row in comparison.rows:
+    name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
+    rows.append([name, *_cost_cells(row)[1:3], *select(_test_cells(comparison, row))])
+  caption = "test, nats per image; ± standard error over images, or standard deviation over several seeds"
+  return Table(comparison.title, ["run", "epochs", "minutes", *select(_test_columns(comparison))], rows, caption)
 
 
-def plain(text: str) -> str:
-  """Text from a file or a directory's name, with no meaning in Markdown."""
-  return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", " ".join(text.split()))
+def nll_curve_table(comparison: Comparison) -> Table | None:
+  """Returns the test NLL by the number K of importance samples, or None if no run has been evaluated."""
+  curves = {
+    row["name"]: dict(row["test"]["nll_curve"]) for row in comparison.rows if (row["test"] or {}).get("nll_curve")
+  }
+  if not curves:
+    return None
+  samples = sorted({count for curve in curves.values() for count in curve})
+  rows = [[name, *(format_number(curve.get(count)) for count in samples)] for name, curve in curves.items()]
+  columns = ["K", *(format_number(count, 0) for count in samples)]
+  return Table(f"Test {comparison.metric_names.nll} by K", columns, rows)
 
 
-def headline(row: MetricsRow, metric_names: MetricNames) -> list[str]:
-  """Name, epochs, minutes, test ELBO and test NLL, as text, and bits per dimension where they belong there."""
-  _, epochs, minutes, _ = facts(row)
-  name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
-  bits = [bits_per_dim(row)] if metric_names.bits else []
-  return [name, epochs, minutes, with_spread(row, "test", "elbo"), likelihood(row), *bits]
+def _test_columns(comparison: Comparison) -> list[str]:
+  names = comparison.metric_names
+  return [*names.terms.values(), f"{names.nll} (K)", *(["bits/dim"] if names.bits else [])]
 
 
-def facts(row: MetricsRow) -> list[str]:
-  """Parameters, epochs, minutes and images/s as text."""
-  epochs, asked = row["epochs"] or 0, row["epochs_asked"]
-  speed = row["images_per_second"]
-  return [
-    number(row["parameters"], 0),
-    number(epochs, 0) if epochs >= asked else f"{epochs} of {asked}",
-    number(row["minutes"], 1),
-    number(speed, 0),
+def _test_cells(comparison: Comparison, row: MetricsRow) -> list[str]:
+  """Test metrics in the order of `_test_columns`; bits per dimension are those of the ELBO and of the NLL."""
+  test, best = row["test"] or {}, comparison.best
+  elbo, kl, reconstruction = (format_metric(row, "test", term) for term in TERMS)
+  nll = f"{format_metric(row, 'test', 'nll')} ({test['nll_samples']})" if "nll" in test else "-"
+  bits = " / ".join(format_metric(row, "test", name, digits=3) for name in BITS)
+  cells = [
+    Bold(elbo) if row["name"] == best["elbo"] else elbo,
+    kl,
+    reconstruction,
+    Bold(nll) if row["name"] == best["nll"] else nll,
   ]
+  return [*cells, *([bits] if comparison.metric_names.bits else [])]
 
 
-def likelihood(row: MetricsRow) -> str:
-  """The test NLL with K."""
-  test = row["test"] or {}
-  return f"{with_spread(row, 'test', 'nll')} ({test['nll_samples']})" if "nll" in test else "-"
-
-
-def bits_per_dim(row: MetricsRow) -> str:
-  """Of the test bound and of the test NLL."""
-  return " / ".join(with_spread(row, "test", name, digits=3) for name in ("bits_per_dim", "nll_bits_per_dim"))
+def _cost_cells(row: MetricsRow) -> list[str]:
+  epochs, wanted = row["epochs"] or 0, row["epochs_asked"]
+  return [
+    format_number(row["parameters"], 0),
+    format_number(epochs, 0) if epochs >= wanted else f"{epochs} of {wanted}",
+    format_number(row["minutes"], 1),
+    format_number(row["images_per_second"], 0),
+  ]

@@ -1,4 +1,4 @@
-"""The working directory of a run, and the lock on it."""
+"""Working directory of a run, and the lock on it."""
 
 import datetime
 import errno
@@ -17,28 +17,28 @@ from latentjax.runtime.fileio import expand_user
 
 
 def parse_workdir(workdir: str | None) -> Path | None:
-  """Returns the directory that the command line names, which need not exist; None where it names none.
+  """Returns the directory of --workdir, which need not exist, or None if it is not given.
 
   Raises:
-    UsageError: it is a URL, or a file.
+    UsageError: It is a URL or a file.
   """
   if workdir is None:
     return None
   if re.match(r"[a-z][a-z0-9+.-]*://", workdir):
-    raise UsageError(f"{workdir} is no directory of this machine. Mount it, or train elsewhere and copy the run.")
+    raise UsageError(f"{workdir} is a URL, not a local directory. Mount it, or train elsewhere and copy the run.")
   path = expand_user(workdir)
   if path.exists() and not path.is_dir():
-    raise UsageError(f"{workdir} is no directory. Choose another --workdir.")
+    raise UsageError(f"{workdir} is not a directory. Choose another --workdir.")
   return path
 
 
 def create_workdir(name: str) -> Path:
-  """Makes a directory under runs/ named after what it holds and the time, such as runs/draw-demo-20261231-235959.
+  """Creates a directory under runs/ with a name and the time, such as runs/draw-demo-20261231-235959.
 
-  Runs that start in the same second get one each: -2, -3 and so on.
+  Within a second, further directories end in -2, -3 and so on.
 
   Raises:
-    RunError: the disk refuses.
+    RunError: The disk refuses.
   """
   name = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
   try:
@@ -49,57 +49,56 @@ def create_workdir(name: str) -> Path:
         workdir.mkdir()
         return workdir
   except OSError as error:
-    raise RunError(
-      f"cannot create a directory under {Path.cwd() / 'runs'} ({error.strerror}): give a --workdir"
-    ) from None
+    runs = Path.cwd() / "runs"
+    raise RunError(f"Cannot create a directory under {runs} ({error.strerror}). Give a --workdir.") from None
   raise AssertionError
 
 
 def remove_if_empty(workdir: Path) -> None:
-  """Removes it if nothing was written there, and runs/ with it: what came to nothing leaves nothing."""
+  """Removes the workdir, and `runs/`, if empty."""
   with suppress(OSError):
     workdir.rmdir()
     workdir.parent.rmdir()
 
 
 class WorkdirLock:
-  """Holds the file `lock` of a workdir; its death, of whatever kind, releases it. Use as a context manager.
+  """Holds an exclusive lock on the workdir; released when the process exits, however it exits.
 
-  Of several processes that are one run the first holds it.
+  A context manager. All processes of a run construct it; process 0 holds the lock.
 
   Args:
-    workdir: created if need be.
+    workdir: Created if missing.
 
   Raises:
-    RunError: another process holds it, or the workdir cannot be created.
+    RunError: Another process holds the lock, or the workdir cannot be created.
   """
 
   def __init__(self, workdir: Path):
     self._file = None
-    distributed.on_process_zero(lambda: self._take(workdir))
+    distributed.on_process_zero(lambda: self._acquire(workdir))
 
-  def _take(self, workdir: Path) -> None:
+  def _acquire(self, workdir: Path) -> None:
     try:
       workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-      raise RunError(f"cannot create {workdir} ({error.strerror}): choose another --workdir") from None
+      raise RunError(f"Cannot create {workdir} ({error.strerror}). Choose another --workdir.") from None
     try:
       self._file = (workdir / "lock").open("a+")
     except OSError as error:
-      raise RunError(f"cannot write to {workdir} ({error.strerror}): choose another --workdir") from None
+      raise RunError(f"Cannot write to {workdir} ({error.strerror}). Choose another --workdir.") from None
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       self._file.seek(0)
-      holder = self._file.read(200).strip() or "another process"
+      holder = self._file.read(200).strip() or "Another process"
       self._file.close()
-      raise RunError(f"{holder} is at work in {workdir}: wait for it, or choose another --workdir") from None
+      raise RunError(f"{holder} is using {workdir}. Wait for it to finish, or choose another --workdir.") from None
     except OSError as error:
       if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
         raise
-      console.print(f"this file system locks no files: let nothing else train in {workdir}")
+      console.print(f"This file system does not support locks. Start no other training in {workdir}.")
     self._file.truncate(0)
-    self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    self._file.write(f"Process {os.getpid()} on {socket.gethostname()}\n")
     self._file.flush()
 
   def __enter__(self) -> "WorkdirLock":

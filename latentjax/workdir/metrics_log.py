@@ -1,4 +1,4 @@
-"""Metrics of a run while it trains: `metrics.jsonl`, one line per epoch, and TensorBoard events."""
+"""Metrics of a training: metrics.jsonl, one line per epoch, and TensorBoard events."""
 
 import io
 import json
@@ -18,17 +18,19 @@ from tensorboardX.proto.summary_pb2 import Summary
 from latentjax.config.schema import flatten
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
-from latentjax.runtime.errors import RunError
+from latentjax.runtime.errors import RunError, damaged
 from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir.protocol import TERMS, MetricsRow
-from latentjax.workdir.records import _require_keys
+from latentjax.workdir.records import require_keys
 
 
 def read_metrics(workdir: Path) -> list[MetricsRow]:
-  """All lines of metrics.jsonl: one per epoch, from the first on.
+  """Returns all lines of metrics.jsonl, one per epoch.
+
+  A last line that a killed run left incomplete is reported and ignored.
 
   Raises:
-    RunError: a line is damaged; half a last line is what a killed run leaves, and is reported and left out.
+    RunError: A line is damaged.
   """
   path = workdir / "metrics.jsonl"
   texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
@@ -36,64 +38,62 @@ def read_metrics(workdir: Path) -> list[MetricsRow]:
   for number, text in enumerate(texts, start=1):
     try:
       line = json.loads(text)
-      _require_keys(line, ("step", "seconds", "images_per_second"))
+      require_keys(line, ("step", "seconds", "images_per_second"))
       for split in ("train", "validation"):
-        _require_keys(line[split], TERMS)
+        require_keys(line[split], TERMS)
       if line["epoch"] != number:
         raise ValueError
       lines.append(line)
     except (LookupError, TypeError, ValueError) as error:
       if isinstance(error, json.JSONDecodeError) and number == len(texts) and not text.endswith("\n"):
-        console.print(f"line {number} of {path}, its last, is cut short: it is left out")
+        console.print(f"Ignoring line {number} of {path}, its last, which is incomplete.")
         break
-      raise RunError(f"line {number} of {path} is damaged: restore it, or choose another workdir") from None
+      raise damaged(f"Line {number} of {path}", "Restore it, or choose another --workdir") from None
   return lines
 
 
 def training_finished(config: ConfigDict, lines: Sequence[MetricsRow]) -> bool:
-  """Whether all epochs are done, or the last `train.early_stopping_patience` of them were no better than one before.
+  """Returns True after the last epoch, or after `train.early_stopping_patience` epochs without improvement.
 
   Args:
-    config: the whole config.
-    lines: of metrics.jsonl, one of each epoch done.
+    config: The whole config.
+    lines: Lines of metrics.jsonl.
   """
   patience = config.train.early_stopping_patience
   return len(lines) >= config.train.epochs or bool(patience and epochs_since_best(lines) >= patience)
 
 
 def epochs_since_best(lines: Sequence[MetricsRow]) -> int:
-  """Epochs after the one with the highest validation bound, the first of equal ones; of several seeds the latest such.
-
-  The bound is the one by which checkpoints are kept: the importance-weighted one where that is trained.
-  """
+  """Returns the number of epochs after the first best one; of several seeds, the smallest such number."""
   per_seed = zip(*(validation_bounds(line) for line in lines), strict=True)
   return min((len(lines) - 1 - seed.index(max(seed)) for seed in per_seed), default=0)
 
 
 def validation_bounds(line: MetricsRow) -> list[float]:
-  """The validation bound of every seed."""
+  """Returns the validation bound of every seed: the importance-weighted one if that is trained, else the ELBO."""
   seeds: Iterable[Mapping] = line["seeds"].values() if "seeds" in line else [line]
   return [seed["validation"].get("importance_bound", seed["validation"]["elbo"]) for seed in seeds]
 
 
-HPARAM_SECTIONS = ("seed", "precision", "data", "model", "train")  # what of a config decides a run's numbers
+HPARAM_SECTIONS = ("seed", "precision", "data", "model", "train")  # of a config: those that decide the results
 
 
 class MetricWriter:
-  """Appends a line per epoch to metrics.jsonl and to TensorBoard events. Use as a context manager: nothing is
-  written before it is entered.
+  """Appends metrics to metrics.jsonl and to TensorBoard events.
 
-  Of several processes that are one run the first writes, and only its `lines` are those of the file.
-
-  Events are written by the calling thread: tensorboardX's SummaryWriter has one of its own, and waits for it
-  forever once a full disk has ended it.
+  A context manager; it writes nothing before it is entered. All processes make the same calls; process 0 does all I/O,
+  and only its `lines` are those of the file. The calling thread writes the events, since the thread of tensorboardX's
+  SummaryWriter dies of a full disk and is then waited for forever.
 
   Args:
-    workdir: with its config.json.
-    epoch: of the checkpoint from which the run resumes; what was logged after it is forgotten.
+    workdir: Of the run.
+    epoch: Number of epochs in the checkpoint from which the run resumes; later lines are dropped.
+
+  Attributes:
+    lines: Lines of metrics.jsonl, one per epoch.
 
   Raises:
-    RunError: the file is damaged, lacks an epoch, or cannot be written.
+    RunError: The file is damaged, lacks an epoch, or cannot be written.
   """
 
   def __init__(self, workdir: Path, epoch: int):
@@ -105,11 +105,11 @@ class MetricWriter:
     self.lines = logged[:epoch]
     if len(logged) < epoch:
       raise RunError(
-        f"{self._path} ends at epoch {len(logged)} of the {epoch} that the checkpoint has seen:"
-        " restore it, or choose another workdir"
+        f"{self._path} ends at epoch {len(logged)}, but the checkpoint is of epoch {epoch}. Restore the file, or choose"
+        " another --workdir."
       )
-    if len(logged) > epoch + 1:  # one line more is what a run killed before its checkpoint leaves
-      console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: those between are repeated")
+    if len(logged) > epoch + 1:  # a run killed before its checkpoint leaves one more line
+      console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: repeating those between.")
 
   def __enter__(self) -> "MetricWriter":
     distributed.on_process_zero(self._open)
@@ -122,10 +122,10 @@ class MetricWriter:
     try:
       directory.mkdir(exist_ok=True)
       self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
-      started = SessionLog(status=SessionLog.START)  # TensorBoard then drops what earlier files have from this step on
+      started = SessionLog(status=SessionLog.START)  # TensorBoard then drops earlier events from this step on
       self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=started))
     except OSError as error:
-      raise RunError(f"cannot write to {directory} ({error.strerror})") from None
+      raise RunError(f"Cannot write to {directory} ({error.strerror}).") from None
 
   def __exit__(self, *_) -> None:
     if self._events is not None:
@@ -133,23 +133,23 @@ class MetricWriter:
         self._events.close()
 
   def append(self, line: MetricsRow) -> None:
-    """Adds a line; its numbers become TensorBoard scalars such as validation/elbo.
+    """Appends a line; its numbers become TensorBoard scalars such as validation/elbo.
 
     Raises:
-      RunError: the disk refuses.
+      RunError: The disk refuses.
     """
     distributed.on_process_zero(lambda: self._append(line))
 
   def add_hparams(self, config: ConfigDict) -> None:
-    """Tells TensorBoard's table of runs what decides the numbers, beside the validation ELBO; raises likewise."""
+    """Adds the config to TensorBoard's table of hyperparameters, beside the validation ELBO."""
     keys = flatten({name: value for name, value in config.to_dict().items() if name in HPARAM_SECTIONS})
     shown = {key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in keys.items()}
     first_step = self.lines[-1]["step"] + 1 if self.lines else 0
-    protos = summary.hparams(shown, {"validation/elbo": None})[:2]  # the third says that the run has ended
+    protos = summary.hparams(shown, {"validation/elbo": None})[:2]  # the third marks the end of the run
     distributed.on_process_zero(lambda: self._write(first_step, *protos))
 
   def add_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
-    """Shows sheets, PNG by name, in TensorBoard; raises likewise."""
+    """Adds images, PNG by name, to TensorBoard."""
     values = []
     for name, content in pictures.items():
       with Image.open(io.BytesIO(content)) as picture:
@@ -168,16 +168,16 @@ class MetricWriter:
         file.flush()
         os.fsync(file.fileno())
     except OSError as error:
-      raise self._refused(error) from None
+      raise self._write_error(error) from None
     self._write(line["step"], Summary(value=values))
 
   def _write(self, step: int, *summaries: Summary) -> None:
     try:
-      for one in summaries:
-        self._events.write_event(Event(wall_time=time.time(), step=step, summary=one))
+      for content in summaries:
+        self._events.write_event(Event(wall_time=time.time(), step=step, summary=content))
       self._events.flush()
     except OSError as error:
-      raise self._refused(error) from None
+      raise self._write_error(error) from None
 
-  def _refused(self, error: OSError) -> RunError:
-    return RunError(f"cannot write to {self._path.parent} ({error.strerror})")
+  def _write_error(self, error: OSError) -> RunError:
+    return RunError(f"Cannot write to {self._path.parent} ({error.strerror}).")

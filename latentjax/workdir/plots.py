@@ -1,4 +1,4 @@
-"""Pictures of a run: numpy in, PNG and GIF out.
+"""Plots and images of a run: NumPy in, PNG and GIF out.
 
 Shapes: M images, T steps, H W C image. Pixels in [0, 1].
 """
@@ -16,22 +16,22 @@ from PIL import Image, ImageDraw
 
 from latentjax.workdir.protocol import TERMS
 
-matplotlib.use("Agg")  # draws into files, also where there is no screen
+matplotlib.use("Agg")  # needs no screen
 
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # the palette of Okabe and Ito
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
+TILE_PIXELS = 112  # target size of one image
 
-TILE_PIXELS = 112  # pixels on the screen that one image aims at
-
-READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, told apart by the colour-blind too
+READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, distinct for the colour-blind too
 
 
 def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str, str]) -> None:
-  """ELBO, KL and reconstruction over epochs, training and validation in one panel each.
+  """Plots ELBO, KL and reconstruction over epochs, a panel each, of training and validation.
 
   Args:
-    lines: of metrics.jsonl, at least one.
-    terms: what the three are called.
+    path: Of the PNG.
+    lines: Lines of metrics.jsonl, at least one.
+    terms: `MetricNames.terms`.
   """
   epochs = [line["epoch"] for line in lines]
   figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -42,7 +42,7 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     later = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-    set_limits(axis, later)
+    _set_limits(axis, later)
   axes[0].legend()
   figure.savefig(path, dpi=120)
   plt.close(figure)
@@ -51,56 +51,56 @@ def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str
 def save_comparison(
   file: Path | BinaryIO,
   groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
-  over: Sequence[str],
+  x_axes: Sequence[str],
   terms: Mapping[str, Mapping[str, str]],
 ) -> None:
-  """ELBO, KL and reconstruction of several runs: validation as a line, training fainter.
+  """Plots ELBO, KL and reconstruction of several runs: validation, and training fainter.
 
   Args:
-    groups: title -> the runs that may share an axis, name -> lines of metrics.jsonl.
-    over: "epoch", "minutes" or both; a column of panels each.
-    terms: what the three are called, by title.
+    file: Of the PNG.
+    groups: Title -> comparable runs: name -> lines of metrics.jsonl.
+    x_axes: "epoch", "minutes" or both, a column of panels each.
+    terms: Title -> `MetricNames.terms`.
   """
-  height = 7.8 + 0.22 * max(map(len, groups.values())) / len(over)
-  figure = plt.figure(figsize=(5.2 * len(over), height * len(groups)), layout="constrained")
-  parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
-  for part, (title, runs) in zip(parts, groups.items(), strict=True):
-    axes = part.subplots(len(TERMS), len(over), squeeze=False, sharex="col", sharey="row")
+  height = 7.8 + 0.22 * max(map(len, groups.values())) / len(x_axes)
+  figure = plt.figure(figsize=(5.2 * len(x_axes), height * len(groups)), layout="constrained")
+  subfigures = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+  for subfigure, (title, runs) in zip(subfigures, groups.items(), strict=True):
+    axes = subfigure.subplots(len(TERMS), len(x_axes), squeeze=False, sharex="col", sharey="row")
     for axis, (term, label) in zip(axes, terms[title].items(), strict=True):
       later = []
       for index, lines in enumerate(runs.values()):
-        plot_run(axis, over, lines, term, COLORS[index % len(COLORS)])
+        plot_run(axis, x_axes, lines, term, COLORS[index % len(COLORS)])
         later += [line[split][term] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
       if later:
-        set_limits(axis[0], later)
+        _set_limits(axis[0], later)
       axis[0].set_ylabel(f"{label}, nats per image")
-    for panel, name in zip(axes[-1], over, strict=True):
+    for panel, name in zip(axes[-1], x_axes, strict=True):
       panel.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
     handles = [plt.Line2D([], [], color=COLORS[index % len(COLORS)]) for index in range(len(runs))]
     heading = f"{escape_text(title)}\nvalidation; fainter: training"
-    part.legend(
-      handles, [escape_text(name) for name in runs], title=heading, loc="outside upper center", ncols=len(over)
-    )
+    names = [escape_text(name) for name in runs]
+    subfigure.legend(handles, names, title=heading, loc="outside upper center", ncols=len(x_axes))
   figure.savefig(file, dpi=150, format="png")
   plt.close(figure)
 
 
-def plot_run(axes: Sequence[Any], over: Sequence[str], lines: Sequence[Mapping], term: str, colour: str) -> None:
-  """One run's curves of a term in every panel of a row."""
-  for axis, name in zip(axes, over, strict=True):
-    places = [line["seconds"] / 60 if name == "minutes" else line["epoch"] for line in lines]
+def plot_run(axes: Sequence[Any], x_axes: Sequence[str], lines: Sequence[Mapping], term: str, colour: str) -> None:
+  """Plots one run's curves of a term into every panel of a row."""
+  for axis, name in zip(axes, x_axes, strict=True):
+    x = [line["seconds"] / 60 if name == "minutes" else line["epoch"] for line in lines]
     for split, alpha in (("train", 0.35), ("validation", 1.0)):
-      marker, order = "." if len(lines) < 3 else None, 2 + 1 / (1 + len(lines))  # the shorter run lies on top
-      axis.plot(places, [line[split][term] for line in lines], color=colour, alpha=alpha, marker=marker, zorder=order)
+      marker, order = "." if len(lines) < 3 else None, 2 + 1 / (1 + len(lines))  # the shorter run on top
+      axis.plot(x, [line[split][term] for line in lines], color=colour, alpha=alpha, marker=marker, zorder=order)
     axis.grid(alpha=0.3)
 
 
 def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) -> None:
-  """KL of every latent group (layer or step) as bars, with the number of its active units where that is known.
+  """Plots the KL of every latent group (layer or step) as bars, labelled with its number of active units if known.
 
   Args:
-    runs: name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means where a run has several seeds;
-      at least one run.
+    file: Of the PNG.
+    runs: Name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means over seeds; at least one run.
   """
   figure, axes = plt.subplots(len(runs), 1, figsize=(5.2, 2.6 * len(runs)), layout="constrained", squeeze=False)
   for axis, (name, groups) in zip(axes[:, 0], runs.items(), strict=True):
@@ -125,36 +125,36 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
   plt.close(figure)
 
 
-def set_limits(axis: Any, later: Sequence[float]) -> None:
-  """Limits an axis to the values past the first tenth of a run: the first epochs would hide the rest."""
+def _set_limits(axis: Any, later: Sequence[float]) -> None:
+  """Limits an axis to the values after the first tenth of a run, which would hide the rest."""
   margin = 0.05 * (max(later) - min(later)) or 1.0
   axis.set_ylim(min(later) - margin, max(later) + margin)
 
 
 def escape_text(name: str) -> str:
-  """A name without meaning to Matplotlib, which reads formulas between dollars; a letter its font lacks as its code."""
+  """Escapes characters that Matplotlib's font lacks, and dollars, which delimit formulas."""
   drawn = get_font(findfont(FontProperties())).get_charmap()
-  letters = [letter if ord(letter) in drawn else ascii(letter)[1:-1] for letter in name]
-  return "".join(letters).replace("$", r"\$")
+  characters = [character if ord(character) in drawn else ascii(character)[1:-1] for character in name]
+  return "".join(characters).replace("$", r"\$")
 
 
 def save_grid(file: Path | BinaryIO, images: np.ndarray, columns: int) -> None:
-  """Images [M, H, W, C] row by row on one sheet."""
-  Image.fromarray(to_sheet(images, columns)).save(file, format="PNG")
+  """Saves images [M, H, W, C] row by row on one sheet."""
+  Image.fromarray(_to_sheet(images, columns)).save(file, format="PNG")
 
 
 def save_reconstructions(file: Path | BinaryIO, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
-  """Every row of images [M, H, W, C] with its reconstructions right below."""
-  pairs, starts = (to_tiles(images), to_tiles(reconstructions)), range(0, len(images), columns)
-  rows = [sheet_row(tiles[start : start + columns], columns) for start in starts for tiles in pairs]
+  """Saves every row of images [M, H, W, C] with its reconstructions below."""
+  pairs, starts = (_to_tiles(images), _to_tiles(reconstructions)), range(0, len(images), columns)
+  rows = [_sheet_row(tiles[start : start + columns], columns) for start in starts for tiles in pairs]
   Image.fromarray(np.concatenate(rows, axis=0)).save(file, format="PNG")
 
 
 def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
-  """Square sheets of images [R, R, H, W, C] side by side, each under its title."""
+  """Saves square sheets of images [R, R, H, W, C] side by side, each under its title."""
   figure, axes = plt.subplots(1, len(blocks), figsize=(3.4 * len(blocks), 3.7), layout="constrained", squeeze=False)
   for axis, (title, images) in zip(axes[0], blocks.items(), strict=True):
-    axis.imshow(to_sheet(images.reshape(-1, *images.shape[2:]), len(images)), interpolation="none")
+    axis.imshow(_to_sheet(images.reshape(-1, *images.shape[2:]), len(images)), interpolation="none")
     axis.set_title(title)
     axis.set_axis_off()
   figure.savefig(path, dpi=200)
@@ -162,8 +162,8 @@ def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
 
 
 def save_traversals(path: Path, images: np.ndarray, rows: Sequence[str], columns: Sequence[float]) -> None:
-  """Rows of images [R, S, H, W, C], each under what its rows are called, and above the values of its columns."""
-  sheet = to_sheet(images.reshape(-1, *images.shape[2:]), len(columns))
+  """Saves images [R, S, H, W, C] on one sheet with the names of its rows and the values of its columns."""
+  sheet = _to_sheet(images.reshape(-1, *images.shape[2:]), len(columns))
   height, width = (size / count for size, count in zip(sheet.shape, images.shape[:2], strict=False))
   figure, axis = plt.subplots(
     figsize=(0.6 * len(columns) + 1.4, 0.6 * len(rows) * height / width + 0.6), layout="constrained"
@@ -187,66 +187,70 @@ def save_drawing(
   write_size: int = 1,
   read_size: int = 1,
 ) -> None:
-  """An animation of a drawing: canvases below, the images they are drawn from above.
+  """Saves an animation of a drawing: the canvases, below the images that they are drawn from.
+
+  A window's frame spans the centres of the outermost filters; its line is one standard deviation wide.
 
   Args:
+    path: Of the GIF.
     canvases: [T, M, H, W, C].
-    images: [M, H, W, C] what is read, or None for a drawing from the prior.
-    read, write: windows with fields [T, M] in pixels of the image, or None where there is no attention. A
-      window's frame spans the outermost filters' centres; its line is one standard deviation wide.
-    read_size, write_size: N of the windows.
+    write: Windows with fields [T, M] in pixels of the image, or None without attention.
+    images: [M, H, W, C], or None for a drawing from the prior.
+    read: As `write`.
+    write_size: N of the write windows.
+    read_size: N of the read windows.
   """
   frames = []
   for time, canvas in enumerate(canvases):
-    below = frame_row(canvas, write, time, write_size, WRITE)
-    above = [] if images is None else [frame_row(images, read, time, read_size, READ)]
+    below = _frame_row(canvas, write, time, write_size, WRITE)
+    above = [] if images is None else [_frame_row(images, read, time, read_size, READ)]
     frames.append(Image.fromarray(np.concatenate([*above, below], axis=0)))
   pause = [max(60, 2000 // len(frames))] * (len(frames) - 1) + [1500]
   frames[0].save(path, save_all=True, append_images=frames[1:], duration=pause, loop=0)
 
 
-def frame_row(
+def _frame_row(
   images: np.ndarray, windows: Any | None, time: int, size: int, colour: tuple[int, int, int]
 ) -> np.ndarray:
-  """One row of images [M, H, W, C] with their windows of one time drawn in."""
-  tiles = to_tiles(images)
+  """One row of images [M, H, W, C] with their windows of one step."""
+  tiles = _to_tiles(images)
   if windows is None:
-    return sheet_row(tiles, len(tiles))
-  scale = tile_scale(images)
-  framed = []
+    return _sheet_row(tiles, len(tiles))
+  scale = _tile_scale(images)
+  framed_tiles = []
   for index, tile in enumerate(tiles):
     picture = Image.fromarray(tile)
     reach = 0.5 * (size - 1) * windows.stride[time, index]
     centre = np.array([windows.center_x[time, index], windows.center_y[time, index]])
-    far = 4 * tile.shape[0]  # a window may lie anywhere; a drawing far off the tile is invisible either way
+    far = 4 * tile.shape[0]  # a window may lie anywhere, and further off the tile it is invisible all the same
     corners = np.clip(np.stack([centre - reach, centre + reach]) * scale + scale / 2, -far, far)
     line = round(float(np.clip(scale * np.sqrt(windows.variance[time, index]), 1, 2 * scale)))
     ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=colour, width=line)
-    framed.append(np.asarray(picture))
-  return sheet_row(framed, len(framed))
+    framed_tiles.append(np.asarray(picture))
+  return _sheet_row(framed_tiles, len(framed_tiles))
 
 
-def to_sheet(images: np.ndarray, columns: int) -> np.ndarray:
+def _to_sheet(images: np.ndarray, columns: int) -> np.ndarray:
   """RGB uint8 sheet of images [M, H, W, C] row by row."""
-  tiles = to_tiles(images)
-  rows = [sheet_row(tiles[start : start + columns], columns) for start in range(0, len(tiles), columns)]
+  tiles = _to_tiles(images)
+  rows = [_sheet_row(tiles[start : start + columns], columns) for start in range(0, len(tiles), columns)]
   return np.concatenate(rows, axis=0)
 
 
-def to_tiles(images: np.ndarray) -> list[np.ndarray]:
+def _to_tiles(images: np.ndarray) -> list[np.ndarray]:
   """RGB uint8 tiles of images [M, H, W, C], enlarged by whole pixels."""
   colour = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
-  scale = tile_scale(images)
+  scale = _tile_scale(images)
   pixels = np.rint(255 * np.clip(colour, 0, 1)).astype(np.uint8)
   return list(pixels.repeat(scale, axis=1).repeat(scale, axis=2))
 
 
-def tile_scale(images: np.ndarray) -> int:
+def _tile_scale(images: np.ndarray) -> int:
   return max(1, TILE_PIXELS // images.shape[-3])
 
 
-def sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-  """Tiles side by side with a grey line between, filled up with white to `columns`."""
+def _sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+  """Tiles side by side with a grey line between, padded with white to `columns`."""
   framed = [np.pad(tile, [(1, 1), (1, 1), (0, 0)], constant_values=128) for tile in tiles]
   framed += [np.full_like(framed[0], 255)] * (columns - len(framed))
   return np.concatenate(framed, axis=1)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,24 +11,23 @@ from ml_collections import ConfigDict
 
 MetricsRow = dict[str, Any]
 
-
 SPLITS = ("train", "validation", "test")
 
-TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # of every split, and what they are called
+TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # key in files -> name
 
-BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, where pixels have 256 values
+BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, if pixels have 256 values
 
 
 @dataclasses.dataclass(frozen=True)
 class MetricNames:
-  """How to name what files have under `elbo`, `kl`, `reconstruction` and `nll`.
+  """Names of the metrics `elbo`, `kl`, `reconstruction` and `nll` under a likelihood.
 
   Attributes:
-    likelihood: in words, as titles and results.json have it.
-    terms: names of the first three.
-    nll: name of the last.
-    bits: whether bits per dimension belong beside nats.
-    note: what a reader must know of them, if anything.
+    likelihood: Its name in titles and in results.json.
+    terms: `elbo`, `kl` and `reconstruction` -> name.
+    nll: Name of `nll`.
+    bits: Report bits per dimension beside nats.
+    note: Explanation for the reader, or None.
   """
 
   likelihood: str
@@ -38,9 +37,9 @@ class MetricNames:
   note: str | None
 
   def in_bits(self, numbers: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-    """A split's numbers, where bits belong beside them with `bits_per_dim` and, of an NLL, `nll_bits_per_dim`.
+    """Returns a split's metrics, with `bits_per_dim` (of -ELBO) and `nll_bits_per_dim` added if `bits` is set.
 
-    Both are nats / (H W C ln 2), the first those of -ELBO. Numbers of several seeds are lists.
+    Both are nats / (H W C ln 2). Metrics of several seeds are lists.
     """
     unit = math.prod(image_shape) * math.log(2)
     bits = {"bits_per_dim": (-np.array(numbers["elbo"]) / unit).tolist()}
@@ -57,9 +56,9 @@ CROSS_ENTROPY = MetricNames(
   "marginal CE",
   bits=False,
   note=(
-    "The pixels are grey values under a Bernoulli: a cross-entropy (CE) stands where a likelihood would, and no figure"
-    " is one of a density. CE bound is -(KL + cross-entropy); marginal CE is what importance sampling makes of it."
-    " model.likelihood = discretized_logistic has likelihoods of such pixels."
+    "The pixels are grey values under a Bernoulli, so the metrics are cross-entropies (CE), not log-likelihoods: CE"
+    " bound is -(KL + cross-entropy), and marginal CE is its estimate from importance samples. For likelihoods of such"
+    " pixels, set model.likelihood = discretized_logistic."
   ),
 )
 
@@ -73,7 +72,7 @@ DISCRETIZED = MetricNames(
 
 
 class Protocol(NamedTuple):
-  """What two runs must share for their figures to compare: the keys of their configs."""
+  """The config keys that two runs must share for their metrics to be comparable."""
 
   dataset: str
   binarization: str
@@ -97,7 +96,7 @@ class Protocol(NamedTuple):
 
 
 def protocol_of(config: ConfigDict) -> Protocol:
-  """That of a run; a model without a key `likelihood` has binary pixels."""
+  """Returns the protocol of a run; a model without a key `likelihood` has binary pixels."""
   data, likelihood = config.data, config.model.get("likelihood", "bernoulli")
   return Protocol(data.name, data.binarization, likelihood, data.image_size)
 
@@ -105,35 +104,37 @@ def protocol_of(config: ConfigDict) -> Protocol:
 WITH_STD = ("loss", "elbo", "kl", "reconstruction", "kl_per_group", "active_units", "nll", *BITS)
 
 
-def aggregate_seeds(numbers: Mapping[int, MetricsRow]) -> MetricsRow:
-  """What metrics.jsonl and results.json hold of the numbers of every seed.
+def aggregate_seeds(rows: Mapping[int, MetricsRow]) -> MetricsRow:
+  """Returns the entries of several seeds as one entry of metrics.jsonl or results.json.
 
   Args:
-    numbers: seed -> splits and numbers as a single run has them, equally many of each.
+    rows: Seed -> entry of a single run: metrics by split, and others.
 
   Returns:
-    One seed's numbers as they are. Of several: each number's mean in its place, `std` with the sample standard
-    deviations (n - 1) over seeds of what is `SPREAD`, split by split, and `seeds`, seed -> its numbers.
+    The entry itself if there is one seed. Otherwise the mean of every number, `std` with the sample standard deviation
+    (n - 1) over seeds of the metrics in `WITH_STD`, split by split, and `seeds` with the entry of every seed.
   """
-  of_seeds = list(numbers.values())
-  if len(of_seeds) == 1:
-    return of_seeds[0]
-  spread = {
+  first, *others = rows.values()
+  if not others:
+    return first
+  std = {
     split: {
-      name: combine(statistics.stdev, [one[split][name] for one in of_seeds]) for name in first if name in WITH_STD
+      name: _map_numbers(statistics.stdev, [row[split][name] for row in rows.values()])
+      for name in metrics
+      if name in WITH_STD
     }
-    for split, first in of_seeds[0].items()
-    if isinstance(first, Mapping)
+    for split, metrics in first.items()
+    if isinstance(metrics, Mapping)
   }
-  seeds = {str(seed): one for seed, one in numbers.items()}
-  return {**combine(statistics.mean, of_seeds), "std": spread, "seeds": seeds}
+  seeds = {str(seed): row for seed, row in rows.items()}
+  return {**_map_numbers(statistics.mean, [first, *others]), "std": std, "seeds": seeds}
 
 
-def combine(function, values: Sequence[Any]) -> Any:
-  """The function of numbers, one by one in dicts and lists; None where one of them is None."""
+def _map_numbers(function: Callable[[Sequence[float]], float], values: Sequence[Any]) -> Any:
+  """Applies a function to corresponding numbers of nested dicts and lists; the result is None if one of them is."""
   first = values[0]
   if isinstance(first, Mapping):
-    return {name: combine(function, [value[name] for value in values]) for name in first}
+    return {name: _map_numbers(function, [value[name] for value in values]) for name in first}
   if isinstance(first, list):
-    return [combine(function, list(column)) for column in zip(*values, strict=True)]
+    return [_map_numbers(function, list(column)) for column in zip(*values, strict=True)]
   return None if None in values else function(values)

@@ -1,18 +1,17 @@
-"""model.npz: a run's trained weights, in one file that opens without its data, checkpoints or Orbax.
+"""model.npz: the trained weights of a run, in one file that needs no data, checkpoints or Orbax.
 
-    format            as of config.json
+    format            see `records.FORMAT`
     image_shape       H, W, C
-    seed, step        [S] of every seed, and at which step of its training
-    params/...        float32 [S, ...]: the weights, averaged if the run averages them, by the path of their names
-    batch_stats/...   the same of batch norm's statistics; none without batch norm
+    seed, step        [S] the seeds, and the training step of each
+    params/...        float32 [S, ...] parameters (their moving average if the run has one), by path
+    batch_stats/...   float32 [S, ...] batch-norm statistics; none without batch norm
 
-Training writes it after every epoch that is the best so far, with the running batch statistics; the evaluation writes
-it with those recomputed for the weights. Arrays and nothing else: opening it executes nothing.
+Training writes it after every epoch that is the best so far, with the running batch-norm statistics; the evaluation
+writes it with statistics recomputed for the parameters. It holds arrays only, so opening it executes no code.
 """
 
 import io
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,21 +21,25 @@ from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from latentjax.runtime import distributed
-from latentjax.runtime.errors import RunError
+from latentjax.runtime.errors import RunError, damaged
 from latentjax.runtime.fileio import open_npz, write_atomic
 from latentjax.workdir.records import FORMAT, check_format, checked_image_shape
 
 WEIGHTS_NAME = "model.npz"
+ADVICE = "Delete it, then --mode=evaluate writes it again"
 
 COLLECTIONS = ("params", "batch_stats")
 
+ADVICE = "Delete it; --mode=evaluate writes it again"  # for a damaged file
+
 
 class Weights(NamedTuple):
-  """What model.npz holds.
+  """Content of model.npz.
 
   Attributes:
-    steps: of every seed.
-    variables: nested dictionaries of arrays of all seeds, with a leading axis S also where there is one.
+    image_shape: (H, W, C).
+    steps: Training step of every seed.
+    variables: Collections of arrays [S, ...], also for a single seed.
   """
 
   image_shape: tuple[int, int, int]
@@ -45,18 +48,18 @@ class Weights(NamedTuple):
 
 
 class BestWeights:
-  """model.npz of a run in training, with every seed's weights at its best epoch so far.
+  """The model.npz of a run in training, with the weights of every seed at its best epoch so far.
 
-  Of several processes all make the same calls, and only the first reads and writes the file.
+  All processes make the same calls; process 0 does all I/O.
 
   Args:
-    workdir: a model.npz in it is taken over if it fits the run.
+    workdir: Its model.npz is the start if it matches the run.
     image_shape: (H, W, C).
-    seeds: of the run.
-    state: a `TrainState` of the run, for its shapes.
+    seeds: Seeds of the run.
+    state: A `TrainState` of the run, for its shapes.
 
   Attributes:
-    steps: of every seed whose weights are there, None for the others.
+    steps: Training step of every seed's weights; None for a seed without weights.
   """
 
   def __init__(self, workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], state: Any):
@@ -64,26 +67,27 @@ class BestWeights:
     self._variables: list[dict[str, Any] | None] = [None] * len(seeds)
     self.steps: list[int | None] = distributed.on_process_zero(lambda: self._read(state))
 
-  def update(self, state: Any, best: Sequence[int]) -> None:
-    """Writes the weights of the seeds that are at their best in a state, and keeps those of the others.
+  def update(self, state: Any, best_steps: Sequence[int]) -> None:
+    """Replaces the weights of the seeds for which `state` is the best so far.
 
     Args:
-      best: for every seed the step of its best epoch, see `Checkpoints.best`.
+      state: A `TrainState`.
+      best_steps: See `Checkpointer.best_steps`.
 
     Raises:
-      RunError: the disk refuses.
+      RunError: The disk refuses.
     """
     step = int(state.step)
-    new = [index for index, held in enumerate(self.steps) if held != step == best[index]]
+    new = [index for index, current in enumerate(self.steps) if current != step == best_steps[index]]
     if new:
-      self.steps = [step if index in new else held for index, held in enumerate(self.steps)]
+      self.steps = [step if index in new else current for index, current in enumerate(self.steps)]
       variables = distributed.first_shard(state.variables)
       distributed.on_process_zero(lambda: self._write(new, jax.device_get(variables)))
 
   def _read(self, state: Any) -> list[int | None]:
     try:
       saved = read_weights(self._workdir)
-    except RunError:  # damaged: it is written anew
+    except RunError:  # damaged: training writes it again
       saved = None
     expected = describe(to_state_dict(state.variables), 1 if len(self._seeds) > 1 else 0)
     if saved is None or len(saved.steps) != len(self._seeds) or describe(saved.variables, 1) != expected:
@@ -102,20 +106,24 @@ class BestWeights:
 
 
 def _of_seed(variables: dict[str, Any], index: int) -> dict[str, Any]:
-  # A copy: on a CPU an array of NumPy may be a view of a buffer that the next step overwrites.
+  # Copies: on a CPU, a NumPy array may be a view of a buffer that the next training step overwrites.
   return jax.tree.map(lambda x: np.array(x[index]), variables)
 
 
 def write_weights(
-  workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps: Sequence[int], variables
+  workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps: Sequence[int], variables: Sequence[Any]
 ) -> None:
-  """Writes model.npz whole or not at all.
+  """Writes model.npz atomically.
 
   Args:
-    variables: a sequence of every seed's.
+    workdir: Of the run.
+    image_shape: (H, W, C).
+    seeds: Seeds of the run.
+    steps: Training step of every seed.
+    variables: Variables of every seed.
 
   Raises:
-    RunError: the disk refuses.
+    RunError: The disk refuses.
   """
   stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *variables)
   file = io.BytesIO()
@@ -131,15 +139,15 @@ def write_weights(
 
 
 def read_weights(workdir: Path) -> Weights | None:
-  """What `write` wrote, or None if there is no such file.
+  """Returns the content of model.npz, or None if it is missing.
 
   Raises:
-    RunError: it cannot be read, is damaged, or of a later format.
+    RunError: The file cannot be read, is damaged, or has a later format.
   """
   path = workdir / WEIGHTS_NAME
   if not path.exists():
     return None
-  with open_npz(path, partial(damaged_error, path)) as arrays:
+  with open_npz(path, ADVICE) as arrays:
     found, number = dict(arrays), int(arrays["format"])
   check_format(path, number)
   try:
@@ -148,17 +156,13 @@ def read_weights(workdir: Path) -> Weights | None:
       raise ValueError(f"step is {steps!r}")
     flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
     if not all(np.isfinite(array).all() for array in flat.values()):
-      raise ValueError("some weights are no numbers")
+      raise ValueError("some weights are not finite")
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
     return Weights(image_shape, steps, variables)
   except Exception as error:
-    raise damaged_error(path, str(error)) from None
+    raise damaged(path, ADVICE, str(error)) from None
 
 
 def describe(variables: dict, first_axis: int) -> dict[tuple[str, ...], tuple]:
-  """Returns name, shape from an axis on, and type of every array."""
+  """Returns path -> (shape from `first_axis` on, type) of every array."""
   return {name: (array.shape[first_axis:], array.dtype) for name, array in flatten_dict(variables).items()}
-
-
-def damaged_error(path: Path, reason: str) -> RunError:
-  return RunError(f"{path} is damaged ({reason}): delete it, and --mode=evaluate writes it anew")

@@ -1,4 +1,4 @@
-"""What a line or a result of several seeds says: mean, deviation, and each seed's own."""
+"""Metrics of several seeds: mean, standard deviation, and each seed's own."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,11 @@ SEEDS = {
 }
 
 
-def test_one_seed_speaks_for_itself():
+def test_one_seed_is_returned_unchanged():
   assert aggregate_seeds({4: SEEDS[4]}) is SEEDS[4]
 
 
-def test_mean_and_deviation_over_seeds():
+def test_mean_and_standard_deviation_over_seeds():
   line = aggregate_seeds(SEEDS)
   assert line["seeds"] == {"4": SEEDS[4], "5": SEEDS[5], "6": SEEDS[6]}
   assert line["epoch"] == pytest.approx(13 / 3)
@@ -33,6 +33,6 @@ def test_mean_and_deviation_over_seeds():
   assert (test["elbo"], test["nll"], test["nll_stderr"], test["nll_samples"]) == (-92.0, 84.0, None, 10)
   assert isinstance(test["nll_samples"], int)
   assert test["kl_per_group"] == [1.5, 3.0]
-  assert std.keys() == {"elbo", "nll", "kl_per_group"}  # of what is measured, not of how
+  assert std.keys() == {"elbo", "nll", "kl_per_group"}  # of metrics, not of settings
   assert std["elbo"] == pytest.approx(np.std([90, 91, 95], ddof=1))
   assert std["kl_per_group"] == pytest.approx([0.5, np.sqrt(3)])

@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what comes back, what damage is seen, and what a full disk leaves."""
+"""Checkpoints: retention, restoring, damage, and full disks."""
 
 import errno
 import os
@@ -33,11 +33,11 @@ def kept(directory) -> list[str]:
 def test_the_two_newest_and_the_best_are_kept_and_come_back(tmp_path):
   directory = tmp_path / "checkpoints"
   checkpoints = Checkpointer(directory)
-  assert (checkpoints.latest_step, checkpoints.best) == (None, [])
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (None, [])
   for step, elbo in ((1, -90.0), (2, -80.0), (3, -85.0), (4, -80.0), (5, -84.0)):
     checkpoints.save(state_at(step), elbo)
   checkpoints = Checkpointer(directory)
-  assert (checkpoints.latest_step, checkpoints.best) == (5, [2])
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (5, [2])
   for step in (2, 4, 5):
     restored = checkpoints.restore(step, state_at(0))
     assert int(restored.step) == step
@@ -50,22 +50,22 @@ def test_every_seeds_best_is_kept(tmp_path):
   for step, elbos in enumerate(([-90.0, -70.0], [-80.0, -75.0], [-85.0, -75.0], [-85.0, -76.0]), start=1):
     checkpoints.save(state_at(step), elbos)
   checkpoints.save(state_at(5), partial={"loss": jnp.zeros(2)})
-  assert Checkpointer(tmp_path).best == [2, 1]
+  assert Checkpointer(tmp_path).best_steps == [2, 1]
   assert kept(tmp_path) == ["1", "2", "4", "5"]
 
 
 def test_a_checkpoint_in_mid_epoch_is_newest_and_never_best(tmp_path):
   checkpoints = Checkpointer(tmp_path)
   checkpoints.save(state_at(3), partial={"loss": jnp.float32(0.1), "seconds": 2.5})
-  assert (checkpoints.latest_step, checkpoints.best) == (3, [])
-  like = {"loss": jnp.float32(0), "seconds": 0.0}
-  assert checkpoints.restore_partial(3, like) == {"loss": np.float32(0.1), "seconds": 2.5}
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (3, [])
+  target = {"loss": jnp.float32(0), "seconds": 0.0}
+  assert checkpoints.restore_partial(3, target) == {"loss": np.float32(0.1), "seconds": 2.5}
   checkpoints.save(state_at(3), bound=-9.0)  # the same step, now with its validation
-  assert (checkpoints.latest_step, checkpoints.best) == (3, [3])
-  assert checkpoints.restore_partial(3, like) is None
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (3, [3])
+  assert checkpoints.restore_partial(3, target) is None
 
 
-def test_a_flipped_bit_in_any_file_is_seen(tmp_path):
+def test_a_flipped_bit_in_any_file_is_detected(tmp_path):
   checkpoints = Checkpointer(tmp_path)
   checkpoints.save(state_at(1), -1.0, partial={"loss": jnp.float32(0.1)})
   assert verify_manifest(tmp_path / "1") == -1.0
@@ -86,24 +86,26 @@ def test_a_flipped_bit_in_any_file_is_seen(tmp_path):
   assert verify_manifest(tmp_path / "1") == -1.0
 
 
-def test_damaged_checkpoints_are_passed_over_and_make_room_for_whole_ones(tmp_path, capsys):
+def test_damaged_checkpoints_are_ignored_and_make_room_for_whole_ones(tmp_path, capsys):
   checkpoints = Checkpointer(tmp_path)
   for step in (1, 2, 3):
     checkpoints.save(state_at(step), float(step))
   (tmp_path / "3" / "manifest.json").unlink()
-  (tmp_path / "4.unfinished").mkdir()  # what a killed run was writing
+  (tmp_path / "4.unfinished").mkdir()  # of a killed run
   before = kept(tmp_path)
   assert Checkpointer(tmp_path, read_only=True).latest_step == 2
   assert kept(tmp_path) == before
   checkpoints = Checkpointer(tmp_path)
   capsys.readouterr()
-  assert (checkpoints.latest_step, checkpoints.best) == (2, [2])
-  assert capsys.readouterr().out == "the checkpoint of step 3 is damaged (manifest.json is missing): passing over it\n"
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (2, [2])
+  assert capsys.readouterr().out == (
+    "Ignoring the checkpoint of step 3, which is damaged (manifest.json is missing).\n"
+  )
   checkpoints.save(state_at(3), 3.0)
-  assert (checkpoints.latest_step, checkpoints.best) == (3, [3])
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (3, [3])
   shutil.rmtree(tmp_path / "3" / "state")
   shutil.rmtree(tmp_path / "2" / "state")
-  with pytest.raises(RunError, match="no checkpoint in"):
+  with pytest.raises(RunError, match="No checkpoint in"):
     _ = Checkpointer(tmp_path).latest_step
 
 
@@ -118,38 +120,38 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_is_not_removed(tmp_path, 
       raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     return whole(path)
 
-  monkeypatch.setattr(checkpoints, "verify_manifest", failing)
+  monkeypatch.setattr("latentjax.workdir.checkpoints.verify_manifest", failing)
   checkpoints = Checkpointer(tmp_path)
-  assert checkpoints.best == [2]
-  assert "step 1 cannot be read ([Errno 116] Stale file handle): passing over it" in capsys.readouterr().out
+  assert checkpoints.best_steps == [2]
+  assert "step 1, which cannot be read ([Errno 116] Stale file handle)" in capsys.readouterr().out
   for step in (4, 5):
     checkpoints.save(state_at(step), -4.0)
   assert kept(tmp_path) == ["1", "2", "4", "5"]
-  monkeypatch.setattr(checkpoints, "verify_manifest", whole)
-  assert Checkpointer(tmp_path).best == [1]
+  monkeypatch.setattr("latentjax.workdir.checkpoints.verify_manifest", whole)
+  assert Checkpointer(tmp_path).best_steps == [1]
 
 
-def test_a_step_is_saved_again_before_the_one_that_was_there_goes(tmp_path, monkeypatch):
+def test_a_step_is_saved_again_before_its_old_checkpoint_is_removed(tmp_path, monkeypatch):
   checkpoints = Checkpointer(tmp_path)
   checkpoints.save(state_at(1))
-  there = []
-  monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: there.append(kept(tmp_path)))
+  present = []
+  monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: present.append(kept(tmp_path)))
   checkpoints.save(state_at(1), -1.0)
-  assert there == [["1", "1.removed"]]
+  assert present == [["1", "1.removed"]]
 
 
-def test_the_one_that_was_there_comes_back_after_a_kill_in_between(tmp_path):
+def test_the_old_checkpoint_comes_back_after_a_kill_between_the_renames(tmp_path):
   checkpoints = Checkpointer(tmp_path)
   for step in (1, 2):
     checkpoints.save(state_at(step), -1.0)
   (tmp_path / "2").rename(tmp_path / "2.removed")
   (tmp_path / "2.unfinished").mkdir()
-  (tmp_path / "3.removed").mkdir()  # this one was to go
+  (tmp_path / "3.removed").mkdir()  # about to be removed
   assert Checkpointer(tmp_path).latest_step == 2
   assert kept(tmp_path) == ["1", "2"]
 
 
-# Once one array cannot be written, Orbax closes the loop to which threads that write the others may still report.
+# Once one array cannot be written, Orbax closes the event loop to which other writer threads may still report.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
   checkpoints = Checkpointer(tmp_path)
@@ -158,19 +160,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
   try:
-    with pytest.raises(RunError, match=r"cannot write a checkpoint to .* \(File too large\); earlier ones stay"):
+    with pytest.raises(RunError, match=r"Cannot write a checkpoint to .* \(File too large\)\. Earlier ones are intact"):
       checkpoints.save(large, -0.5)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert kept(tmp_path) == ["1"]
-  assert (checkpoints.latest_step, checkpoints.best) == (1, [1])
+  assert (checkpoints.latest_step, checkpoints.best_steps) == (1, [1])
   assert int(checkpoints.restore(1, state_at(0)).step) == 1
 
 
-def test_a_disk_with_too_little_left_is_told_in_bytes(tmp_path, monkeypatch):
+def test_too_little_free_space_is_reported_in_bytes(tmp_path, monkeypatch):
   checkpoints = Checkpointer(tmp_path)
   monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-  with pytest.raises(RunError, match=r"No space left on device: it needs 40 bytes of the 10 left"):
+  with pytest.raises(RunError, match=r"No space left on device: 40 bytes needed, 10 free"):
     checkpoints.save(state_at(1), -1.0)
   assert kept(tmp_path) == []
 
@@ -178,25 +180,28 @@ def test_a_disk_with_too_little_left_is_told_in_bytes(tmp_path, monkeypatch):
 MISFITS = {
   "another shape": (
     {"kernel": jnp.zeros((2, 4))},
-    "weights.kernel is float32[2, 3] in it and float32[2, 4] by the config",
+    "weights.kernel is float32[2, 3], but float32[2, 4] in the model",
   ),
-  "another type": ({"kernel": jnp.zeros((2, 3), jnp.int32)}, "weights.kernel is float32[2, 3] in it and int32"),
-  "a missing key": ({"other": jnp.zeros(3)}, "weights.other is missing in it"),
-  "a key too many": ({"kernel": None}, "it has weights.kernel, which the config has not"),
+  "another type": (
+    {"kernel": jnp.zeros((2, 3), jnp.int32)},
+    "weights.kernel is float32[2, 3], but int32[2, 3] in the model",
+  ),
+  "a missing key": ({"other": jnp.zeros(3)}, "it lacks weights.other"),
+  "an extra key": ({"kernel": None}, "weights.kernel is not in the model"),
 }
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_a_state_that_does_not_fit_is_refused_by_name_and_stays(tmp_path, capfd, misfit):
-  """Before Orbax begins to read, whose other threads would each leave a traceback."""
-  change, said = MISFITS[misfit]
+  """Before Orbax reads: each of its other threads would print a traceback."""
+  change, message = MISFITS[misfit]
   checkpoints = Checkpointer(tmp_path)
   checkpoints.save(state_at(1), -1.0)
-  like = state_at(0)
-  with pytest.raises(RunError, match=re.escape(said)) as error:
-    checkpoints.restore(1, like.replace(weights=like.weights | change))
-  assert "the checkpoint of step 1 in" in str(error.value)
+  target = state_at(0)
+  with pytest.raises(RunError, match=re.escape(message)) as error:
+    checkpoints.restore(1, target.replace(weights=target.weights | change))
+  assert "The checkpoint of step 1 in" in str(error.value)
   assert "\n" not in str(error.value)
   assert capfd.readouterr() == ("", "")
   assert kept(tmp_path) == ["1"]
-  assert int(checkpoints.restore(1, like).step) == 1
+  assert int(checkpoints.restore(1, target).step) == 1

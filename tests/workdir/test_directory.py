@@ -1,4 +1,4 @@
-"""A run that was given no workdir gets one of its own, and leaves none if it came to nothing."""
+"""Directories created for runs without --workdir, and their removal if empty."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path, monkeypa
   assert all(workdir.name.startswith("vae-demo-") for workdir in workdirs)
 
 
-def test_only_empty_directories_are_discarded(tmp_path, monkeypatch):
+def test_only_empty_directories_are_removed(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   empty, used = directory.create_workdir("vae"), directory.create_workdir("draw")
   (used / "config.json").touch()
@@ -26,8 +26,8 @@ def test_only_empty_directories_are_discarded(tmp_path, monkeypatch):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tilde_is_the_persons_home(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   assert directory.parse_workdir("~/runs/draw") == tmp_path / "runs" / "draw"
-  with pytest.raises(UsageError, match="the name of nobody here"):
+  with pytest.raises(UsageError, match="no such user"):
     directory.parse_workdir("~no_such_user/runs")

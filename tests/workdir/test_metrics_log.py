@@ -1,4 +1,4 @@
-"""The log of a run has every epoch once, whatever became of the run; TensorBoard is told the same."""
+"""metrics.jsonl and TensorBoard events have every epoch once, also after kills and resumes."""
 
 import json
 
@@ -32,7 +32,7 @@ def events(path) -> list[Event]:
   return found
 
 
-def test_log_forgets_what_came_after_the_checkpoint(tmp_path, capsys):
+def test_lines_after_the_checkpoint_are_dropped(tmp_path, capsys):
   with MetricWriter(tmp_path, epoch=0) as log:
     for epoch in (1, 2, 3):
       log.append(line_of(epoch))
@@ -41,23 +41,23 @@ def test_log_forgets_what_came_after_the_checkpoint(tmp_path, capsys):
   with MetricWriter(tmp_path, epoch=2) as log:
     assert [line["epoch"] for line in log.lines] == [1, 2]
     log.append(line_of(3) | {"validation": BOUND | {"elbo": -9.0}})
-  cut = f"line 4 of {tmp_path / 'metrics.jsonl'}, its last, is cut short: it is left out\n"
-  assert capsys.readouterr().out == cut
+  ignored = f"Ignoring line 4 of {tmp_path / 'metrics.jsonl'}, its last, which is incomplete.\n"
+  assert capsys.readouterr().out == ignored
   written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [line["epoch"] for line in written] == [1, 2, 3]
   assert written[-1]["validation"]["elbo"] == -9.0
   with MetricWriter(tmp_path, epoch=1):
-    assert "those between are repeated" in capsys.readouterr().out
+    assert "repeating those between" in capsys.readouterr().out
 
 
-def test_log_refuses_to_go_on_without_an_epoch(tmp_path):
+def test_a_missing_epoch_is_an_error(tmp_path):
   with MetricWriter(tmp_path, epoch=0) as log:
     log.append(line_of(1))
-  with pytest.raises(RunError, match="ends at epoch 1 of the 2"):
+  with pytest.raises(RunError, match="ends at epoch 1, but the checkpoint is of epoch 2"):
     MetricWriter(tmp_path, epoch=2)
 
 
-def test_tensorboard_has_every_number_and_is_told_what_is_repeated(tmp_path):
+def test_tensorboard_has_every_number_and_the_step_from_which_epochs_are_repeated(tmp_path):
   with MetricWriter(tmp_path, epoch=0) as log:
     log.append(line_of(1))
   with MetricWriter(tmp_path, epoch=1) as log:

@@ -1,4 +1,4 @@
-"""Pictures show what they are said to show: tiles in their places, windows where they look."""
+"""Positions and colours of tiles and windows in saved images."""
 
 import numpy as np
 import pytest
@@ -37,10 +37,10 @@ def test_reconstructions_lie_below_their_images(tmp_path):
     assert (tile(sheet, row, column, plots.TILE_PIXELS) == 0).all()
     assert (tile(sheet, row + 1, column, plots.TILE_PIXELS) == 255).all()
   assert sheet.shape == (4 * (plots.TILE_PIXELS + 2), 2 * (plots.TILE_PIXELS + 2), 3)
-  assert (sheet[2 * (plots.TILE_PIXELS + 2) :, plots.TILE_PIXELS + 2 :] == 255).all()  # the place of no image is white
+  assert (sheet[2 * (plots.TILE_PIXELS + 2) :, plots.TILE_PIXELS + 2 :] == 255).all()  # padding is white
 
 
-def test_blocks_stand_side_by_side(tmp_path):
+def test_blocks_are_side_by_side(tmp_path):
   """The left half is black, the right half is white, under titles."""
   blocks = {"black": np.zeros((2, 2, 4, 4, 1)), "white": np.ones((2, 2, 4, 4, 1))}
   plots.save_blocks(tmp_path / "blocks.png", blocks)
@@ -52,7 +52,7 @@ def test_blocks_stand_side_by_side(tmp_path):
 
 @pytest.mark.parametrize(("rows", "columns", "red"), [(1, 3, (0, 2)), (4, 13, (2, 5))])
 def test_a_traversal_has_its_rows_and_columns_in_place(tmp_path, rows, columns, red):
-  """One red tile among blue ones, in a picture with words around."""
+  """One red tile among blue ones, between labels."""
   images = np.broadcast_to(np.array([0.0, 0.0, 1.0]), (rows, columns, 6, 4, 3)).copy()
   images[red] = [1, 0, 0]
   plots.save_traversals(
@@ -88,6 +88,6 @@ def test_window_is_drawn_where_it_lies(tmp_path, center_x):
   assert coloured.max(0) == pytest.approx([12, 15], abs=0.3)
 
 
-def test_letters_that_the_font_lacks_are_told_apart_without_a_warning(tmp_path):
+def test_characters_that_the_font_lacks_are_escaped_without_a_warning(tmp_path):
   assert plots.escape_text("ünï 漢字 $x$") == r"ünï \u6f22\u5b57 \$x\$"
   plots.save_groups(tmp_path / "groups.png", {"漢字\n\t🙂": {"kl_per_group": [6.0, 3.0]}})

@@ -1,4 +1,4 @@
-"""Figures are called what they are, and bits stand beside nats where they mean something."""
+"""Names of metrics, bits per dimension, and protocols that separate runs."""
 
 import importlib
 import math
@@ -22,10 +22,10 @@ def metric_names(binarization: str, likelihood: str | None):
     ("static", "bernoulli", ["ELBO", "KL", "reconstruction", "NLL"], False),
     ("none", "bernoulli", ["CE bound", "KL", "cross-entropy", "marginal CE"], False),
     ("none", "discretized_logistic", ["ELBO", "KL", "reconstruction", "NLL"], True),
-    ("none", "of_somebody", ["ELBO", "KL", "reconstruction", "NLL"], False),
+    ("none", "custom_likelihood", ["ELBO", "KL", "reconstruction", "NLL"], False),
   ],
 )
-def test_grey_values_under_a_bernoulli_are_no_likelihood(binarization, likelihood, names, bits):
+def test_only_grey_values_under_a_bernoulli_are_cross_entropies(binarization, likelihood, names, bits):
   own = metric_names(binarization, likelihood)
   assert [*own.terms.values(), own.nll] == names
   assert own.bits == bits
@@ -43,7 +43,7 @@ def test_bits_per_dim_are_nats_over_values_and_ln_2():
   assert metric_names("none", "bernoulli").in_bits(numbers, (4, 3, 3)) == numbers
 
 
-def test_runs_of_other_sizes_do_not_compare():
+def test_runs_of_other_sizes_are_not_comparable():
   config = importlib.import_module("configs.vae").get_config()
   config.data.update({"name": "mine", "image_size": 32})
   small = protocol_of(config)
@@ -52,7 +52,7 @@ def test_runs_of_other_sizes_do_not_compare():
   assert small.title == "mine at 32 x 32 pixels, dynamic binarisation"
 
 
-def test_runs_of_another_likelihood_do_not_compare():
+def test_runs_of_another_likelihood_are_not_comparable():
   config = importlib.import_module("configs.vae").get_config()
   config.data.binarization = "none"
   grey = protocol_of(config)
@@ -62,8 +62,8 @@ def test_runs_of_another_likelihood_do_not_compare():
     "mnist_digits, no binarisation, cross-entropy",
     "mnist_digits, no binarisation, discretised logistic",
   )
-  config.model.likelihood = "of_somebody"
-  assert protocol_of(config).title == "mnist_digits, no binarisation, of somebody"
+  config.model.likelihood = "custom_likelihood"
+  assert protocol_of(config).title == "mnist_digits, no binarisation, custom likelihood"
   with config.unlocked():
     del config.model.likelihood
   assert protocol_of(config) == grey

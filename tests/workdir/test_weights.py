@@ -1,4 +1,4 @@
-"""model.npz gives back what was written, or says in one line why not."""
+"""model.npz: round trips, damage and later formats."""
 
 import ast
 import errno
@@ -49,7 +49,7 @@ def state_at(step: int) -> TrainState:
 
 
 def test_the_best_weights_of_every_seed_are_kept(tmp_path):
-  """Also over a resume; a file that is damaged or of another model counts for nothing."""
+  """Also after a resume; a file that is damaged or of another model is ignored."""
 
   def opened():
     return weights.BestWeights(tmp_path, SHAPE, SEEDS, state_at(0))
@@ -74,13 +74,13 @@ def test_the_best_weights_of_every_seed_are_kept(tmp_path):
   weights.write_weights(tmp_path, SHAPE, SEEDS[:1], STEPS[:1], [variables(0)])
   assert opened().steps == [None, None]
   best = opened()
-  best.update(state_at(10), [10, 20])  # one seed alone is no file
+  best.update(state_at(10), [10, 20])  # a file needs the weights of all seeds
   assert weights.read_weights(tmp_path).steps == STEPS[:1]
   best.update(state_at(20), [10, 20])
   assert weights.read_weights(tmp_path).steps == [10, 20]
 
 
-DAMAGES = ["half", "pickle", "no shape", "no zip", "no numbers", "image_shape=28,28", "step=1", "step=1.5"]
+DAMAGES = ["half", "pickle", "no shape", "no zip", "not finite", "image_shape=28,28", "step=1", "step=1.5"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
     np.savez(path, format=1, image_shape=np.array([{}], dtype=object))
   elif damage == "no shape":
     np.savez(path, format=1)
-  elif damage == "no numbers":
+  elif damage == "not finite":
     weights.write_weights(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(np.nan)])
   elif damage == "no zip":
     path.write_bytes(b"no zip")
@@ -108,7 +108,7 @@ def test_a_damaged_file_is_one_line(tmp_path, damage):
 
 
 @pytest.mark.parametrize("kind", [errno.EACCES, errno.EIO])
-def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, kind):
+def test_an_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch, kind):
   weights.write_weights(tmp_path, SHAPE, SEEDS, STEPS, [variables(0), variables(1)])
   (tmp_path / "config.json").write_text("{}")
 
@@ -118,11 +118,11 @@ def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, kind):
   monkeypatch.setattr(Path, "open", refuse)
   monkeypatch.setattr(Path, "read_text", refuse)
   for file, read in (("model.npz", weights.read_weights), ("config.json", records.read_config)):
-    with pytest.raises(RunError, match=f"cannot read .*{file} .{os.strerror(kind)}."):
+    with pytest.raises(RunError, match=f"Cannot read .*{file} .{os.strerror(kind)}."):
       read(tmp_path)
 
 
-def test_a_later_format_is_refused_whatever_it_holds(tmp_path):
+def test_a_later_format_is_refused_whatever_its_content(tmp_path):
   np.savez(tmp_path / "model.npz", format=records.FORMAT + 1, tensors=np.zeros(3))
-  with pytest.raises(RunError, match="is of format 2, and this latentjax knows none after 1: take a newer one"):
+  with pytest.raises(RunError, match="has format 2, and this version of latentjax reads up to 1"):
     weights.read_weights(tmp_path)
