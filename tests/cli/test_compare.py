@@ -1,4 +1,4 @@
-"""A comparison says what its runs' own files say, keeps protocols apart, and is one page that needs nothing else."""
+"""Comparisons of runs: their numbers, protocols, unfinished and damaged runs, and the self-contained page."""
 
 import importlib
 import json
@@ -69,7 +69,7 @@ def compared(out: Path, *workdirs: Path) -> list[dict]:
 
 @pytest.fixture
 def sketched(monkeypatch):
-  """Graphs of one pixel, for tests that look at words: drawing takes seconds."""
+  """Plots of one pixel, since plotting takes seconds."""
   for name in ("save_comparison", "save_groups"):
     monkeypatch.setattr(plots, name, lambda file, *_, **__: Image.new("L", (1, 1)).save(file, format="png"))
 
@@ -110,8 +110,8 @@ def test_numbers_are_those_of_the_runs(pair, tmp_path):
     assert row["images_per_second"] == 200.0  # the median of 100, 200 and 300
   assert table["best"] == {"elbo": "two", "nll": "two"}
   markdown = (tmp_path / "out" / "comparison.md").read_text()
-  assert "| **-86.87** / 20.00 / 66.87 | **80.74 ± 0.21 (10)** |" in markdown
-  assert "| -92.12 / 20.00 / 72.12 | 85.99 ± 0.21 (10) |" in markdown
+  assert "| **-86.87** | 20.00 | 66.87 | **80.74 ± 0.21 (10)** |" in markdown
+  assert "| -92.12 | 20.00 | 72.12 | 85.99 ± 0.21 (10) |" in markdown
   assert "DRAW, filterbank attention" in markdown
   assert {path: path.read_bytes() for workdir in pair for path in workdir.iterdir()} == before
 
@@ -175,7 +175,7 @@ def test_protocols_have_tables_of_their_own(tmp_path):
 @pytest.mark.parametrize(
   ("field", "note", "best"), [("nll_samples", "differ in K", "two"), ("num_examples", "(10,000, 500)", None)]
 )
-def test_unlike_likelihoods_are_said_to_be(pair, tmp_path, field, note, best):
+def test_nlls_that_are_not_comparable_are_reported(pair, tmp_path, field, note, best):
   change(pair[1], "test", {field: 500})
   (table,) = compared(tmp_path / "out", *pair)
   assert any(note in line for line in table["notes"])
@@ -195,7 +195,7 @@ def test_runs_on_other_images_have_no_best(pair, tmp_path, images):
   assert any("in the images" in note for note in table["notes"]) == (images == "other")
 
 
-def test_the_page_needs_nothing_else(pair, tmp_path):
+def test_the_page_is_self_contained(pair, tmp_path):
   Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(pair[0] / "samples.png")
   frames = [Image.fromarray(np.full((4, 20), shade, np.uint8)) for shade in (0, 200)]
   frames[0].save(pair[1] / "drawing.gif", save_all=True, append_images=frames[1:])
@@ -218,7 +218,7 @@ def test_the_page_needs_nothing_else(pair, tmp_path):
 
 
 @pytest.mark.usefixtures("sketched")
-def test_names_from_the_disk_are_text(tmp_path):
+def test_names_of_directories_are_escaped(tmp_path):
   name = '<img src=x onerror="alert(1)">&|$x_1$'
   make_run(tmp_path / name, data=("mnist<b>", "dynamic"))
   compared(tmp_path / "out", tmp_path / name)
@@ -229,11 +229,11 @@ def test_names_from_the_disk_are_text(tmp_path):
   assert name in page.text
   row = next(line for line in (tmp_path / "out" / "comparison.md").read_text().splitlines() if "onerror" in line)
   assert row.startswith(r"| \<img src=x onerror=")
-  assert len(re.findall(r"(?<!\\)\|", row)) == 11  # the ends and between of ten columns
+  assert len(re.findall(r"(?<!\\)\|", row)) == 17  # around 16 columns
 
 
 @pytest.mark.usefixtures("sketched")
-def test_runs_of_one_name_are_told_apart(tmp_path):
+def test_runs_of_one_name_have_their_paths(tmp_path):
   for parent in ("a", "b"):
     make_run(tmp_path / parent / "run")
   (table,) = compared(tmp_path / "out", tmp_path / "a" / "run", tmp_path / "b" / "run")
@@ -279,7 +279,7 @@ def test_workdirs_that_make_no_comparison_are_refused(pair, tmp_path):
 
 
 def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path):
-  """In the pixels: both runs of a protocol are drawn in their colours, each protocol in a part of its own."""
+  """In the pixels: each run of a protocol has its colour, and each protocol its panels."""
   make_run(tmp_path / "run")
   lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   lower = [line | {split: terms(30.0, 99.0) for split in ("train", "validation")} for line in lines]
@@ -290,11 +290,11 @@ def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path):
   upper, lower_half = np.array_split(pixels, 2)
   for colour, in_lower_half in (((0, 114, 178), True), ((213, 94, 0), False)):
     assert (upper == colour).all(-1).sum() > 100
-    assert (lower_half == colour).all(-1).any() == in_lower_half  # there only in the legend
+    assert (lower_half == colour).all(-1).any() == in_lower_half  # only in the legend
 
 
 def test_bars_are_as_high_as_the_kl(tmp_path):
-  """In the pixels: the bars' heights are to each other as the KLs of their groups."""
+  """In the pixels: heights of bars are in the ratio of the KLs."""
   plots.save_groups(tmp_path / "groups.png", {"run": {"kl_per_group": [6.0, 3.0], "active_units": [4, 0]}})
   with Image.open(tmp_path / "groups.png") as picture:
     blue = (np.asarray(picture.convert("RGB")) == (0, 114, 178)).all(-1)

@@ -1,4 +1,4 @@
-"""Runs on pixels of 256 values, from the first step to the comparison: what is measured, and what it is called."""
+"""Metrics of pixels with 256 values and their names, from training to the comparison."""
 
 import importlib
 import json
@@ -69,24 +69,24 @@ def test_loaded_it_gives_the_same_numbers_and_pictures_in_0_to_1(trained, colour
     np.testing.assert_allclose(pixels.mean((0, 1, 2)), np.array([40, 120, 200]) / 255, atol=0.1)
 
 
-def test_what_is_no_likelihood_is_called_so_and_stands_apart(colours, tmp_path, monkeypatch, capsys):
-  """In all that is printed, plotted and compared."""
+def test_cross_entropies_have_their_own_names_and_tables(colours, tmp_path, monkeypatch, capsys):
+  """In the output, the plots and the comparison."""
   drawn = []
   monkeypatch.setattr(plots, "save_loss", lambda path, lines, terms: drawn.append(terms))
   kinds = {"grey": "bernoulli", "levels": "discretized_logistic"}
-  said = {}
+  outputs = {}
   for kind, likelihood in kinds.items():
     train.run(config_of(likelihood, colours), tmp_path / kind)
     evaluate.run(config_of(likelihood, colours), tmp_path / kind)
     explore.run(config_of(likelihood, colours), tmp_path / kind)
     assert "images only" not in (tmp_path / kind / "explore.html").read_text(encoding="utf-8")
-    said[kind] = capsys.readouterr().out
-  assert not re.search(r"ELBO|NLL|reconstruction\b|bits", said["grey"].replace("model.likelihood", ""))
+    outputs[kind] = capsys.readouterr().out
+  assert not re.search(r"ELBO|NLL|reconstruction\b|bits", outputs["grey"].replace("model.likelihood", ""))
   for name in ("CE bound", "cross-entropy", "marginal CE", "marginal CE by K"):
-    assert name in said["grey"]
-    assert name not in said["levels"]
+    assert name in outputs["grey"]
+    assert name not in outputs["levels"]
   for name in ("ELBO", "NLL by K", "bits/dim"):
-    assert name in said["levels"]
+    assert name in outputs["levels"]
   assert [next(iter(terms.values())) for terms in drawn] == ["CE bound", "ELBO"]
   pages = [(tmp_path / kind / "explore.html").read_text(encoding="utf-8") for kind in kinds]
   assert [[f"test {name}" in page for name in ("CE bound", "marginal CE", "ELBO", "NLL")] for page in pages] == [
@@ -109,7 +109,7 @@ def test_what_is_no_likelihood_is_called_so_and_stands_apart(colours, tmp_path, 
   bits = json.loads((tmp_path / "levels" / "results.json").read_text())["test"]
   assert f"| {bits['bits_per_dim']:.3f} / {bits['nll_bits_per_dim']:.3f} |" in levels
   page = (tmp_path / "both" / "report.html").read_text()
-  for name in ("Test marginal CE by K", "Test NLL by K", "<th>bits/dim</th>", "no figure is one of a density"):
+  for name in ("Test marginal CE by K", "Test NLL by K", "test bits/dim</th>", "not log-likelihoods"):
     assert name in page
   tables = json.loads((tmp_path / "both" / "comparison.json").read_text())["tables"]
   assert [table["likelihood"] for table in tables] == ["cross-entropy", "discretised logistic"]
@@ -118,12 +118,12 @@ def test_what_is_no_likelihood_is_called_so_and_stands_apart(colours, tmp_path, 
   assert not re.search(r"\b(ELBO|NLL)", (tmp_path / "one" / "report.html").read_text())
 
 
-def test_a_sweep_ranks_no_likelihood_against_another(colours, tmp_path, monkeypatch, capsys):
+def test_a_sweep_has_a_table_per_likelihood(colours, tmp_path, monkeypatch, capsys):
   bound = {"elbo": -100.0, "kl": 1.0, "reconstruction": 99.0}
   results = {"epoch": 1, "train_minutes": 1.0, "validation": bound, "test": bound | {"nll": 90.0}}
   monkeypatch.setattr(sweep, "run_one", lambda config, workdir: results)
   overrides = [{"model.likelihood": name} for name in ("bernoulli", "discretized_logistic")]
   sweep.run(config_of("bernoulli", colours), overrides, tmp_path)
-  said = capsys.readouterr().out
-  assert said.count("validation CE bound") == said.count("validation ELBO") == 1
-  assert said.index("CE bound") < said.index("discretised logistic") < said.index("validation ELBO")
+  output = capsys.readouterr().out
+  assert output.count("validation CE bound") == output.count("validation ELBO") == 1
+  assert output.index("CE bound") < output.index("discretised logistic") < output.index("validation ELBO")
