@@ -1,4 +1,4 @@
-"""Trains, evaluates, compares and shows deep latent-variable models of images: `python main.py --help` says how."""
+"""Trains, evaluates, compares and shows deep latent-variable models of images; see `python main.py --help`."""
 
 from latentjax.__main__ import main
 

@@ -2,67 +2,35 @@
 
 python main.py --config=configs/draw.py:VARIANT
 
-What the variants reach, and in which time: docs/results.md.
+Results and training times: docs/results.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from latentjax.config.files import select_variant
+from latentjax.models import default_config
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, base, wide, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar."""
-  variants = {
-    "demo": demo,
-    "base": base,
-    "wide": wide,
-    "filterbank": filterbank,
-    "deep": deep,
-    "paper": paper,
-    "two_digits": two_digits,
-    "two_digits_demo": two_digits_demo,
-    "colour": colour,
-    "svhn": svhn,
-    "cifar": cifar,
-  }
-  if variant not in variants:
-    raise common.unknown_variant(variant, list(variants))
-  return variants[variant]()
+  return select_variant(VARIANTS, variant)
 
 
 def filterbank() -> ConfigDict:
   """h 256, z 32, T 10, N 12 on full MNIST."""
-  config = common.get_config()
-  config.model.name = "draw"  # the model
-  config.model.attention = "filterbank"  # none | filterbank
-  config.model.num_steps = 10  # glimpses T
-  config.model.read_size = 12  # N of the N x N filters that read
-  config.model.write_size = 12  # of those that write
-  config.model.hidden_dim = 256  # units of both LSTMs
-  config.model.latent_dim = 32  # latents of a glimpse
-  config.model.prior = "learned"  # standard: N(0, I) | learned: from the decoder, the posterior relative to it
-  config.model.layer_norm = False  # normalise the LSTMs
-  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
-  config.model.unroll = 0  # steps per iteration of the compiled loop; 0 chooses by backend
-  config.model.weight_gradients = "auto"  # per_step | deferred | auto: by backend
-  config.model.remat = "none"  # none | step | sqrt: what to compute again rather than keep, for many steps
-  config.model.init_scale = 0.05  # standard deviation of initial weights
-  config.model.init_log_variance = 0.0  # initial log variance of both windows, log pixels^2
-  config.model.init_log_stride = 0.0  # initial log stride of both windows; 0 spans the image
-  config.model.init_write_gain = 1.0  # initial factor on what is written
+  config = default_config("draw")
   config.train.learning_rate = 4e-3
   return config
 
 
 def base() -> ConfigDict:
-  """The same without attention."""
+  """`filterbank` without attention."""
   config = filterbank()
   config.model.attention = "none"
   return config
 
 
 def wide() -> ConfigDict:
-  """The best bound without attention: h 512, T 16, and weight decay against that many weights."""
+  """The best bound without attention: h 512, T 16, and weight decay."""
   config = base()
   config.model.hidden_dim = 512
   config.model.num_steps = 16
@@ -72,7 +40,7 @@ def wide() -> ConfigDict:
 
 
 def deep() -> ConfigDict:
-  """The best bound: T 32 instead of the 10 of `filterbank`, and orthogonal steps of its weights."""
+  """The best bound: `filterbank` with T 32 and Muon."""
   config = filterbank()
   config.model.num_steps = 32
   config.train.optimizer = "muon"
@@ -80,7 +48,7 @@ def deep() -> ConfigDict:
 
 
 def paper() -> ConfigDict:
-  """The paper's MNIST settings on the static set."""
+  """The paper's settings for MNIST, on the statically binarized set."""
   config = filterbank()
   config.data.name = "binarized_mnist"
   config.data.binarization = "static"
@@ -95,11 +63,11 @@ def paper() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """4,000 real digits that need no download: minutes on two CPU cores."""
+  """4,000 real digits without a download: minutes on two CPU cores."""
   config = filterbank()
   config.data.name = "mnist_digits"
   config.model.init_write_gain = 12.0
-  config.train.batch_size = 64  # twice the steps of 128 for the same minutes
+  config.train.batch_size = 64  # twice as many steps as with 128, in the same time
   config.train.epochs = 24
   config.train.learning_rate = 1e-2
   config.train.warmup_epochs = 1.0
@@ -111,18 +79,18 @@ def demo() -> ConfigDict:
 
 
 def two_digits() -> ConfigDict:
-  """Two digits of full MNIST anywhere on 60 x 60 pixels, in every step others."""
+  """Two digits of full MNIST at random places on 60 x 60 pixels, new in every step."""
   config = filterbank()
   config.data.name = "two_digits"
   config.model.num_steps = 20
-  config.model.init_log_stride = -0.7  # windows of the size of a digit
+  config.model.init_log_stride = -0.7  # windows as large as a digit
   config.model.init_write_gain = 12.0
   config.train.learning_rate = 2e-3
   return config
 
 
 def two_digits_demo() -> ConfigDict:
-  """The same of the demo's digits, which need no download."""
+  """`two_digits` with the digits of `demo`, without a download."""
   config = two_digits()
   config.data.name = "two_digits/mnist_digits"
   config.model.num_steps = 12
@@ -136,7 +104,7 @@ def two_digits_demo() -> ConfigDict:
 
 
 def svhn() -> ConfigDict:
-  """The paper's sizes for SVHN, on the cropped set of 32 x 32 pixels."""
+  """The paper's sizes for SVHN, on the cropped set with 32 x 32 pixels."""
   config = filterbank()
   config.data.name = "svhn_cropped"
   config.data.binarization = "none"
@@ -162,7 +130,7 @@ def cifar() -> ConfigDict:
 
 
 def colour() -> ConfigDict:
-  """Digits in colour that need no download: minutes on two CPU cores."""
+  """Colored digits without a download: minutes on two CPU cores."""
   config = demo()
   config.data.name = "colour_digits"
   config.data.binarization = "none"
@@ -171,7 +139,22 @@ def colour() -> ConfigDict:
   config.model.read_size = config.model.write_size = 8
   config.model.hidden_dim = 128
   config.train.epochs = 40
-  config.train.kl_warmup_epochs = 0.0  # this and the next of the demo's were not tried with colour
+  config.train.kl_warmup_epochs = 0.0  # the demo's value was not tried with colour, nor that of ema_decay
   config.train.ema_decay = 0.999
-  config.train.learning_rate = 3e-3  # as the scale falls, a step of the same size moves a pixel by more scales
+  config.train.learning_rate = 3e-3  # a step of the same size moves a pixel by more scales as the scale falls
   return config
+
+
+VARIANTS = {
+  "demo": demo,
+  "base": base,
+  "wide": wide,
+  "filterbank": filterbank,
+  "deep": deep,
+  "paper": paper,
+  "two_digits": two_digits,
+  "two_digits_demo": two_digits_demo,
+  "colour": colour,
+  "svhn": svhn,
+  "cifar": cifar,
+}

@@ -1,33 +1,23 @@
-"""The Ladder VAE (Sonderby et al. 2016): a hierarchy in space, shared between inference and generation.
+"""Ladder VAE (Sonderby et al. 2016): a hierarchy of latents, shared between inference and generation.
 
 python main.py --config=configs/ladder_vae.py:VARIANT
 
-What the variants reach, and in which time: docs/results.md.
+Results and training times: docs/results.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from latentjax.config.files import select_variant
+from latentjax.models import default_config
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, default, bottom_up, paper or dense."""
-  variants = {"demo": demo, "default": default, "bottom_up": bottom_up, "paper": paper, "dense": dense}
-  if variant not in variants:
-    raise common.unknown_variant(variant, list(variants))
-  return variants[variant]()
+  return select_variant(VARIANTS, variant)
 
 
 def default() -> ConfigDict:
-  """Three layers on full MNIST, the sizes of the original project."""
-  config = common.get_config()
-  config.model.name = "ladder_vae"  # the model
-  config.model.hidden_dims = (512, 256, 256)  # from the image upwards
-  config.model.latent_dims = (64, 32, 32)  # of each layer, from the image upwards
-  config.model.mlp_depth = 1  # hidden layers of every MLP
-  config.model.inference = "ladder"  # ladder | bottom_up
-  config.model.skips = False  # from every layer of latents to all that is below, and around hidden layers
-  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
+  """Three layers on full MNIST, with the sizes of the original project."""
+  config = default_config("ladder_vae")
   config.train.epochs = 200
   config.train.learning_rate = 2e-3
   config.train.kl_warmup_epochs = 20.0
@@ -36,14 +26,14 @@ def default() -> ConfigDict:
 
 
 def bottom_up() -> ConfigDict:
-  """The control: a plain hierarchical VAE of the same sizes, which infers from the bottom up and shares nothing."""
+  """The control: a plain hierarchical VAE of the same sizes, with bottom-up inference."""
   config = default()
   config.model.inference = "bottom_up"
   return config
 
 
 def paper() -> ConfigDict:
-  """The paper's five layers of two-layer MLPs, 2,000 epochs, KL warm-up over 200."""
+  """The paper's five layers of two-layer MLPs: 2,000 epochs, KL warmup over 200."""
   config = default()
   config.model.hidden_dims = (512, 256, 128, 64, 32)
   config.model.latent_dims = (64, 32, 16, 8, 4)
@@ -58,7 +48,7 @@ def paper() -> ConfigDict:
 
 
 def dense() -> ConfigDict:
-  """The paper's latents with skips, upper layers as wide as those below, weight decay and a cosine schedule."""
+  """The paper's latents with skips, wider upper layers, weight decay and a cosine schedule."""
   config = paper()
   config.model.hidden_dims = (512, 256, 256, 256, 256)
   config.model.skips = True
@@ -74,8 +64,11 @@ def dense() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """The three layers on digits that need no download."""
+  """`default` on digits that need no download."""
   config = default()
   config.data.name = "mnist_digits"
   config.train.epochs = 100
   return config
+
+
+VARIANTS = {"demo": demo, "default": default, "bottom_up": bottom_up, "paper": paper, "dense": dense}

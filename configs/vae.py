@@ -1,46 +1,38 @@
-"""The variational autoencoder with one layer of latents.
+"""Variational autoencoder with one layer of latents.
 
 python main.py --config=configs/vae.py:VARIANT [--mode=sweep]
 
-What the variants reach, and in which time: docs/results.md.
+Results and training times: docs/results.md.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import common
+from latentjax.config.files import select_variant
+from latentjax.models import default_config
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-  """A variant by name: demo, default or residual."""
-  variants = {"demo": demo, "default": default, "residual": residual}
-  if variant not in variants:
-    raise common.unknown_variant(variant, list(variants))
-  return variants[variant]()
+  return select_variant(VARIANTS, variant)
 
 
 def default() -> ConfigDict:
   """Two hidden layers on full MNIST."""
-  config = common.get_config()
-  config.model.name = "vae"  # the model
-  config.model.hidden_dims = (512, 256)
-  config.model.latent_dim = 64  # latents of an image
-  config.model.activation = "relu"  # relu | tanh | silu
-  config.model.network = "dense"  # dense | residual: a stream to which blocks add
-  config.model.likelihood = "bernoulli"  # bernoulli | discretized_logistic: of 256 values, for binarization = none
+  config = default_config("vae")
   config.train.epochs = 240
   config.train.learning_rate = 2e-3
-  config.train.kl_warmup_epochs = 10.0  # against latents that fall asleep early
+  config.train.kl_warmup_epochs = 10.0  # against posterior collapse
   config.eval.nll_samples = 500
   return config
 
 
 def residual() -> ConfigDict:
-  """The lowest NLL: residual networks, which train faster, and importance-weighted training at the end."""
+  """The lowest NLL: residual networks, and importance-weighted training at the end."""
   config = default()
   config.model.network = "residual"
-  config.model.hidden_dims = (300, 300, 300)  # the stream's width, then those of the blocks
+  config.model.hidden_dims = (300, 300, 300)  # of the stream, then of its blocks
   config.model.latent_dim = 40
   config.model.activation = "silu"
   config.train.epochs = 160
@@ -52,15 +44,18 @@ def residual() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """The same on digits that need no download."""
+  """`default` on digits that need no download."""
   config = default()
   config.data.name = "mnist_digits"
   config.train.epochs = 100
   return config
 
 
-def sweep() -> Iterator[dict]:
-  """What --mode=sweep runs: three sizes of latent, each from two seeds."""
+def sweep() -> Iterator[dict[str, Any]]:
+  """Yields the runs of --mode=sweep: three latent sizes, two seeds each."""
   for latent_dim in (16, 32, 64):
     for seed in (0, 1):
       yield {"model.latent_dim": latent_dim, "seed": seed}
+
+
+VARIANTS = {"demo": demo, "default": default, "residual": residual}

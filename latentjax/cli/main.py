@@ -1,4 +1,4 @@
-"""JAX, started under the environment that latentjax needs; nothing that imports it may be imported before."""
+"""Command line: flags, `--help`, `--mode=show`, and dispatch to one module per mode."""
 
 import importlib
 import os
@@ -6,69 +6,208 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from absl import flags, logging
+import jax
+from absl import flags as absl_flags
+from absl import logging
 from ml_collections import ConfigDict
 
 from latentjax import models
-from latentjax.config import files, overrides
-from latentjax.config.files import CONFIGS_DIR, ResolvedConfig, key_descriptions
-from latentjax.config.schema import check_config, describe_keys, differences, one_of
+from latentjax.cli import overrides
+from latentjax.cli.reference import describe_keys
+from latentjax.config import files
+from latentjax.config.files import CONFIGS_DIR, ResolvedConfig
+from latentjax.config.schema import check_config, differences
 from latentjax.config.serialization import to_json
+from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import Interrupted, RunError, UsageError, last_line, user_message
 from latentjax.runtime.fileio import cache_dir
 from latentjax.runtime.signals import exit_on_signal
 from latentjax.workdir import directory, records
 
-FALSE_VALUES = ("", "0", "f", "false", "n", "no", "off")  # what JAX takes for False
+USAGE = """\
+Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
+
+Usage: python main.py [--mode=train|evaluate|sample|encode|explore|export|sweep|benchmark|show] [--config=FILE:VARIANT]
+                      [--config.KEY=VALUE ...] [--workdir=DIR]
+       python main.py --mode=encode --workdir=DIR --images=PATH
+       python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
+
+The same command with the same --workdir resumes. Without --config, the config of the --workdir is used.
+"""
+
+DEFAULT_CONFIG = "configs/draw.py"
+
+MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
+
+
+class Flags(absl_flags.FlagValues):
+  """Flags of the command line, without the overrides of the config."""
+
+  def __init__(self):
+    super().__init__()
+    define = {"flag_values": self}
+    absl_flags.DEFINE_enum("mode", "train", MODES, "Command; show prints the config, or how it differs.", **define)
+    absl_flags.DEFINE_string("config", None, "Config file and variant, or the config.json of a run.", **define)
+    absl_flags.DEFINE_string("workdir", None, "Directory of the run. A new one under runs/ if left out.", **define)
+    absl_flags.DEFINE_boolean("dry_run", False, "Print the memory and FLOPs of training; write nothing.", **define)
+    absl_flags.DEFINE_list("workdirs", [], "Runs to compare with --mode=compare.", **define)
+    absl_flags.DEFINE_string(
+      "images", None, "Own images for --mode=encode: a folder, a file, or an .npz of arrays.", **define
+    )
+    absl_flags.DEFINE_string(
+      "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
+    )
+    absl_flags.DEFINE_integer("num_processes", None, "Number of processes of this run.", lower_bound=1, **define)
+    absl_flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0, **define)
+    absl_flags.DEFINE_boolean("help", False, "Print this, with every key of the config.", short_name="h", **define)
+    self.set_gnu_getopt(True)
+
+  @property
+  def multi_process(self) -> bool:
+    """True if this process is one of several of a run."""
+    return bool(self.coordinator or self.num_processes) or self.process_id is not None
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command line and returns its exit code; expected errors are one line on stderr."""
+  logging.set_verbosity(logging.FATAL)  # of Orbax and TFDS: their errors are reported in one line below
+  getLogger("asyncio").setLevel("CRITICAL")  # of Orbax's tasks on a full disk
+  try:
+    return dispatch(*parse_flags(argv))
+  except Interrupted as interrupted:
+    return interrupted.exit_code
+  except Exception as error:
+    message = user_message(error)
+    if message is None:
+      raise
+    print(f"error: {message}", file=sys.stderr)
+    return message.exit_code
+
+
+def parse_flags(argv: Sequence[str]) -> tuple[Flags, list[str]]:
+  """Returns the flags and the remaining arguments, which are overrides of the config.
+
+  Raises:
+    UsageError: A flag has an invalid value.
+  """
+  flags = Flags()
+  try:
+    rest = flags(list(argv), known_only=True)[1:]
+  except absl_flags.Error as error:
+    raise UsageError(last_line(error)) from None
+  for name in ("workdir", "config", "images"):
+    if flags[name].present and not getattr(flags, name):
+      raise UsageError(f"--{name}= is empty. Give it a value, or leave it out.")
+  return flags, rest
+
+
+def dispatch(flags: Flags, rest: Sequence[str]) -> int:
+  """Runs the mode and returns the exit code."""
+  mode, workdir = flags.mode, directory.parse_workdir(flags.workdir)
+  if mode != "compare" and flags["workdirs"].present:
+    raise UsageError("--workdirs is for --mode=compare. Other modes take one --workdir.")
+  if mode != "encode" and flags.images:
+    raise UsageError("--images is for --mode=encode. To train on own images, use --config.data.name.")
+  if mode not in ("train", "evaluate") and flags.multi_process:
+    raise UsageError(f"--mode={mode} runs in one process. Drop --coordinator, --num_processes and --process_id.")
+  if mode != "train" and flags.dry_run:
+    raise UsageError(f"--dry_run is for --mode=train. Drop it with --mode={mode}.")
+  if mode == "compare" and not flags.help:
+    if flags["config"].present or overrides.has_overrides(rest):
+      raise UsageError("--mode=compare reads the configs of its runs. Drop --config.")
+    if rest:
+      raise UsageError(overrides.unknown_flag_message(rest[0], list(flags), {}))
+    workdirs = [str(directory.parse_workdir(name)) if name else "" for name in flags.workdirs]
+    return run_mode(flags, workdir, "compare", [workdirs])
+
+  chosen = resolve_config(flags, workdir)
+  config = chosen.config
+  overridden = overrides.apply_overrides(config, rest, list(flags))
+  start_jax(config)
+  if flags.help:
+    return print_help(flags, chosen)
+  check_config(config)
+  models.check_model(config.model)
+  if mode == "show":
+    return show_config(config, workdir if flags.config or overridden else None)
+  if workdir is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
+    raise UsageError(f"--mode={mode} needs the --workdir of a run.")
+  args = [config]
+  if flags.multi_process:
+    if not flags.workdir:
+      raise UsageError("Several processes need the same --workdir on a shared file system.")
+    distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
+  if mode == "encode":
+    args.append(flags.images)
+  if mode == "sweep":
+    args.append(sweep_overrides(chosen, overridden))
+  check_devices()
+  if flags.dry_run:
+    importlib.import_module("latentjax.cli.train").dry_run(config, workdir)
+    return 0
+  name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else config.model.name
+  return run_mode(flags, workdir, name if mode != "benchmark" else f"benchmark-{name}", args)
+
+
+def resolve_config(flags: Flags, workdir: Path | None) -> ResolvedConfig:
+  """Returns the config of `--config`, else that of the workdir, else the demo's, all without overrides.
+
+  Raises:
+    UsageError: The workdir has no config. The demo's would hide a mistyped name.
+  """
+  if workdir is not None and not flags.config:
+    if (workdir / "config.json").exists():
+      config = records.read_config(workdir)
+      return ResolvedConfig(config, CONFIGS_DIR / f"{config.model.name}.py", None, {})
+    if not flags.help:
+      raise UsageError(f"{workdir} holds no run. Check its name, or start a run there with --config.")
+  return files.load_config(flags.config or DEFAULT_CONFIG)
 
 
 def start_jax(config: ConfigDict) -> None:
-  """Imports JAX under the environment that latentjax needs.
-
-  Where the config allows it, JAX keeps what it compiles; its own variables have the last word.
+  """Sets JAX's options, before anything is compiled; its environment variables have precedence.
 
   Raises:
-    UsageError: a variable of JAX has no such value, or one under which nothing here can run.
+    UsageError: JAX_DISABLE_JIT is set.
   """
-  if os.environ.get("JAX_DISABLE_JIT", "").lower() not in FALSE_VALUES:
-    raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles all that it runs: unset it")
-  if os.environ.get("JAX_ENABLE_X64", "").lower() not in FALSE_VALUES:
-    os.environ["JAX_ENABLE_X64"] = "0"
-    print("JAX_ENABLE_X64 is passed over: latentjax computes in float32", file=sys.stderr)
+  if jax.config.jax_disable_jit:
+    raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles everything. Unset it.")
+  if jax.config.jax_enable_x64:
+    jax.config.update("jax_enable_x64", False)
+    print("JAX_ENABLE_X64 is ignored: latentjax computes in float32", file=sys.stderr)
   if config.compilation_cache:
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # then nothing is kept
-  try:
-    importlib.import_module("jax")
-  except ValueError as error:
-    raise UsageError(f"JAX cannot start: {last_line(error)}") from None
+    options = {
+      "jax_compilation_cache_dir": str(cache_dir() / "compiled"),
+      "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
+    for name, value in options.items():
+      if name.upper() not in os.environ:
+        jax.config.update(name, value)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 def check_devices() -> None:
-  """Raises UsageError where JAX finds none of the devices that it is told to take."""
-  import jax  # not before `start`
-
-  asked = os.environ.get("JAX_PLATFORMS", "")
+  """Raises UsageError if JAX finds no device of the kind that JAX_PLATFORMS names."""
+  platforms = os.environ.get("JAX_PLATFORMS", "")
   try:
     jax.devices()
-  except (RuntimeError, AssertionError) as error:  # the latter is all that it says without any device
-    reason = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "there is no such device here"
+  except (RuntimeError, AssertionError) as error:  # an AssertionError without a message if there is no device at all
+    reason = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "no such device"
     raise UsageError(
-      f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: {reason}. JAX_PLATFORMS=cpu always works; for a GPU or TPU JAX"
-      " must be installed with its support, see README.md"
+      f"{f'JAX_PLATFORMS={platforms}' if platforms else 'JAX'}: {reason}. JAX_PLATFORMS=cpu always works. A GPU or TPU"
+      " needs JAX with its support, see README.md."
     ) from None
 
 
 def show_config(config: ConfigDict, workdir: Path | None) -> int:
-  """Prints the config, or in what it differs from that of a run."""
+  """Prints a config, or how it differs from that of the run in `workdir`."""
   if workdir is None or not (workdir / "config.json").exists():
     return print_output(to_json(config).rstrip())
   saved = records.read_config(workdir)
@@ -80,210 +219,62 @@ def show_config(config: ConfigDict, workdir: Path | None) -> int:
   return print_output("\n".join(lines) or f"no difference from {workdir}")
 
 
-def print_help(usage: str, flags: Mapping[str, Any], chosen: ResolvedConfig) -> int:
-  """Prints how to call this, what configs there are, and every key of the one chosen.
-
-  Args:
-    usage: stands above.
-    flags: absl's, by name.
-  """
-  lines = [usage.strip(), "", "Flags:"]
+def print_help(flags: Flags, chosen: ResolvedConfig) -> int:
+  """Prints usage, flags, config files, and the variants and keys of the chosen config."""
+  lines = [USAGE, "Flags:"]
   for name in sorted({flags[name].name for name in flags}):
     flag = flags[name]
     lines.append(f"  --{name:<14}  {flag.help}{f' Default: {flag.default}.' if flag.default else ''}")
-  files = [path.name for path in sorted(CONFIGS_DIR.glob("*.py")) if path.name != "common.py"]
-  lines += ["", f"Config files in {CONFIGS_DIR}: {', '.join(files)}"]
+  names = ", ".join(path.name for path in sorted(CONFIGS_DIR.glob("*.py")))
+  lines += ["", f"Config files in {CONFIGS_DIR}: {names}"]
   if chosen.variants:
     lines += ["", f"Variants of {chosen.shown}, as --config={chosen.shown}:VARIANT:"]
-    lines += [
-      f"  {name:<14}  {summary.splitlines()[0] if summary else ''}" for name, summary in chosen.variants.items()
-    ]
-  lines += ["", f"Keys of {chosen.shown}{f':{chosen.variant}' if chosen.variant else ''}, as --config.KEY=VALUE:"]
-  name = chosen.config.model.name
-  rules = {"name": one_of(*models.MODELS), **(models.MODELS[name].RULES if name in models.MODELS else {})}
-  lines += describe_keys(chosen.config, rules, key_descriptions(chosen.path))
+    lines += [f"  {name:<16}{summary.partition(chr(10))[0]}" for name, summary in chosen.variants.items()]
+  variant = f":{chosen.variant}" if chosen.variant else ""
+  lines += ["", f"Keys of {chosen.shown}{variant}, as --config.KEY=VALUE:", *describe_keys(chosen.config)]
   return print_output("\n".join(lines))
 
 
 def print_output(text: str) -> int:
-  """Prints what was asked for, which fails where it cannot be printed; a reader that has seen enough is no failure."""
+  """Prints the result of a command and returns 0, also if its reader has closed the pipe.
+
+  Raises:
+    RunError: Standard output cannot be written.
+  """
   console.print(text)
   failure = getattr(sys.stdout, "failure", None)
   if failure is None or isinstance(failure, BrokenPipeError):
     return 0
-  raise RunError(f"cannot write to the standard output ({failure.strerror})")
+  raise RunError(f"Cannot write to standard output ({failure.strerror}).")
 
 
-DEFAULT_CONFIG = "configs/draw.py"  # what runs without arguments
-
-MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
-
-
-class Flags(flags.FlagValues):
-  """What the command line asks for, but for the overrides of the config."""
-
-  def __init__(self):
-    super().__init__()
-    define = {"flag_values": self}
-    flags.DEFINE_enum("mode", "train", MODES, "What to do; show prints the config, or in what it differs.", **define)
-    flags.DEFINE_string("config", None, "A config file with a variant, or another run's config.json.", **define)
-    flags.DEFINE_string("workdir", None, "Where the run lives; by default a new directory under runs/.", **define)
-    flags.DEFINE_boolean("dry_run", False, "Says what training would take, and writes nothing.", **define)
-    flags.DEFINE_list("workdirs", [], "The runs that --mode=compare puts side by side.", **define)
-    flags.DEFINE_string(
-      "images", None, "One's own images for --mode=encode: a folder, a single one, or an .npz of arrays.", **define
-    )
-    flags.DEFINE_string(
-      "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
-    )
-    flags.DEFINE_integer("num_processes", None, "How many processes are this run.", lower_bound=1, **define)
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0, **define)
-    flags.DEFINE_boolean("help", False, "Prints this, with every key of the config.", short_name="h", **define)
-    self.set_gnu_getopt(True)
-
-  @property
-  def several(self) -> bool:
-    """Whether this process is one of several that are one run."""
-    return bool(self.coordinator or self.num_processes) or self.process_id is not None
-
-
-def main(argv: Sequence[str]) -> int:
-  """Does what a command line asks for; a person's mistake, a full disk or a signal is one line.
-
-  Returns:
-    The exit code.
-  """
-  logging.set_verbosity(logging.FATAL)  # what Orbax and TFDS log is no news to a person or said below in one line
-  getLogger("asyncio").setLevel("CRITICAL")  # so is what becomes of Orbax's tasks on a full disk
-  try:
-    return dispatch(*parse(argv))
-  except Interrupted as stopped:
-    return stopped.exit_code
-  except Exception as error:
-    message = user_message(error)
-    if message is None:
-      raise
-    print(f"error: {message}", file=sys.stderr)
-    return message.exit_code
-
-
-def parse(argv: Sequence[str]) -> tuple[Flags, list[str]]:
-  """What is asked for, and what is left: the overrides of the config.
+def sweep_overrides(chosen: ResolvedConfig, overridden: set[str]) -> list[dict[str, Any]]:
+  """Returns the overrides that `sweep()` of the config file yields.
 
   Raises:
-    UsageError: something else is left, or a flag has no such value.
+    UsageError: There is no `sweep()`, or it changes a key that the command line changes.
   """
-  request = Flags()
-  try:
-    rest = request(list(argv), known_only=True)[1:]
-  except flags.Error as error:
-    raise UsageError(last_line(error)) from None
-  for flag in ("workdir", "config", "images"):
-    if request[flag].present and not getattr(request, flag):
-      raise UsageError(f"--{flag}= is empty: give it a value, or leave it out")
-  return request, rest
-
-
-def dispatch(request: Flags, rest: Sequence[str]) -> int:
-  """Runs the mode that is asked for."""
-  mode, given = request.mode, directory.parse_workdir(request.workdir)
-  if mode != "compare" and request["workdirs"].present:
-    raise UsageError("--workdirs belongs to --mode=compare: the other modes take one --workdir")
-  if mode != "encode" and request.images:
-    raise UsageError("--images belongs to --mode=encode: those to train on are named by --config.data.name")
-  if mode not in ("train", "evaluate") and request.several:
-    raise UsageError(f"--mode={mode} runs in one process: leave out --coordinator, --num_processes and --process_id")
-  if mode != "train" and request.dry_run:
-    raise UsageError(f"--dry_run is of --mode=train: leave it out with --mode={mode}")
-  if mode == "compare" and not request.help:
-    if request["config"].present or overrides.has_overrides(rest):
-      raise UsageError("--mode=compare reads the configs of its runs: leave out --config")
-    if rest:
-      raise UsageError(overrides.unknown_flag_message(rest[0], list(request), ConfigDict()))
-    workdirs = [str(directory.parse_workdir(workdir)) if workdir else "" for workdir in request.workdirs]
-    return run_command(request, given, "compare", [workdirs])
-
-  chosen = resolve_config(request, given)
-  typed = overrides.apply_overrides(chosen.config, rest, list(request))
-  start_jax(chosen.config)
-  from latentjax import models
-  from latentjax.cli import train  # import JAX
-
-  if request.help:
-    return print_help(__doc__, request, chosen)
-  check_config(chosen.config)
-  models.check_model(chosen.config.model)
-  if mode == "show":
-    return show_config(chosen.config, given if request.config or typed else None)
-  if given is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
-    raise UsageError(f"--mode={mode} needs the --workdir of a run")
-  args = [chosen.config]
-  if request.several:
-    initialize_distributed(request)
-  if mode == "encode":
-    args.append(request.images)
-  if mode == "sweep":
-    args.append(sweep_overrides(chosen, typed))
-  check_devices()
-  if request.dry_run:
-    from latentjax import models
-    from latentjax.cli import train
-
-    train.dry_run(chosen.config, given)
-    return 0
-  name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else chosen.config.model.name
-  return run_command(request, given, name if mode != "benchmark" else f"benchmark-{name}", args)
-
-
-def resolve_config(request: Flags, workdir: Path | None) -> ResolvedConfig:
-  """The config asked for, without overrides: without --config that of the workdir, and without either the demo's.
-
-  Raises:
-    UsageError: the workdir has none, and none is given: the demo's would hide that its name is mistyped.
-  """
-  if workdir is not None and not request.config:
-    if (workdir / "config.json").exists():
-      config = records.read_config(workdir)
-      return ResolvedConfig(config, files.CONFIGS_DIR / f"{config.model.name}.py", None, {})
-    if not request.help:
-      raise UsageError(f"{workdir} holds no run: check its name, or say by --config what to start there")
-  return files.load_config(request.config or DEFAULT_CONFIG)
-
-
-def sweep_overrides(chosen: ResolvedConfig, typed: dict[str, str]) -> list[dict]:
-  """The overrides of --mode=sweep, none of them also of the command line."""
-  from latentjax.cli import sweep  # imports JAX, which must not be before `backend.start`
-
   if chosen.path.suffix != ".py":
-    raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(): it takes a config file, a Python one")
-  found = sweep.read_sweep(chosen.path, chosen.shown)
-  for key in {key for override in found for key in override} & typed.keys():
-    raise UsageError(f"--config.{key} would be overridden by sweep() of {chosen.shown}: drop one of the two")
+    raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(). Use a Python config file.")
+  found = importlib.import_module("latentjax.cli.sweep").read_sweep(chosen.path, chosen.shown)
+  for name in {name for override in found for name in override} & overridden:
+    raise UsageError(f"--config.{name} would be overridden by sweep() of {chosen.shown}. Drop one of the two.")
   return found
 
 
-def initialize_distributed(request: Flags) -> None:
-  """Lets this process be one of several that train or evaluate together."""
-  from latentjax.runtime import distributed  # imports JAX, too
-
-  if not request.workdir:
-    raise UsageError("several processes need the same --workdir, which all of them see")
-  distributed.initialize(request.coordinator, request.num_processes, request.process_id)
-
-
-def run_command(request: Flags, given: Path | None, name: str, args: list) -> int:
+def run_mode(flags: Flags, given: Path | None, name: str, args: Sequence[Any]) -> int:
   """Runs the mode in the given workdir, or in a new one of that name.
 
   Raises:
-    Stopped: a signal asked for it; how to resume has been said.
+    Interrupted: A signal stopped it; the command that resumes it has been printed.
   """
-  mode = importlib.import_module(f"latentjax.cli.{request.mode}")
+  mode = importlib.import_module(f"latentjax.cli.{flags.mode}")
   workdir = given or directory.create_workdir(name)
   message = "stopped"
-  if request.mode in ("train", "sweep"):
-    config = [] if given or request.config else [f"--config={DEFAULT_CONFIG}"]  # its workdir may not have got one yet
-    again = [*program_command(), *sys.argv[1:], *config, *([] if given else [f"--workdir={workdir}"])]
-    message += f"; resume with: {shlex.join(again)}"
+  if flags.mode in ("train", "sweep"):
+    config = [] if given or flags.config else [f"--config={DEFAULT_CONFIG}"]  # the workdir may not have one yet
+    command = [*program_command(), *sys.argv[1:], *config, *([] if given else [f"--workdir={workdir}"])]
+    message += f"; resume with: {shlex.join(command)}"
   exit_on_signal(message, partial(directory.remove_if_empty, workdir) if given is None else lambda: None)
   try:
     mode.run(*args, workdir)
@@ -297,7 +288,7 @@ def run_command(request: Flags, given: Path | None, name: str, args: list) -> in
 
 
 def program_command() -> list[str]:
-  """How this program was called, without arguments."""
+  """Returns the command that started this program, without arguments."""
   program, python = Path(sys.argv[0]), Path(sys.executable)
   if shutil.which("python") == str(python):
     python = "python"

@@ -1,288 +1,365 @@
-"""Config keys: defaults, constraints, help, and which of them identify an experiment."""
+"""Config keys: default, constraint, help and aliases of each, in one place.
 
+`KEYS` holds the keys outside `model`. A key of `model` is a field of the model's class, declared with `key`.
+"""
+
+import dataclasses
 import difflib
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from latentjax.runtime.errors import UsageError
 
-# Keys and sections that say how long to train, how fast, and what to evaluate or draw, not which experiment it is.
-NON_IDENTITY_KEYS = (
-  "compilation_cache",
-  "train.epochs",
-  "train.early_stopping_patience",
-  "train.log_images_every",
-  "train.profile_steps",
-  "train.steps_per_call",
-  "data.placement",
-  "eval",
-  "encode",
-  "sample",
-  "benchmark",
-)
+
+class Constraint(NamedTuple):
+  """A condition on a value.
+
+  Attributes:
+    text: Completes "it must be ...".
+    holds: Returns True if a value meets the condition; may raise TypeError for a value of the wrong type.
+    choices: The allowed values, if there are only a few.
+  """
+
+  text: str
+  holds: Callable[[Any], bool]
+  choices: tuple[str, ...] = ()
 
 
-TYPE_NAMES = {
-  bool: "True or False",
-  int: "a whole number",
-  float: "a number",
-}  # what a key takes, by the type of its value
+def satisfies(value: Any, constraint: Constraint) -> bool:
+  """Returns True if `value` satisfies `constraint`; a value of the wrong type never does."""
+  try:
+    return bool(constraint.holds(value))
+  except TypeError:
+    return False
 
-Constraint = tuple[str, Callable[[Any], bool]]
+
+def one_of(*choices: str) -> Constraint:
+  return Constraint(f"one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
-def is_integer(value: Any) -> bool:
+def integer_between(lowest: int, highest: int) -> Constraint:
+  return Constraint(
+    f"a whole number from {lowest} to {highest}", lambda value: _is_integer(value) and lowest <= value <= highest
+  )
+
+
+def integers_from(lowest: int, example: str) -> Constraint:
+  """A tuple of one or more integers, none below `lowest`."""
+  return Constraint(
+    f"one or more whole numbers, each at least {lowest}, such as '{example}'",
+    lambda values: len(values) > 0 and all(_is_integer(value) and value >= lowest for value in values),
+  )
+
+
+def _is_integer(value: Any) -> bool:
   return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_text(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
   try:
     return value.encode() != b""
   except (AttributeError, UnicodeEncodeError):
     return False
 
 
-def one_of(*choices: str) -> Constraint:
-  return f"one of {', '.join(choices)}", lambda value: value in choices
+AT_LEAST_ONE = Constraint("a whole number, at least 1", lambda value: _is_integer(value) and value >= 1)
+NON_NEGATIVE_INTEGER = Constraint("a whole number, 0 or more", lambda value: _is_integer(value) and value >= 0)
+NON_NEGATIVE = Constraint("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
+POSITIVE = Constraint("a finite number above 0", lambda value: 0 < value < math.inf)
+FINITE = Constraint("a finite number", math.isfinite)
+FRACTION = Constraint("a number, at least 0 and below 1", lambda value: 0 <= value < 1)
+BOOLEAN = Constraint("True or False", lambda value: isinstance(value, bool))
+SIZES = integers_from(1, "(512, 256)")
+EPOCH = integer_between(0, 10**6)
+EPOCHS = Constraint("a number from 0 to 1000000", lambda value: 0 <= value <= 10**6)
 
 
-def integer_between(lowest: int, highest: int) -> Constraint:
-  return f"a whole number from {lowest} to {highest}", lambda value: is_integer(value) and lowest <= value <= highest
+@dataclasses.dataclass(frozen=True)
+class Key:
+  """One config key.
+
+  Attributes:
+    aliases: Other names of it, among them those of other libraries, for the hint after an unknown key.
+    identity: False if runs that differ in this key are the same experiment, because it changes only their length,
+      their speed, or what is evaluated and drawn.
+  """
+
+  default: Any
+  constraint: Constraint
+  help: str
+  aliases: tuple[str, ...] = ()
+  identity: bool = True
 
 
-AT_LEAST_ONE: Constraint = ("a whole number, at least 1", lambda value: is_integer(value) and value >= 1)
-
-NON_NEGATIVE_INTEGER: Constraint = ("a whole number, 0 or more", lambda value: is_integer(value) and value >= 0)
-
-NON_NEGATIVE: Constraint = ("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
-
-POSITIVE: Constraint = ("a finite number above 0", lambda value: 0 < value < math.inf)
-
-FINITE: Constraint = ("a finite number", math.isfinite)
-
-EPOCHS: Constraint = ("from 0 to 1000000", lambda value: 0 <= value <= 10**6)
-
-FRACTION: Constraint = ("at least 0 and below 1", lambda value: 0 <= value < 1)
-
-BOOLEAN: Constraint = ("True or False", lambda value: isinstance(value, bool))
-
-COUNTS: Constraint = (
-  "one or more whole numbers, each at least 1, such as '(512, 256)'",
-  lambda value: len(value) > 0 and all(is_integer(count) and count >= 1 for count in value),
-)
+def key(
+  default: Any, constraint: Constraint, help: str, aliases: tuple[str, ...] = (), identity: bool = True
+) -> Any:  # Any, as of `dataclasses.field`
+  """Returns a dataclass field that is also a config key of its model, `model.FIELD`."""
+  return dataclasses.field(default=default, metadata={"key": Key(default, constraint, help, aliases, identity)})
 
 
-RULES: dict[str, Constraint] = {  # of all keys but those of `model`, whose rules stand beside its fields
-  "seed": integer_between(0, 2**32 - 1),
-  "compilation_cache": BOOLEAN,
-  "precision": one_of("float32", "tensorfloat32", "bfloat16"),
-  "data.name": ("a name or a path, in UTF-8", is_text),
-  "data.image_size": integer_between(0, 4096),
-  "data.placement": one_of("auto", "device", "host"),
-  "data.binarization": one_of("dynamic", "static", "none"),
-  "train.batch_size": AT_LEAST_ONE,
-  "train.epochs": integer_between(1, 10**6),
-  "train.optimizer": one_of("adam", "muon"),
-  "train.learning_rate": POSITIVE,
-  "train.schedule": one_of("constant", "linear", "cosine"),
-  "train.decay_start": EPOCHS,
-  "train.decay_end": EPOCHS,
-  "train.adam_b1": FRACTION,
-  "train.clip_norm": NON_NEGATIVE,
-  "train.weight_decay": NON_NEGATIVE,
-  "train.ema_decay": FRACTION,
-  "train.beta": NON_NEGATIVE,
-  "train.warmup_epochs": EPOCHS,
-  "train.kl_warmup_epochs": EPOCHS,
-  "train.free_bits": NON_NEGATIVE,
-  "train.iwae_samples": AT_LEAST_ONE,
-  "train.iwae_start_epoch": EPOCHS,
-  "train.num_seeds": AT_LEAST_ONE,
-  "train.steps_per_call": AT_LEAST_ONE,
-  "train.early_stopping_patience": NON_NEGATIVE_INTEGER,
-  "train.log_images_every": NON_NEGATIVE_INTEGER,
-  "train.profile_steps": NON_NEGATIVE_INTEGER,
-  "eval.batch_size": AT_LEAST_ONE,
-  "eval.nll_samples": AT_LEAST_ONE,
-  "eval.num_examples": NON_NEGATIVE_INTEGER,
-  "encode.nll_samples": NON_NEGATIVE_INTEGER,
-  "sample.num_images": AT_LEAST_ONE,
-  "benchmark.phase": one_of("train", "eval", "sample"),
-  "benchmark.batch_sizes": COUNTS,
-  "benchmark.num_seeds": (
-    "one or more whole numbers, each 0 or more, such as '(1, 8, 32)'",
-    lambda value: len(value) > 0 and all(is_integer(count) and count >= 0 for count in value),
+def field_keys(model: Any) -> dict[str, Key]:
+  """Returns the keys among the fields of a model or its class, by field."""
+  return {field.name: field.metadata["key"] for field in dataclasses.fields(model) if "key" in field.metadata}
+
+
+KEYS: dict[str, Key] = {
+  "seed": Key(
+    0,
+    integer_between(0, 2**32 - 1),
+    "seed of initialization, image order, binarization and noise",
+    ("random_seed", "rng", "rng_seed"),
   ),
-  "benchmark.measurements": ("a whole number, at least 20", lambda value: is_integer(value) and value >= 20),
+  "precision": Key(
+    "float32",
+    one_of("float32", "tensorfloat32", "bfloat16"),
+    "precision of matrix products; everything else is float32",
+    ("dtype", "matmul_precision"),
+  ),
+  "compilation_cache": Key(
+    True, BOOLEAN, "keep compiled programs between runs, in the user's cache directory", ("compile_cache",), False
+  ),
+  "data.name": Key(
+    "mnist",
+    Constraint("a name or a path, in UTF-8", _is_text),
+    "mnist_digits or colour_digits (no download), any TFDS data set, a folder of images, or an .npz file",
+    ("dataset", "data"),
+  ),
+  "data.image_size": Key(
+    0, integer_between(0, 4096), "crop and resize own images to this many pixels a side; 0 keeps their size"
+  ),
+  "data.binarization": Key(
+    "dynamic",
+    one_of("dynamic", "static", "none"),
+    "dynamic: sampled for every batch; static: sampled once; none: intensities as they are",
+    ("binarize", "binarisation", "binary"),
+  ),
+  "data.placement": Key(
+    "auto",
+    one_of("auto", "device", "host"),
+    "memory that holds the training images; auto: the device's if they fit",
+    identity=False,
+  ),
+  "train.batch_size": Key(128, AT_LEAST_ONE, "images per step", ("bs", "batch", "minibatch", "batchsize")),
+  "train.epochs": Key(
+    60,
+    integer_between(1, 10**6),
+    "passes over the training images",
+    ("num_epochs", "n_epochs", "max_epochs", "epoch"),
+    False,
+  ),
+  "train.optimizer": Key(
+    "adam",
+    one_of("adam", "muon"),
+    "muon: orthogonalized updates of matrices, better per epoch and slower per step",
+    ("optim", "opt", "optimiser"),
+  ),
+  "train.learning_rate": Key(1e-3, POSITIVE, "peak learning rate", ("lr", "rate", "step_size", "eta")),
+  "train.warmup_epochs": Key(
+    0.0, EPOCHS, "epochs over which the learning rate rises to its peak", ("warmup", "lr_warmup", "warmup_steps")
+  ),
+  "train.schedule": Key(
+    "cosine",
+    one_of("constant", "linear", "cosine"),
+    "decay of the learning rate from decay_start to decay_end",
+    ("lr_schedule", "scheduler", "decay"),
+  ),
+  "train.decay_start": Key(0, EPOCH, "epoch at which the learning rate starts to fall"),
+  "train.decay_end": Key(0, EPOCH, "epoch at which the learning rate reaches 0; 0: the last one"),
+  "train.adam_b1": Key(
+    0.9, FRACTION, "Adam's decay rate for the mean of gradients; b2 is 0.999", ("b1", "beta1", "momentum")
+  ),
+  "train.clip_norm": Key(
+    10.0,
+    NON_NEGATIVE,
+    "largest global norm of gradients; 0: no clipping",
+    ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
+  ),
+  "train.weight_decay": Key(
+    0.0,
+    NON_NEGATIVE,
+    "decoupled weight decay of kernels, multiplied by the learning rate; 0: none",
+    ("wd", "l2", "regularization", "regularisation"),
+  ),
+  "train.ema_decay": Key(
+    0.999, FRACTION, "decay of the moving average of weights for evaluation; 0: no average", ("ema", "polyak")
+  ),
+  "train.beta": Key(1.0, NON_NEGATIVE, "weight of the KL after its warmup", ("kl_weight", "beta_vae")),
+  "train.kl_warmup_epochs": Key(
+    0.0, EPOCHS, "epochs over which the weight of the KL rises from 0", ("kl_warmup", "annealing")
+  ),
+  "train.free_bits": Key(0.0, NON_NEGATIVE, "nats of KL per latent group that cost nothing; 0: none"),
+  "train.iwae_samples": Key(
+    1,
+    AT_LEAST_ONE,
+    "importance samples K; above 1, training maximizes the importance-weighted bound",
+    ("importance_samples", "iwae", "num_importance_samples", "importance"),
+  ),
+  "train.iwae_start_epoch": Key(
+    0, EPOCH, "epoch from which the importance-weighted bound replaces the ELBO", ("importance_start",)
+  ),
+  "train.num_seeds": Key(
+    1, AT_LEAST_ONE, "number of models, seeded seed, seed + 1, ..., trained in one program", ("seeds", "n_seeds")
+  ),
+  "train.steps_per_call": Key(
+    50, AT_LEAST_ONE, "most optimizer steps per dispatch; the progress bar moves as often", identity=False
+  ),
+  "train.early_stopping_patience": Key(
+    0,
+    NON_NEGATIVE_INTEGER,
+    "epochs without a better validation bound after which training stops; 0: never",
+    ("patience", "early_stopping"),
+    False,
+  ),
+  "train.log_images_every": Key(
+    10,
+    NON_NEGATIVE_INTEGER,
+    "epochs between samples and reconstructions in TensorBoard; 0: never",
+    ("pictures_every",),
+    False,
+  ),
+  "train.profile_steps": Key(
+    0, NON_NEGATIVE_INTEGER, "first steps to profile for TensorBoard, in whole dispatches; 0: none", identity=False
+  ),
+  "eval.batch_size": Key(500, AT_LEAST_ONE, "images per batch of validation and evaluation", identity=False),
+  "eval.nll_samples": Key(
+    100, AT_LEAST_ONE, "importance samples K of the test NLL", ("k", "is_samples", "num_samples"), False
+  ),
+  "eval.num_examples": Key(
+    0,
+    NON_NEGATIVE_INTEGER,
+    "images of each split to evaluate, for a quick look; 0: all",
+    ("max_examples", "limit"),
+    False,
+  ),
+  "encode.nll_samples": Key(
+    0,
+    NON_NEGATIVE_INTEGER,
+    "importance samples K of each image's log-likelihood in latents.npz; 0: leave it out",
+    identity=False,
+  ),
+  "sample.num_images": Key(64, AT_LEAST_ONE, "images per grid", identity=False),
+  "benchmark.phase": Key("train", one_of("train", "eval", "sample"), "phase to measure", identity=False),
+  "benchmark.batch_sizes": Key((128,), SIZES, "batch sizes, one measurement each", identity=False),
+  "benchmark.num_seeds": Key(
+    (0,),
+    integers_from(0, "(1, 8, 32)"),
+    "numbers of seeds trained together, one measurement each; 0: train.num_seeds",
+    identity=False,
+  ),
+  "benchmark.measurements": Key(
+    30,
+    Constraint("a whole number, at least 20", lambda value: _is_integer(value) and value >= 20),
+    "timings per measurement, of which the median is reported",
+    identity=False,
+  ),
 }
+
+NON_IDENTITY_KEYS = tuple(name for name, spec in KEYS.items() if not spec.identity)
+
+
+def default_config() -> ConfigDict:
+  """Returns the defaults of `KEYS`; for a model's config see `models.default_config`."""
+  tree: dict[str, Any] = {}
+  for name, spec in KEYS.items():
+    section, _, leaf = name.rpartition(".")
+    (tree.setdefault(section, {}) if section else tree)[leaf] = spec.default
+  return ConfigDict(tree)
+
+
+def check_keys(config: ConfigDict) -> None:
+  """Raises UsageError for a missing or unknown key outside `model`; for `model` see `models.check_model`."""
+  names, known = flatten(config.to_dict()), ("model.name", *KEYS)
+  for name in known:
+    if name not in names:
+      raise UsageError(f"{name} is missing.")
+  for name in names:
+    if name not in known and not name.startswith("model."):
+      raise UsageError(f"Unknown config key {name!r}. Did you mean {nearest_key(name, KEYS)!r}?")
 
 
 def check_config(config: ConfigDict) -> None:
-  """Raises UsageError for the first value that is impossible whatever the data; a model's own: `models.check`."""
-  for key, value in flatten(config.to_dict()).items():
-    if key in RULES:
-      expected, _ = RULES[key]
-      if not satisfies(value, RULES[key]):
-        raise UsageError(f"{key} must be {expected}, not {value!r}")
+  """Raises UsageError for the first invalid value outside `model`; for `model` see `models.check_model`."""
+  values = flatten(config.to_dict())
+  check_values(values, {name: spec for name, spec in KEYS.items() if name in values})
   if config.model.get("likelihood") == "discretized_logistic" and config.data.binarization != "none":
     raise UsageError(
-      "model.likelihood = 'discretized_logistic' is for pixels of 256 values, and data.binarization ="
-      f" {config.data.binarization!r} leaves them two: set it to 'none', or take 'bernoulli'"
+      "model.likelihood = 'discretized_logistic' needs pixels of 256 values, and data.binarization ="
+      f" {config.data.binarization!r} leaves two. Set data.binarization = 'none', or model.likelihood = 'bernoulli'."
     )
   train = config.train
   if 0 < train.decay_end <= train.decay_start:
-    raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}")
+    raise UsageError(f"train.decay_end = {train.decay_end} must come after train.decay_start = {train.decay_start}.")
   if train.iwae_samples > 1 and train.free_bits > 0:
-    raise UsageError("train.free_bits belongs to the ELBO: it must be 0 where train.iwae_samples is above 1")
+    raise UsageError("train.free_bits applies to the ELBO only. Set it to 0, or train.iwae_samples to 1.")
   if config.data.placement == "host" and train.num_seeds > 1:
-    raise UsageError("data.placement = 'host' feeds one order of images: train.num_seeds must be 1")
-  after_last = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
-  if after_last > 2**32:
-    raise UsageError(f"seed and the number of seeds must together be at most 4294967296, not {after_last}")
+    raise UsageError("data.placement = 'host' feeds one order of images. Set train.num_seeds to 1.")
+  end = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
+  if end > 2**32:
+    raise UsageError(f"seed plus the number of seeds must be at most 4294967296, not {end}.")
   if config.benchmark.phase == "sample" and max(config.benchmark.num_seeds) > 1:
-    raise UsageError("benchmark.num_seeds is for phases train and eval: samples are those of one seed")
+    raise UsageError("benchmark.phase = 'sample' samples from one seed. Set benchmark.num_seeds to 1.")
 
 
-def friendly_flag_error(message: str, config: ConfigDict) -> str:
-  """What absl says of a value of another type than its key's, in the words of a config; another message as it is."""
-  match = re.fullmatch(r"flag --config\.([\w.]+)=(.*?): .*", message)
-  kind = match and TYPE_NAMES.get(type(flatten(config.to_dict()).get(match[1])))
-  return f"{match[1]} must be {kind}, not {match[2]!r}" if kind else message
+def check_values(values: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
+  """Raises UsageError for the first of `keys` whose value violates its constraint."""
+  for name, spec in keys.items():
+    if not satisfies(values[name], spec.constraint):
+      raise UsageError(f"{name} must be {spec.constraint.text}, not {values[name]!r}.")
 
 
-def satisfies(value: Any, rule: Constraint) -> bool:
-  """Whether a value may stand where the rule holds; one of another type may not."""
-  try:
-    return bool(rule[1](value))
-  except TypeError:
-    return False
+def nearest_key(name: str, keys: Mapping[str, Key], others: Iterable[str] = ()) -> str:
+  """Returns the most likely intended key: a typo, else the same last part or an alias, else the closest spelling.
+
+  Args:
+    others: Further candidates, which have no aliases.
+  """
+  known = [*keys, *others]
+  leaf = _leaf(name).lower()
+  typos = difflib.get_close_matches(name, known, n=1, cutoff=0.95)
+  same_leaf = [other for other in known if _leaf(other) == leaf]
+  aliased = [other for other, spec in keys.items() if leaf in spec.aliases]
+  by_meaning = sorted([*same_leaf, *aliased], key=lambda other: not other.startswith("train."))
+  leaves = {_leaf(other): other for other in reversed(known)}
+  spelled = [leaves[other] for other in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)]
+  return [*typos, *by_meaning, *spelled, *difflib.get_close_matches(name, known, n=1, cutoff=0.0)][0]
 
 
-def unknown_key(config: ConfigDict, keys: Iterable[str]) -> str | None:
-  """A line about the first of `keys` that the config does not have, or that is a section of it."""
-  known = list(flatten(config.to_dict()))
-  for key in keys:
-    of_section = [name for name in known if name.startswith(f"{key}.")]
-    if of_section:
-      return f"{key} is a section of the config: give one of its keys, {', '.join(of_section)}"
-    if key not in known:
-      return f"unknown config key {key!r}: the nearest is {nearest_key(key, known)!r}; --help prints all of them"
-  return None
+def _leaf(name: str) -> str:
+  return name.rpartition(".")[2]
 
 
 def differences(
-  saved: ConfigDict, asked: ConfigDict, ignore: tuple[str, ...] = (), free: tuple[str, ...] = NON_IDENTITY_KEYS
+  saved: ConfigDict, requested: ConfigDict, ignore: tuple[str, ...] = (), free: tuple[str, ...] = NON_IDENTITY_KEYS
 ) -> list[str]:
-  """Lines 'key: saved -> asked' for all that makes the two different experiments, apart from what is to be ignored.
+  """Returns a line 'key: saved -> requested' for every key that makes two configs different experiments.
 
   Args:
-    ignore: keys and sections, as in FREE.
-    free: those that make no other experiment; where none do, all differences are listed.
+    ignore: Keys to ignore.
+    free: Further keys to ignore; pass () to list all differences.
   """
-  before, after = flatten(saved.to_dict()), flatten(asked.to_dict())
-  spared = {*free, *ignore}
-  keys = [key for key in {**before, **after} if spared.isdisjoint(sections(key))]
-  shown = [({key: repr(value) for key, value in of.items()}) for of in (before, after)]
+  before, after = flatten(saved.to_dict()), flatten(requested.to_dict())
+  shown = [{name: repr(value) for name, value in values.items()} for values in (before, after)]
   return [
-    f"{key}: {' -> '.join(of.get(key, 'absent') for of in shown)}" for key in keys if before.get(key) != after.get(key)
+    f"{name}: {' -> '.join(values.get(name, 'absent') for values in shown)}"
+    for name in {**before, **after}
+    if name not in ignore and name not in free and before.get(name) != after.get(name)
   ]
 
 
-def sections(key: str) -> list[str]:
-  """The key and all sections that it is in: train.epochs, and train."""
-  parts = key.split(".")
-  return [".".join(parts[: length + 1]) for length in range(len(parts))]
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  """{"train": {"epochs": 1}} becomes {"train.epochs": 1}."""
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Turns {"train": {"epochs": 1}} into {"train.epochs": 1}."""
   leaves = {}
   for name, value in tree.items():
     leaves |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
   return leaves
 
 
-def require_complete(config: ConfigDict) -> None:
-  """Raises UsageError if a key is missing or is none; a model's own: `models.check`."""
-  keys, known = flatten(config.to_dict()), ("model.name", *RULES)
-  for key in known:
-    if key not in keys:
-      raise UsageError(f"it has no {key}")
-  for key in keys:
-    if key not in known and not key.startswith("model."):
-      raise UsageError(f"it has {key}, which is no key: the nearest is {nearest_key(key, known)}")
-
-
-def describe_keys(config: ConfigDict, rules: Mapping[str, Constraint], meanings: Mapping[str, str]) -> list[str]:
-  """A line for every key: its value, what may stand there, and what it means.
-
-  Args:
-    rules: of the model's own keys.
-    meanings: what the config files say of keys.
-  """
-  rules = RULES | {f"model.{field}": rule for field, rule in rules.items()}
-  lines = []
-  for key, value in flatten(config.to_dict()).items():
-    allowed, meaning = rules[key][0] if key in rules else "", meanings.get(key, "")
-    choices = allowed.removeprefix("one of ").replace(", ", " | ") if allowed.startswith("one of ") else allowed
-    meaning = meaning.removeprefix(choices).lstrip(":, ")
-    description = "; ".join(part for part in (choices, meaning) if part)
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    lines.append(f"  {f'{key}={shown}':<36}  {description}".rstrip())
-  return lines
-
-
-# What keys are called elsewhere; those with the same last part need no entry.
-ALIASES = {
-  "seed": ("random_seed", "rng", "rng_seed"),
-  "precision": ("dtype", "matmul_precision"),
-  "data.name": ("dataset", "data"),
-  "data.binarization": ("binarize", "binarisation", "binary"),
-  "model.name": ("model", "arch", "architecture"),
-  "model.num_steps": ("t", "steps", "timesteps", "time_steps", "glimpses", "num_glimpses", "seq_len"),
-  "model.read_size": ("n", "read", "read_n"),
-  "model.write_size": ("write", "write_n"),
-  "model.hidden_dim": ("h", "h_dim", "hidden", "hidden_size", "enc_size", "dec_size", "lstm_size"),
-  "model.hidden_dims": ("h", "h_dim", "hidden", "hidden_sizes", "widths"),
-  "model.latent_dim": ("z", "z_dim", "z_size", "latent", "latent_size", "latents"),
-  "model.latent_dims": ("z", "z_dim", "z_size", "latent", "latent_sizes", "latents"),
-  "train.batch_size": ("bs", "batch", "minibatch", "batchsize"),
-  "train.epochs": ("num_epochs", "n_epochs", "max_epochs", "epoch"),
-  "train.optimizer": ("optim", "opt", "optimiser"),
-  "train.learning_rate": ("lr", "rate", "step_size", "eta"),
-  "train.schedule": ("lr_schedule", "scheduler", "decay"),
-  "train.adam_b1": ("b1", "beta1", "momentum"),
-  "train.clip_norm": ("clip", "grad_clip", "gradient_clip", "max_grad_norm", "clip_grad"),
-  "train.weight_decay": ("wd", "l2", "regularization", "regularisation"),
-  "train.ema_decay": ("ema", "polyak"),
-  "train.beta": ("kl_weight", "beta_vae"),
-  "train.warmup_epochs": ("warmup", "lr_warmup", "warmup_steps"),
-  "train.kl_warmup_epochs": ("kl_warmup", "annealing"),
-  "train.iwae_samples": ("iwae", "num_importance_samples", "importance"),
-  "train.num_seeds": ("seeds", "n_seeds"),
-  "eval.nll_samples": ("k", "iwae_samples", "is_samples", "num_samples"),
-  "eval.num_examples": ("max_examples", "limit"),
-}
-
-
-def nearest_key(key: str, known: Sequence[str]) -> str:
-  """The known key that is most likely meant: by a slip, by its last part, by its meaning, by its letters."""
-  leaf = key.rpartition(".")[2].lower()
-  slips = difflib.get_close_matches(key, known, n=1, cutoff=0.95)
-  same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
-  meant = [other for other in known if leaf in ALIASES.get(other, ())]
-  ranked = sorted([*same_leaf, *meant], key=lambda other: not other.startswith("train."))
-  leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
-  spelt = [leaves[other] for other in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)]
-  return [*slips, *ranked, *spelt, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
-
-
 def single_seed_config(config: ConfigDict, index: int) -> ConfigDict:
-  """The config of the single run that a run of several seeds amounts to for one of them."""
+  """Returns the config that trains only the seed `index` of a run of several seeds."""
   config = config.copy_and_resolve_references()
   config.seed += index
   config.train.num_seeds = 1

@@ -1,4 +1,4 @@
-"""config.json: a config as a run keeps it."""
+"""Configs as JSON."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from latentjax.config.schema import check_config, require_complete
+from latentjax.config.schema import check_config, check_keys
 from latentjax.runtime.errors import RunError, UsageError
 
-# What else config.json says: the format of the workdir's files, the images' (H, W, C), and of every command that
-# trained there the code, libraries and data.
+# Fields of config.json besides the config: the format of the workdir's files, the images' (H, W, C), and the
+# provenance of every command that trained there.
 RECORDED = ("format", "image_shape", "run")
 
 
@@ -19,22 +19,23 @@ def to_json(config: ConfigDict) -> str:
 
 
 def lists_to_tuples(tree: dict[str, Any]) -> dict[str, Any]:
-  """The same with a tuple for each list: JSON has only these, and a config keeps only those."""
+  """Returns a copy with tuples in place of lists: JSON has no tuples, and configs have no lists."""
   nested = {name: lists_to_tuples(value) for name, value in tree.items() if isinstance(value, dict)}
   return {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()} | nested
 
 
 def read_config_json(path: Path) -> ConfigDict:
-  """The config in a config.json, without what else it says; lists come back as the tuples they were.
+  """Reads the config of a config.json.
 
   Raises:
-    RunError: the file cannot be read or is no config.
+    RunError: The file cannot be read or holds no config.
   """
   try:
     tree = lists_to_tuples(json.loads(path.read_text(encoding="utf-8")))
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})
-    require_complete(config)
+    check_keys(config)
     check_config(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
-    raise RunError(f"{path} is damaged or of another version ({error}): restore it or choose another workdir") from None
+    reason = f"{path} is damaged or of another version: {str(error).rstrip('.')}"
+    raise RunError(f"{reason}. Restore it, or choose another workdir.") from None

@@ -1,27 +1,48 @@
-"""Models by name: a config makes a model. A new one is a file here that follows `contract.Model`, and a line below."""
+"""Models by name. A new one is a class that follows `base.Model`, and a line in `MODELS`."""
+
+from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from latentjax.config.schema import nearest_key, satisfies
+from latentjax.config import schema
+from latentjax.config.schema import KEYS, Key, check_values, field_keys, flatten, nearest_key, one_of
 from latentjax.models.base import Model
 from latentjax.models.draw.model import DRAW
 from latentjax.models.ladder_vae import LadderVAE
 from latentjax.models.vae import VAE
 from latentjax.runtime.errors import UsageError
 
-__all__ = ["DRAW", "MODELS", "VAE", "LadderVAE", "Model", "Terms", "check", "create", "speed_keys", "title"]
-
 MODELS: dict[str, type[Model]] = {"draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
 
 
-def create_model(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
-  """The model that `config.model` describes, for images of shape (H, W, C).
+def config_keys(name: str) -> dict[str, Key]:
+  """Returns all keys of the configs of a model; of an unknown model, those that all models have."""
+  name_key = Key(name, one_of(*MODELS), "the model", ("model", "arch", "architecture"))
+  fields = field_keys(MODELS[name]) if name in MODELS else {}
+  return {"model.name": name_key} | {f"model.{field}": spec for field, spec in fields.items()} | KEYS
 
-  Args:
-    config: `name`, and a value for every field of that model.
+
+def default_config(name: str) -> ConfigDict:
+  """Returns the default config of a model.
 
   Raises:
-    UsageError: a value is none of this model's, is impossible, or does not fit the images.
+    UsageError: There is no such model.
+  """
+  if name not in MODELS:
+    raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}.")
+  config = schema.default_config()
+  config.model = ConfigDict({"name": name} | {field: spec.default for field, spec in field_keys(MODELS[name]).items()})
+  return config
+
+
+def create_model(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
+  """Returns the model of `config.model` for images of shape (H, W, C).
+
+  Args:
+    config: `name`, and a value for each of that model's keys.
+
+  Raises:
+    UsageError: A key is missing or unknown, or a value is invalid or does not fit the images.
   """
   check_model(config, image_shape)
   fields = config.to_dict()
@@ -29,31 +50,48 @@ def create_model(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model
 
 
 def check_model(config: ConfigDict, image_shape: tuple[int, int, int] | None = None) -> None:
-  """Raises UsageError if `config.model` describes no model, or none for these images where their shape is given."""
-  fields = config.to_dict()
-  name = fields.pop("name", None)
-  if name not in MODELS:
-    raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}")
-  rules = MODELS[name].RULES
-  if foreign := sorted(fields.keys() - rules.keys()):
-    near = nearest_key(f"model.{foreign[0]}", [f"model.{key}" for key in rules])
+  """Raises UsageError unless `config.model` describes a model, and one for these images if their shape is given."""
+  name = config.get("name")
+  values = {"model.name": name} | {f"model.{field}": value for field, value in config.to_dict().items()}
+  keys = {key: spec for key, spec in config_keys(name).items() if key not in KEYS}
+  check_values(values, {"model.name": keys["model.name"]})
+  if unknown := sorted(values.keys() - keys.keys()):
+    near = nearest_key(unknown[0], keys)
     raise UsageError(
-      f"{name} has no model.{foreign[0]}: the nearest is {near}; --config=configs/{name}.py has all of its keys"
+      f"{name} has no {unknown[0]}. Did you mean {near}? --config=configs/{name}.py --help lists all of its keys."
     )
-  if missing := sorted(rules.keys() - fields.keys()):
-    raise UsageError(f"model.{missing[0]} is missing: start from --config=configs/{name}.py")
-  for key, rule in rules.items():
-    if not satisfies(fields[key], rule):
-      raise UsageError(f"model.{key} must be {rule[0]}, not {fields[key]!r}")
-  if conflict := MODELS[name].validate(fields, image_shape):
+  if missing := sorted(keys.keys() - values.keys()):
+    raise UsageError(f"{missing[0]} is missing. Start from latentjax.models.default_config({name!r}).")
+  check_values(values, keys)
+  if conflict := MODELS[name].validate(config.to_dict(), image_shape):
     raise UsageError(conflict)
 
 
+def unknown_key(config: ConfigDict, names: Iterable[str]) -> str | None:
+  """Returns a message about the first of `names` that is no key of `config`, or None."""
+  model, known = config.model.name, flatten(config.to_dict())
+  others = {key: spec for other in MODELS for key, spec in config_keys(other).items()}
+  for name in names:
+    if inside := [key for key in known if key.startswith(f"{name}.")]:
+      return f"{name} is a section of the config. Set one of its keys: {', '.join(inside)}."
+    if name in known:
+      continue
+    near = nearest_key(name, config_keys(model) | others)
+    owners = [other for other in MODELS if near in config_keys(other)]
+    if near in known or not owners:
+      return f"Unknown config key {name!r}. Did you mean {near!r}? --help lists all keys."
+    return (
+      f"Unknown config key {name!r}. {near} is a key of {' and '.join(owners)}, and this config is of {model}. --help"
+      " lists its keys."
+    )
+  return None
+
+
 def display_name(config: ConfigDict) -> str:
-  """What `config.model` is called; a model that is not known here by its bare name."""
-  return MODELS[config.name].title(config) if config.name in MODELS else str(config.name)
+  """Returns the name of `config.model` for people, such as 'DRAW, filterbank attention'."""
+  return MODELS[config.name].display_name(config) if config.name in MODELS else str(config.name)
 
 
 def performance_keys(config: ConfigDict) -> tuple[str, ...]:
-  """The keys of `config.model` that change speed and memory and nothing else."""
-  return tuple(f"model.{field}" for field in MODELS[config.name].PERFORMANCE_FIELDS) if config.name in MODELS else ()
+  """Returns the keys of `config.model` that change speed and memory only."""
+  return tuple(name for name, spec in config_keys(config.name).items() if name not in KEYS and not spec.identity)

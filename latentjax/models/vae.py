@@ -1,4 +1,4 @@
-"""The variational autoencoder with one layer of latents (Kingma & Welling 2014, arXiv:1312.6114).
+"""Variational autoencoder with one layer of latents (Kingma & Welling 2014, arXiv:1312.6114).
 
 Shapes: B batch, H W C image, Z latent.
 """
@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latentjax.config.schema import AT_LEAST_ONE, COUNTS, Constraint, one_of
-from latentjax.models.base import Picture
+from latentjax.config.schema import AT_LEAST_ONE, SIZES, key, one_of
+from latentjax.models.base import Picture, likelihood_key
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.elbo import ELBOTerms
 from latentjax.models.layers import ResidualMLP
@@ -21,41 +21,34 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "silu": nn.silu}
 
 
 class VAE(nn.Module):
-  """p(z) = N(0, I), p(x|z) a likelihood of pixels, q(z|x) diagonal Gaussian; both networks are dense.
+  """VAE with p(z) = N(0, I), a diagonal Gaussian q(z|x) and a `Likelihood` p(x|z).
 
   Attributes:
     image_shape: (H, W, C).
-    hidden_dims: widths of the encoder from image to latent; the decoder mirrors them.
-    latent_dim: Z.
-    activation: "relu", "tanh" or "silu", of both networks.
-    network: "dense", or "residual": the width nearest to the image is that of a stream through the whole network, to
-      which one block adds for each of the other widths.
-    likelihood: of `LIKELIHOODS`, what the pixels are.
   """
 
-  RULES: ClassVar[Mapping[str, Constraint]] = {
-    "hidden_dims": COUNTS,
-    "latent_dim": AT_LEAST_ONE,
-    "activation": one_of(*ACTIVATIONS),
-    "network": one_of("dense", "residual"),
-    "likelihood": one_of(*LIKELIHOODS),
-  }
-  PERFORMANCE_FIELDS: ClassVar[tuple[str, ...]] = ()
   STACKED_KERNELS: ClassVar[Mapping[str, int]] = {}
 
   image_shape: tuple[int, int, int]
-  hidden_dims: Sequence[int] = (512, 256)
-  latent_dim: int = 64
-  activation: str = "relu"
-  network: str = "dense"
-  likelihood: str = "bernoulli"
+  hidden_dims: Sequence[int] = key(
+    (512, 256),
+    SIZES,
+    "widths of the encoder from image to latents, mirrored by the decoder; residual: of the stream, then of its blocks",
+    ("h", "h_dim", "hidden", "hidden_sizes", "widths"),
+  )
+  latent_dim: int = key(
+    64, AT_LEAST_ONE, "latents of an image", ("z", "z_dim", "z_size", "latent", "latent_size", "latents")
+  )
+  activation: str = key("relu", one_of(*ACTIVATIONS), "activation of both networks")
+  network: str = key("dense", one_of("dense", "residual"), "residual: blocks add to a stream of constant width")
+  likelihood: str = likelihood_key()
 
   @staticmethod
   def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
     del fields, image_shape
 
   @staticmethod
-  def title(fields: Mapping[str, Any]) -> str:
+  def display_name(fields: Mapping[str, Any]) -> str:
     del fields
     return "VAE"
 
@@ -84,7 +77,7 @@ class VAE(nn.Module):
     return params | {"pixels": pixels} | self.observation_model.init_log_scale(std)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
-    """Terms of the bound for images [B, H, W, C] in [0, 1], L = 1."""
+    """Returns the terms of the ELBO for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
     pixels = self.pixel_params(z)
@@ -97,40 +90,40 @@ class VAE(nn.Module):
     )
 
   def infer(self, images: jax.Array) -> Gaussian:
-    """q(z | x) for images [B, H, W, C]."""
+    """Returns q(z | x) for images [B, H, W, C]."""
     features = self.encoder(images.reshape(len(images), -1))
     return Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
 
   def pixel_params(self, z: jax.Array) -> jax.Array:
-    """[B, H, W, C] parameters of p(x | z) for latents z [B, Z], see `Likelihood`."""
+    """Returns the parameters [B, H, W, C] of p(x | z) for latents z [B, Z], see `Likelihood`."""
     height, width, _ = self.image_shape
     return self.pixels(self.decoder(z)).reshape(len(z), height, width, -1)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """One array [B, Z]: the posterior means."""
+    """Returns one array [B, Z]: the posterior means."""
     return (self.infer(images).mean,)
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
-    """One Gaussian [B, Z]: q(z | x)."""
+    """Returns one Gaussian [B, Z]: q(z | x)."""
     del key
     return (self.infer(images),)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """[B, H, W, C] pixel means for latents as `encode` gives them."""
+    """Returns pixel means [B, H, W, C] for latents as returned by `encode`."""
     return self.observation_model.mean(self.pixel_params(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """[num_samples, H, W, C] pixel means for z drawn from the prior."""
+    """Returns pixel means [num_samples, H, W, C] for z drawn from the prior."""
     return self.decode([jax.random.normal(key, (num_samples, self.latent_dim))])
 
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
-    """None of its own."""
+    """Returns no pictures."""
     del key, images
     return {}
 
 
 class MLP(nn.Module):
-  """Dense layers, each followed by the activation."""
+  """Dense layers, each followed by an activation."""
 
   widths: Sequence[int]
   activation: Callable[[jax.Array], jax.Array]

@@ -1,7 +1,6 @@
-"""What a command line means, and what is said of one that means nothing; tests/test_main.py runs it as a process."""
+"""Flags, `--help`, `--mode=show` and JAX's options; test_main.py runs whole commands."""
 
-import os
-
+import jax
 import pytest
 
 from latentjax.cli import main
@@ -13,14 +12,14 @@ from latentjax.workdir import directory, records
 @pytest.mark.parametrize("flag", ["--workdir=", "--config=", "--images="])
 def test_an_empty_value_is_not_taken_for_none(flag):
   with pytest.raises(UsageError, match="is empty"):
-    main.parse(["main.py", flag])
+    main.parse_flags(["main.py", flag])
 
 
 @pytest.mark.parametrize(
   ("words", "said"),
   [
-    (["--images=x"], "--images belongs to --mode=encode"),
-    (["--mode=compare", "--workdirs=a", "--images=x"], "--images belongs to --mode=encode"),
+    (["--images=x"], "--images is for --mode=encode"),
+    (["--mode=compare", "--workdirs=a", "--images=x"], "--images is for --mode=encode"),
     (["--mode=encode", "--images=x"], "--mode=encode needs the --workdir of a run"),
   ],
 )
@@ -35,7 +34,7 @@ def test_images_to_encode_need_a_model(capsys, words, said):
 def test_a_url_or_a_file_is_no_workdir(tmp_path):
   (tmp_path / "file").touch()
   for workdir in ("gs://bucket/run", tmp_path / "file"):
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match=r"is a URL|is a file|not a directory"):
       directory.parse_workdir(str(workdir))
   (tmp_path / "there").mkdir()
   for name in ("there", "new", "漢字"):
@@ -45,10 +44,10 @@ def test_a_url_or_a_file_is_no_workdir(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_runs_that_is_no_directory_is_one_line(kind, tmp_path, monkeypatch):
-  """The loop that looks for a free name once went on for ever here."""
+  """A search for a free name once never ended here."""
   monkeypatch.chdir(tmp_path)
   (tmp_path / "runs").touch() if kind == "file" else (tmp_path / "runs").symlink_to("nowhere")
-  with pytest.raises(RunError, match=r"cannot create a directory under .*runs \(File exists\): give a --workdir"):
+  with pytest.raises(RunError, match=r"Cannot create a directory under .*runs \(File exists\)\. Give a --workdir"):
     directory.create_workdir("vae")
 
 
@@ -67,8 +66,8 @@ def test_help_ends_with_every_key_of_the_chosen_config(capsys, flag):
   keys = out[out.index("Keys of configs/ladder_vae.py:paper") :]
   meaning = "a whole number from 1 to 1000000; passes over the training images"
   assert f"  {'train.epochs=7':<36}  {meaning}\n" in keys
-  assert "  model.name=ladder_vae                 draw | ladder_vae | vae" in keys
-  assert "  model.inference=ladder                ladder | bottom_up" in keys
+  assert "  model.name=ladder_vae                 draw | ladder_vae | vae; " in keys
+  assert "  model.inference=ladder                ladder | bottom_up; " in keys
   assert "attention" not in keys
 
 
@@ -103,7 +102,7 @@ def test_a_config_that_lacks_a_key_is_named(capsys, tmp_path):
       f"from configs import vae\ndef get_config():\n  c = vae.demo()\n  del c.{section}.{key}\n  return c\n"
     )
     assert main.main(["main.py", "--mode=show", f"--config={path}"]) == 2
-    assert capsys.readouterr() == ("", f"error: --config={path}: it has no {lost}\n")
+    assert capsys.readouterr() == ("", f"error: --config={path}: {lost} is missing.\n")
 
 
 @pytest.mark.parametrize(("key", "value"), [("train.epochs", "'many'"), ("model.latent_dim", None)])
@@ -116,20 +115,47 @@ def test_a_value_of_another_type_is_named(capsys, tmp_path, key, value):
   assert capsys.readouterr().err.startswith(f"error: {key} must be ")
 
 
-def test_the_variables_of_jax_that_nothing_can_run_under(monkeypatch, capsys):
+@pytest.fixture
+def jax_options():
+  """Restores the options that `start_jax` sets."""
+  names = (
+    "jax_disable_jit",
+    "jax_enable_x64",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def test_jaxs_variables_have_precedence(monkeypatch, tmp_path, jax_options):
+  monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
+  jax.config.update("jax_compilation_cache_dir", "own")
   config = files.load_config("vae").config
-  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unchanged")
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "own")
   monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-  for value in ("0", "", "False"):
-    monkeypatch.setenv("JAX_DISABLE_JIT", value)
-    monkeypatch.setenv("JAX_ENABLE_X64", value)
-    main.start_jax(config)
-  assert capsys.readouterr() == ("", "")
-  monkeypatch.setenv("JAX_ENABLE_X64", "1")
   main.start_jax(config)
-  assert os.environ["JAX_ENABLE_X64"] == "0"
-  assert capsys.readouterr() == ("", "JAX_ENABLE_X64 is passed over: latentjax computes in float32\n")
-  monkeypatch.setenv("JAX_DISABLE_JIT", "1")
+  assert jax.config.jax_compilation_cache_dir == "own"
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+  monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+  config.compilation_cache = False
+  main.start_jax(config)
+  assert jax.config.jax_compilation_cache_dir == "own"
+  config.compilation_cache = True
+  main.start_jax(config)
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
+  assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.2
+
+
+def test_options_of_jax_that_latentjax_does_not_support(capsys, jax_options):
+  config = files.load_config("vae").config
+  jax.config.update("jax_enable_x64", True)
+  main.start_jax(config)
+  assert not jax.config.jax_enable_x64
+  assert capsys.readouterr() == ("", "JAX_ENABLE_X64 is ignored: latentjax computes in float32\n")
+  jax.config.update("jax_disable_jit", True)
   with pytest.raises(UsageError, match="JAX_DISABLE_JIT is set"):
     main.start_jax(config)
 
@@ -137,7 +163,7 @@ def test_the_variables_of_jax_that_nothing_can_run_under(monkeypatch, capsys):
 @pytest.mark.parametrize(
   ("error", "said"),
   [
-    (AssertionError(), "JAX_PLATFORMS=cuda: there is no such device here. JAX_PLATFORMS=cpu always works"),
+    (AssertionError(), "JAX_PLATFORMS=cuda: no such device. JAX_PLATFORMS=cpu always works"),
     (
       RuntimeError("Unable to initialize backend 'cuda': none (set JAX_PLATFORMS='' to choose)"),
       "JAX_PLATFORMS=cuda: Unable to initialize backend 'cuda': none. JAX_PLATFORMS=cpu always works",

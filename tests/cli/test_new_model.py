@@ -1,6 +1,5 @@
-"""A model that the package does not know: one file that follows `models.contract`, and one line in MODELS."""
+"""A model of a user: one class that follows `models.base.Model`, and one line in MODELS."""
 
-import importlib
 import json
 import math
 from typing import ClassVar
@@ -12,7 +11,7 @@ from flax import linen as nn
 
 from latentjax import models
 from latentjax.cli import compare, evaluate, explore, sample, train
-from latentjax.config.schema import AT_LEAST_ONE
+from latentjax.config.schema import AT_LEAST_ONE, key
 from latentjax.models.base import ImageGrid
 from latentjax.models.distributions import Gaussian
 from latentjax.models.elbo import ELBOTerms
@@ -21,21 +20,19 @@ from latentjax.runtime.errors import UsageError
 
 
 class Blobs(nn.Module):
-  """q(z | x) = N(W x, 1) and linear logits: the least that is a latent-variable model."""
+  """q(z | x) = N(W x, 1) and linear logits: a minimal latent-variable model."""
 
-  RULES: ClassVar = {"latent_dim": AT_LEAST_ONE}
-  PERFORMANCE_FIELDS: ClassVar = ()
   STACKED_KERNELS: ClassVar = {}
 
   image_shape: tuple[int, int, int]
-  latent_dim: int = 2
+  latent_dim: int = key(2, AT_LEAST_ONE, "latents of an image")
 
   @staticmethod
   def validate(fields, image_shape):
     return "model.latent_dim = 7 brings bad luck" if fields["latent_dim"] == 7 else None
 
   @staticmethod
-  def title(fields):
+  def display_name(fields):
     return f"Blobs of {fields['latent_dim']}"
 
   def setup(self):
@@ -43,7 +40,7 @@ class Blobs(nn.Module):
 
   def init_to_data_mean(self, params, mean, std):
     del std
-    return params | {"pixels": params["pixels"] | {"bias": Bernoulli().start(mean).ravel()}}
+    return params | {"pixels": params["pixels"] | {"bias": Bernoulli().init_params(mean).ravel()}}
 
   def __call__(self, images, key):
     mean = self.encode(images)[0]
@@ -74,9 +71,16 @@ class Blobs(nn.Module):
 @pytest.fixture
 def config(monkeypatch):
   monkeypatch.setitem(models.MODELS, "blobs", Blobs)
-  config = importlib.import_module("configs.common").get_config()
-  config.model.update({"name": "blobs", "latent_dim": 3})
-  tiny = {"data.name": "tiny", "train.batch_size": 16, "train.epochs": 2, "eval.nll_samples": 3, "sample.num_images": 4}
+  config = models.default_config("blobs")
+  assert config.model.to_dict() == {"name": "blobs", "latent_dim": 2}
+  tiny = {
+    "data.name": "tiny",
+    "model.latent_dim": 3,
+    "train.batch_size": 16,
+    "train.epochs": 2,
+    "eval.nll_samples": 3,
+    "sample.num_images": 4,
+  }
   config.update_from_flattened_dict(tiny)
   return config
 
@@ -91,7 +95,7 @@ def test_it_trains_evaluates_samples_and_compares(config, tmp_path, capsys):
   assert again["test"] == results["test"]
   sample.run(config, workdir)
   assert (workdir / "blobs.png").exists()
-  with pytest.raises(UsageError, match="no page for a model of the name 'blobs'"):
+  with pytest.raises(UsageError, match="no page for a model named 'blobs'"):
     explore.run(config, workdir)
   compare.run([str(workdir)], tmp_path / "compared")
   assert "Blobs of 3" in (tmp_path / "compared" / "comparison.md").read_text()

@@ -1,7 +1,8 @@
-"""Every config and variant: resolves, is checked, survives JSON, and trains a tiny step."""
+"""Every config and variant resolves, is valid, survives JSON and trains a tiny step; invalid ones are refused."""
 
 import importlib
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from latentjax import models
-from latentjax.config.schema import RULES, check_config, differences, flatten, unknown_key
+from latentjax.cli.reference import markdown_page
+from latentjax.config.schema import check_config, check_keys, differences, flatten, satisfies
 from latentjax.config.serialization import read_config_json, to_json
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.training.compile import create_train_fns
@@ -98,15 +100,33 @@ def test_every_variant_survives_json(file, variant, tmp_path):
   assert read_config_json(path).to_dict() == config.to_dict()
 
 
-@pytest.mark.parametrize(("file", "variant"), VARIANTS)
-def test_every_key_is_checked(file, variant):
-  """A key without a rule would let an impossible value through."""
-  flat = flatten(get_config(file, variant).to_dict())
-  unchecked = [key for key in flat if key not in RULES]
-  assert [key for key in unchecked if not key.startswith("model.")] == []
-  assert {key.removeprefix("model.") for key in flat if key.startswith("model.")} == {"name"} | models.MODELS[
-    get_config(file, variant).model.name
-  ].RULES.keys()
+@pytest.mark.parametrize("file", models.MODELS)
+def test_the_variants_are_those_of_the_file(file):
+  assert {variant for name, variant in VARIANTS if name == file} == set(
+    importlib.import_module(f"configs.{file}").VARIANTS
+  )
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_key_has_a_valid_default_and_help(name):
+  keys = models.config_keys(name)
+  assert flatten(models.default_config(name).to_dict()) == {key: spec.default for key, spec in keys.items()}
+  for key, spec in keys.items():
+    assert satisfies(spec.default, spec.constraint), key
+    assert spec.help, key
+
+
+def test_the_reference_page_is_up_to_date():
+  page = Path(__file__).resolve().parents[2] / "docs" / "config_keys.md"
+  assert page.read_text(encoding="utf-8") == markdown_page(), "python -m latentjax.cli.reference > docs/config_keys.md"
+
+
+def test_aliases_are_no_keys():
+  """An alias that is the last part of another key would never be suggested."""
+  keys = {key: spec for name in models.MODELS for key, spec in models.config_keys(name).items()}
+  leaves = {key.rpartition(".")[2] for key in keys}
+  aliases = {alias for spec in keys.values() for alias in spec.aliases}
+  assert aliases & leaves == set()
 
 
 def test_paper_settings():
@@ -125,7 +145,8 @@ def test_paper_settings():
 
 def test_unknown_variant_lists_the_choices():
   with pytest.raises(
-    ValueError, match="demo, base, wide, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar"
+    ValueError,
+    match="Choose one of demo, base, wide, filterbank, deep, paper, two_digits, two_digits_demo, colour, svhn, cifar",
   ):
     get_config("draw", "nope")
 
@@ -190,7 +211,7 @@ def test_a_likelihood_that_is_none_is_refused():
   ("key", "value"), [("model.num_steps", 10.0), ("train.epochs", 2.0), ("train.early_stopping_patience", True)]
 )
 def test_what_counts_is_whole(key, value):
-  """As a config file may give it, which is bound to no types."""
+  """As in a config file that is not bound to types."""
   tree, (section, name) = get_config("draw", "demo").to_dict(), key.split(".")
   tree[section][name] = value
   config = ConfigDict(tree)
@@ -207,13 +228,39 @@ def test_hidden_dims_must_be_widths():
       models.check_model(config.model)
 
 
-def test_unknown_key_names_the_nearest():
+def test_an_unknown_key_names_the_nearest():
   config = get_config("draw", "demo")
-  assert "'train.epochs'" in unknown_key(config, ["trian.epochs"])
-  assert "'train.learning_rate'" in unknown_key(config, ["seed", "learning_rate"])
-  assert "'benchmark.batch_sizes'" in unknown_key(config, ["benchmark.batch_size"])
-  assert unknown_key(config, ["train.epochs", "train"]).startswith("train is a section")
-  assert unknown_key(config, ["train.epochs", "seed"]) is None
+  assert "'train.epochs'" in models.unknown_key(config, ["trian.epochs"])
+  assert "'train.learning_rate'" in models.unknown_key(config, ["seed", "learning_rate"])
+  assert "'benchmark.batch_sizes'" in models.unknown_key(config, ["benchmark.batch_size"])
+  assert models.unknown_key(config, ["train.epochs", "train"]).startswith("train is a section")
+  assert models.unknown_key(config, ["train.epochs", "seed"]) is None
+
+
+RENAMED = {
+  "train.importance_samples": "train.iwae_samples",
+  "train.importance_start": "train.iwae_start_epoch",
+  "train.pictures_every": "train.log_images_every",
+  "train.patience": "train.early_stopping_patience",
+  "compile_cache": "compilation_cache",
+  "model.write_gain": "model.init_write_gain",
+  "model.variance_bias": "model.init_log_variance",
+  "model.stride_bias": "model.init_log_stride",
+}
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_one_line_that_names_the_new_one(old):
+  tree = get_config("draw", "demo").to_dict()
+  assert models.unknown_key(ConfigDict(tree), [old]) == (
+    f"Unknown config key {old!r}. Did you mean {RENAMED[old]!r}? --help lists all keys."
+  )
+  *sections, leaf = old.split(".")
+  (tree[sections[0]] if sections else tree)[leaf] = 1
+  config = ConfigDict(tree)
+  check = (lambda: models.check_model(config.model)) if old.startswith("model.") else (lambda: check_keys(config))
+  with pytest.raises(UsageError, match=f"{old}.*Did you mean '?{RENAMED[old]}'?\\?"):
+    check()
 
 
 def test_only_how_long_and_what_to_show_may_differ():
@@ -234,7 +281,7 @@ def test_only_how_long_and_what_to_show_may_differ():
 
 def test_keys_are_compared_by_their_parts():
   saved = get_config("draw", "demo")
-  saved.evaluation = 1  # begins like the free section `eval`, and is none of it
+  saved.evaluation = 1  # begins like the section `eval`
   asked = saved.copy_and_resolve_references()
   asked.evaluation = 2
   assert differences(saved, asked) == ["evaluation: 1 -> 2"]
@@ -251,7 +298,7 @@ def test_a_config_without_a_section_says_what_it_lacks(tmp_path):
   path = tmp_path / "config.json"
   tree = get_config("vae", "demo").to_dict()
   path.write_text(json.dumps({name: section for name, section in tree.items() if name != "eval"}))
-  with pytest.raises(RunError, match=r"it has no eval\.batch_size"):
+  with pytest.raises(RunError, match=r"eval\.batch_size is missing"):
     read_config_json(path)
 
 
@@ -268,5 +315,5 @@ def test_a_key_that_is_missing_is_named(tmp_path):
   del tree["train"]["learning_rate"]
   path = tmp_path / "config.json"
   path.write_text(json.dumps(tree))
-  with pytest.raises(RunError, match=r"it has no train\.learning_rate"):
+  with pytest.raises(RunError, match=r"train\.learning_rate is missing"):
     read_config_json(path)

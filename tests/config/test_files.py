@@ -1,4 +1,4 @@
-"""Config files are found as a person names them; whatever is wrong with one is a line that says where."""
+"""Config files are found by name; every problem with one is a single line that names its place."""
 
 import json
 import re
@@ -7,8 +7,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from latentjax import models
+from latentjax.cli.reference import describe_keys
 from latentjax.config import files
-from latentjax.config.schema import describe_keys, flatten
+from latentjax.config.schema import flatten
 from latentjax.config.serialization import read_config_json
 from latentjax.runtime.errors import UsageError
 
@@ -21,7 +22,7 @@ def test_a_name_is_looked_up_beside_the_project_too(name, tmp_path, monkeypatch)
   assert {"default", "demo"} <= set(chosen.variants)
   chosen = files.load_config(name)
   assert chosen.variant == "demo"
-  (tmp_path / "vae.py").write_text("from configs import draw\nget_config = draw.base\n")  # a person's own comes first
+  (tmp_path / "vae.py").write_text("from configs import draw\nget_config = draw.base\n")  # the user's own first
   if name == "vae.py":
     assert files.load_config(name).config.model.name == "draw"
 
@@ -31,13 +32,13 @@ def test_a_runs_config_is_a_config(tmp_path):
   config = files.load_config("ladder_vae").config
   path.write_text(json.dumps(config.to_dict() | {"run": []}))
   assert files.load_config(str(path)).config.to_dict() == config.to_dict()
-  with pytest.raises(UsageError, match=re.escape(f"say --workdir={tmp_path}, or")):
+  with pytest.raises(UsageError, match=re.escape(f"Use --workdir={tmp_path}, or")):
     files.load_config(str(tmp_path))
 
 
 WRONG = {
-  "def get_config():\n  pass\n": r"returns NoneType, where an ml_collections.ConfigDict is expected",
-  "def get_config():\n  return {}\n": r"returns dict, where",
+  "def get_config():\n  pass\n": r"returns NoneType\. Return an ml_collections.ConfigDict",
+  "def get_config():\n  return {}\n": r"returns dict\. Return",
   "import sys\nsys.exit(0)\n": r"SystemExit: 0 \(.*own.py, line 2\)",
   "def get_config():\n  x = 1\n  raise RuntimeError('boom')\n": r"RuntimeError: boom \(.*own.py, line 3\)",
   "def get_config():\n  return [][1]\n": r"IndexError: list index out of range \(.*own.py, line 2\)",
@@ -48,15 +49,15 @@ WRONG = {
   "import nowhere\n": r"ModuleNotFoundError: No module named 'nowhere' \(.*own.py, line 1\)",
   "x = 1\n": r"own.py has no get_config\(\)",
   "get_config = 3\n": r"own.py has no get_config\(\)",
-  "from configs import vae\ndef get_config():\n  return vae.get_config('x')\n": "choose one of demo",
+  "from configs import vae\ndef get_config():\n  return vae.get_config('x')\n": "Choose one of demo",
 }
 
 
 @pytest.mark.parametrize(
   ("key", "message"),
   [
-    ("train.lr", r"own.py: it has train.lr, which is no key: the nearest is train.learning_rate$"),
-    ("data.path", r"own.py: it has data.path, which is no key"),
+    ("train.lr", r"own.py: Unknown config key 'train.lr'. Did you mean 'train.learning_rate'\?$"),
+    ("data.path", r"own.py: Unknown config key 'data.path'"),
   ],
 )
 def test_a_key_that_nothing_reads_is_refused(tmp_path, key, message):
@@ -106,8 +107,9 @@ def test_a_list_is_the_tuple_that_a_run_keeps(tmp_path):
   """Else the same command would be of another experiment than its own config.json."""
   path = tmp_path / "own.py"
   path.write_text(
-    "from configs import common\ndef get_config():\n  config = common.get_config()\n"
-    "  config.model.update({'name': 'vae', 'hidden_dims': [12, 8]})\n  return config\n"
+    "from ml_collections import ConfigDict\nfrom latentjax.models import default_config\n"
+    "def get_config():\n  tree = default_config('vae').to_dict()\n"
+    "  tree['model']['hidden_dims'] = [12, 8]\n  return ConfigDict(tree)\n"
   )
   config = files.load_config(str(path)).config
   assert config.model.hidden_dims == (12, 8)
@@ -121,22 +123,26 @@ def test_a_name_may_begin_with_the_home_directory(tmp_path, monkeypatch):
   assert files.load_config("~/own.py").config.model.name == "vae"
 
 
-@pytest.mark.parametrize("file", ["draw", "ladder_vae", "vae"])
-def test_every_key_has_a_meaning(file):
-  """In the comments of config files, where it is kept; `data.name`'s says what may stand there, too."""
-  chosen = files.load_config(file)
-  meanings = files.key_descriptions(chosen.path)
-  keys = flatten(chosen.config.to_dict())
-  assert [key for key in keys if key not in meanings] == []
-  lines = describe_keys(chosen.config, models.MODELS[file].RULES, meanings)
+@pytest.mark.parametrize("file", models.MODELS)
+def test_help_describes_every_key(file):
+  config = files.load_config(file).config
+  lines = list(describe_keys(config))
+  keys = flatten(config.to_dict())
   assert len(lines) == len(keys)
   for key, value in keys.items():
     (line,) = [line for line in lines if line.split("=")[0].strip() == key]
     assert line.split()[0] == f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
-def test_choices_stand_once():
-  chosen = files.load_config("draw")
-  lines = describe_keys(chosen.config, models.MODELS["draw"].RULES, files.key_descriptions(chosen.path))
-  (line,) = [line for line in lines if "data.placement" in line]
-  assert line.split(maxsplit=1)[1].startswith("auto | device | host; where the training images are")
+def test_help_lists_choices_before_the_meaning():
+  (line,) = [line for line in describe_keys(files.load_config("draw").config) if "data.placement" in line]
+  assert line.split(maxsplit=1)[1].startswith("auto | device | host; memory that holds the training images")
+
+
+@pytest.mark.parametrize("source", ["VARIANTS = 3", "VARIANTS = {'a': vae.demo}", ""])
+def test_variants_are_listed_if_they_are_known(tmp_path, source):
+  path = tmp_path / "own.py"
+  path.write_text(f"from configs import vae\n{source}\ndef get_config(variant='a'):\n  return vae.demo()\n")
+  chosen = files.load_config(str(path))
+  assert chosen.variant == "a"
+  assert list(chosen.variants) == (["a"] if "{" in source else [])
