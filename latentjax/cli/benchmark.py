@@ -1,4 +1,4 @@
-"""A step of training, evaluation or sampling, compiled, with all that it needs to be timed."""
+"""`--mode=benchmark`: time, memory and arithmetic of a step of training, evaluation or sampling."""
 
 import dataclasses
 import json
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from latentjax import models
+from latentjax.cli.runs import open_run
 from latentjax.data import dataset
 from latentjax.inference.functions import create_inference_fns
 from latentjax.runtime.console import compiling, console
@@ -23,26 +24,29 @@ from latentjax.runtime.distributed import check_divisible, create_mesh, sharding
 from latentjax.runtime.fileio import write_atomic
 from latentjax.runtime.rng import create_rng_streams
 from latentjax.training.compile import create_train_fns
-from latentjax.workdir import records
 
-WARMUP_STEPS = 2  # steps of the first call where one may take seconds: a loop, as in training
+WARMUP_STEPS = 2  # of the first call on a CPU, where a step may take seconds; at least 2 keep it a loop, as in training
+
+MIN_SECONDS = 1.0  # of one measurement, which takes many steps per call, as in training
+
+Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """What is timed: a compiled function with its arguments on the device.
+  """A compiled function with its arguments on the device.
 
   Attributes:
-    call: (count) -> None does `count` steps and waits for them; the first call with a count compiles it.
-    compiled: the executable of `few` steps, for what it says of its memory.
-    compile_seconds: tracing, lowering and compiling it.
-    devices: that share the work.
-    num_seeds: trained or evaluated together.
-    images: of one step, of all seeds.
-    flops: of one step, see `matmul_flops`; what it computes again for the sake of memory is no work.
-    recomputed_flops: what it computes again.
-    few: steps of the first call; on an accelerator as many as training gives one, so that mostly no other is compiled.
-    most_steps: that training gives one call.
+    call: (count) -> None runs `count` steps and waits for them; the first call with a count compiles it.
+    compiled: Executable of `warmup_steps` steps, for its memory statistics.
+    compile_seconds: Time to trace, lower and compile it.
+    devices: Number of devices that share the work.
+    num_seeds: Number of seeds trained or evaluated together.
+    images: Images per step, of all seeds.
+    flops: FLOPs per step, see `matmul_flops`, without those of rematerialization.
+    recomputed_flops: FLOPs per step of rematerialization.
+    warmup_steps: Steps of the first call; on an accelerator `max_steps`, so that rarely another count is compiled.
+    max_steps: Steps per call in training.
   """
 
   call: Callable[[int], None]
@@ -53,36 +57,34 @@ class Workload:
   images: int
   flops: int
   recomputed_flops: int
-  few: int
-  most_steps: int
+  warmup_steps: int
+  max_steps: int
 
 
 def create_workload(
   config: ConfigDict, model, images: np.ndarray, batch_size: int, mesh: Mesh | None = None
 ) -> Workload:
-  """Compiles the phase that `config.benchmark.phase` names, for one batch size.
+  """Compiles the phase `config.benchmark.phase` for one batch size.
 
   Args:
-    images: [M, H, W, C] uint8; repeated where they do not fill a batch.
-    mesh: the devices that share each batch, as in training.
+    images: [M, H, W, C] uint8; repeated if they do not fill a batch.
+    mesh: Devices that share each batch, as in training.
 
   Raises:
-    RunError: it needs more memory than there is.
+    RunError: It needs more memory than is free.
   """
   config = config.copy_and_resolve_references()
   config.train.batch_size = batch_size
   if config.benchmark.phase == "sample":
-    config.train.num_seeds = 1  # as --mode=sample has it
+    config.train.num_seeds = 1  # as in --mode=sample
   if config.train.iwae_start_epoch > 0:
-    config.train.iwae_samples = 1  # what comes later is not what the first steps compute
+    config.train.iwae_samples = 1  # as in the first steps
   images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
   images = jax.device_put(images, sharding(mesh))
   steps, inference = create_train_fns(config, model, len(images), mesh), create_inference_fns(config, model, mesh)
   keys, recomputed = create_rng_streams(config), 0
-  few, most = (
-    WARMUP_STEPS if jax.default_backend() == "cpu" else config.train.steps_per_call,
-    config.train.steps_per_call,
-  )
+  max_steps = config.train.steps_per_call
+  warmup_steps = WARMUP_STEPS if jax.default_backend() == "cpu" else max_steps
   state = steps.init(keys.init)
 
   def compile_ahead(function, *args):
@@ -95,27 +97,29 @@ def create_workload(
   if config.benchmark.phase == "train":
     order = steps.order(keys.order, 0)
     arguments = images, order, keys.train
-    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, few)
+    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, warmup_steps)
     if getattr(model, "remat", "none") != "none":
-      whole = create_train_fns(config, model.clone(remat="none"), len(images), mesh)
-      recomputed = (flops - matmul_flops(whole.train.trace(state, *arguments, few).jaxpr)) // few
-    flops //= few
+      plain = create_train_fns(config, model.clone(remat="none"), len(images), mesh)
+      plain_flops = matmul_flops(plain.train.trace(state, *arguments, warmup_steps).jaxpr)
+      recomputed = (flops - plain_flops) // warmup_steps
+    flops //= warmup_steps
 
     def call(count):
       nonlocal state
-      state, metrics = compiled(state, *arguments) if count == few else steps.train(state, *arguments, count)
+      ahead = count == warmup_steps
+      state, metrics = compiled(state, *arguments) if ahead else steps.train(state, *arguments, count)
       jax.block_until_ready((state, metrics))
 
   else:
     if config.benchmark.phase == "eval":
-      function, args, dynamic = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
+      function, args, num_traced = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
     else:
-      function, args, dynamic = inference.sample, (state.variables, keys.sample, batch_size), 2
+      function, args, num_traced = inference.sample, (state.variables, keys.sample, batch_size), 2
     compiled, seconds, flops = compile_ahead(function, *args)
 
     def call(count):
       for _ in range(count):
-        out = compiled(*args[:dynamic])
+        out = compiled(*args[:num_traced])
       jax.block_until_ready(out)
 
   return Workload(
@@ -127,31 +131,24 @@ def create_workload(
     images=config.train.num_seeds * batch_size,
     flops=flops - recomputed,
     recomputed_flops=recomputed,
-    few=few,
-    most_steps=most,
+    warmup_steps=warmup_steps,
+    max_steps=max_steps,
   )
-
-
-SHORTEST = 1.0  # seconds that one measurement should last: many steps a call, as in training
-
-
-Row = dict[str, Any]
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
   """Measures every batch size with every number of seeds, prints a table and writes benchmark.json.
 
   Raises:
-    UsageError: the data do not fit the config, or the workdir holds another experiment.
-    RunError: the data cannot be had, a step needs more memory than there is, or the disk refused.
+    UsageError: The data do not fit the config, or the workdir holds a different experiment.
+    RunError: The data are not available, a step needs more memory than is free, or a file cannot be written.
   """
-  if (workdir / "config.json").exists():
-    records.check_same_experiment(workdir, config, models.performance_keys(config.model))
-  jax.config.update("jax_enable_compilation_cache", False)  # or compile_seconds would tell how fast a disk is
+  open_run(workdir, config, may_be_new=True)
+  jax.config.update("jax_enable_compilation_cache", False)  # otherwise compile_seconds would measure the disk
   data = dataset.load_dataset(**config.data.to_dict())
   phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create_model(config.model, data.image_shape)
-  mesh = create_mesh() if phase != "sample" else None  # samples are made by one device
+  mesh = create_mesh() if phase != "sample" else None  # --mode=sample uses one device
   for batch_size in config.benchmark.batch_sizes:
     check_divisible(mesh, "benchmark.batch_sizes", batch_size)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -168,11 +165,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "rows": [],
     "config": config.to_dict(),
   }
-  passed_over = device.platform == "cpu" and config.precision == "tensorfloat32"
-  ignored = " (which a CPU computes in float32)" if passed_over else ""
+  no_tf32 = device.platform == "cpu" and config.precision == "tensorfloat32"
+  note = " (float32 on a CPU)" if no_tf32 else ""
   several = f"{results['devices']} x " if results["devices"] > 1 else ""
   console.print(
-    f"{config.model.name}, {phase}, {config.precision} products{ignored}, jax {jax.__version__} on"
+    f"{config.model.name}, {phase}, {config.precision} products{note}, jax {jax.__version__} on"
     f" {several}{device.device_kind} ({results['cpu_cores']} CPU cores)"
   )
   images = data.train if phase == "train" else data.validation
@@ -188,25 +185,25 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def seed_counts(config: ConfigDict) -> list[int]:
-  """How many seeds together, once for every measurement of `config.benchmark.num_seeds`; samples are of one."""
+  """Returns the numbers of seeds to measure; samples are those of one seed."""
   if config.benchmark.phase == "sample":
     return [1]
   return [count or config.train.num_seeds for count in config.benchmark.num_seeds]
 
 
 def measure_workload(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:
-  """Times a workload and one device's own large product by turns, so that both see the same machine."""
+  """Times a workload, interleaved with a large matrix product on one device as a reference for the machine."""
   product, product_flops = matmul_benchmark(precision)
-  for _ in range(2):  # warm-up; the second call tells how many steps make a measurement
+  for _ in range(2):  # warm-up; the second call decides the number of steps per measurement
     jax.block_until_ready(product())
-    once = seconds_of(workload.call, workload.few) / workload.few
-  count = int(np.clip(round(SHORTEST / once), workload.few, workload.most_steps))
+    seconds = time_call(workload.call, workload.warmup_steps) / workload.warmup_steps
+  count = int(np.clip(round(MIN_SECONDS / seconds), workload.warmup_steps, workload.max_steps))
   workload.call(count)
   step_seconds, product_seconds = np.empty(measurements), np.empty(measurements)
   for i in range(measurements):
-    product_seconds[i] = seconds_of(lambda: jax.block_until_ready(product()))
-    step_seconds[i] = seconds_of(workload.call, count) / count
-  median, of_one_device = float(np.median(step_seconds)), workload.flops / workload.devices
+    product_seconds[i] = time_call(lambda: jax.block_until_ready(product()))
+    step_seconds[i] = time_call(workload.call, count) / count
+  median, device_flops = float(np.median(step_seconds)), workload.flops / workload.devices
   needed, seeds = needed_bytes(workload.compiled), workload.num_seeds
   peak = needed["peak_memory_bytes"]
   return {
@@ -224,21 +221,22 @@ def measure_workload(workload: Workload, batch_size: int, precision: str, measur
     "recomputed_flops_per_image": workload.recomputed_flops / workload.images,
     "flops_per_second": workload.flops / median,
     "matmul_flops_per_second": product_flops / float(np.median(product_seconds)),
-    "matmul_ratio": float(np.median(of_one_device / step_seconds * product_seconds / product_flops)),
+    "matmul_ratio": float(np.median(device_flops / step_seconds * product_seconds / product_flops)),
   }
 
 
-def seconds_of(call: Callable, *args) -> float:
+def time_call(call: Callable, *args) -> float:
+  """Returns the seconds that a call takes."""
   began = time.perf_counter()
   call(*args)
   return time.perf_counter() - began
 
 
 def table(results: dict[str, Any]) -> Table:
-  """A column for every batch size and number of seeds."""
+  """Returns a table with a column for every batch size and number of seeds."""
   ratio = "ratio of the two, median" if results["devices"] == 1 else "ratio of the two per device, median"
-  again = any(row["recomputed_flops_per_image"] for row in results["rows"])
-  recomputed = "MFLOP per image computed again, not counted below"
+  remat = any(row["recomputed_flops_per_image"] for row in results["rows"])
+  recomputed = "MFLOP per image of rematerialization, not counted below"
   per_seed = {
     "ms per step and seed": lambda row: f"{row['step_time_ms_per_seed']:.3f}",
     "memory per seed, MiB": lambda row: mebibytes(row["peak_memory_bytes_per_seed"]),
@@ -248,13 +246,13 @@ def table(results: dict[str, Any]) -> Table:
     "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",
     "images/s": lambda row: f"{row['images_per_second']:,.0f}",
     "seconds to compile": lambda row: f"{row['compile_seconds']:.1f}",
-    "memory at its peak, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
-    "of it temporary, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
+    "peak memory, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
+    "temporary memory, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
     **(per_seed if any(row["num_seeds"] > 1 for row in results["rows"]) else {}),
     "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
-    **({recomputed: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"} if again else {}),
+    **({recomputed: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"} if remat else {}),
     "GFLOP/s": lambda row: f"{row['flops_per_second'] / 1e9:,.1f}",
-    "GFLOP/s of a large product": lambda row: f"{row['matmul_flops_per_second'] / 1e9:,.1f}",
+    "GFLOP/s of a large matrix product": lambda row: f"{row['matmul_flops_per_second'] / 1e9:,.1f}",
     ratio: lambda row: f"{row['matmul_ratio']:.2f}",
   }
   rows = results["rows"]

@@ -1,4 +1,4 @@
-"""--mode=export: encode, decode and sample as files that run with JAX and flatbuffers alone."""
+"""`--mode=export`: encode, decode and sample as files that need only JAX and flatbuffers."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,19 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax._version import __version__
+from latentjax.cli.runs import open_run
 from latentjax.inference.export import describe_shapes, export_programs
 from latentjax.inference.trained_model import load_first_seed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError
 from latentjax.runtime.fileio import write_atomic
-from latentjax.workdir import records
 
 EXPORT_DIR, SUFFIX = "export", ".jax_export"
 
 DESCRIPTIONS = {
-  "encode": "posterior means in units of the prior, one array for each group of latents, of images in [0, 1]",
-  "decode": "pixel means in [0, 1] for latents as encode gives them",
-  "sample": "pixel means in [0, 1] drawn from the prior, each by a seed of its own",
+  "encode": "posterior means in units of the prior, one array per latent group, of images in [0, 1]",
+  "decode": "pixel means in [0, 1] for latents as returned by encode",
+  "sample": "pixel means in [0, 1] of prior samples, one per seed",
 }
 
 
@@ -28,16 +28,15 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Writes the programs and export.json into `export/` of the workdir; needs no data.
 
   Raises:
-    UsageError: there is no model yet, or the workdir holds a different experiment.
-    RunError: it cannot be read, or the disk refused.
+    UsageError: There is no model yet, or the workdir holds a different experiment.
+    RunError: A file cannot be read or written.
   """
-  records.check_same_experiment(workdir, config, models.performance_keys(config.model))
-  trained = load_first_seed(config, workdir)
+  trained = load_first_seed(open_run(workdir, config))
   folder, programs = workdir / EXPORT_DIR, {}
   try:
     folder.mkdir(exist_ok=True)
   except OSError as error:
-    raise RunError(f"cannot create {folder} ({error.strerror})") from None
+    raise RunError(f"Cannot create {folder} ({error.strerror}).") from None
   for name, exported in export_programs(trained.config, trained.model, trained.variables).items():
     content = bytes(exported.serialize())
     write_atomic(folder / f"{name}{SUFFIX}", content)
@@ -48,17 +47,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
       "meaning": DESCRIPTIONS[name],
     }
     console.print(f"  {folder / f'{name}{SUFFIX}'}  {len(content) / 1e6:.1f} MB")
-  about = {
+  manifest = {
     "model": models.display_name(config.model),
     "data": config.data.name,
     "seed": trained.config.seed,
     "step": trained.step,
     "programs": programs,
-    "call": f"jax.export.deserialize(open('encode{SUFFIX}', 'rb').read()).call(images); arrays that stand as several"
-    " under `takes` or `gives` are one tuple; B is any number of images",
+    "call": f"jax.export.deserialize(open('encode{SUFFIX}', 'rb').read()).call(images); several arrays under `takes` or"
+    " `gives` are one tuple; B is any number of images",
     "platforms": exported.platforms,
     "calling_convention": exported.calling_convention_version,
     "versions": {"latentjax": __version__, "jax": jax.__version__},
   }
-  write_atomic(folder / "export.json", json.dumps(about, indent=2) + "\n")
-  console.print(f"  {folder / 'export.json'}  says how to call them")
+  write_atomic(folder / "export.json", json.dumps(manifest, indent=2) + "\n")
+  console.print(f"  {folder / 'export.json'}  describes how to call them")

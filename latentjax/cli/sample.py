@@ -1,4 +1,4 @@
-"""--mode=sample: pictures from a workdir's model."""
+"""`--mode=sample`: images drawn from the model of a run."""
 
 import math
 from collections.abc import Callable
@@ -8,54 +8,54 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax import models
+from latentjax.cli.runs import open_run
 from latentjax.data import dataset
 from latentjax.inference.latent_space import NUM_INTERPOLATIONS, TRAVERSAL_VALUES, interpolate, traverse
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
 from latentjax.models.base import DrawingAnimation, ImageGrid, Picture, TitledGrids
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError
-from latentjax.workdir import plots, records
+from latentjax.workdir import plots
+from latentjax.workdir.run import Run
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Draws the pictures of the model that `workdir` holds; what shows no test images needs no data.
+  """Draws the images of the model in `workdir`; without its data, those that need no test images.
 
   Raises:
-    UsageError: there is no model yet, or the workdir holds a different experiment.
-    RunError: it cannot be read.
+    UsageError: There is no model yet, or the workdir holds a different experiment.
+    RunError: A file cannot be read or written.
   """
-  records.check_same_experiment(workdir, config, ("seed", *models.performance_keys(config.model)))
-  trained = load_first_seed(config, workdir)
-  draw_pictures(trained, test_images(config, workdir), workdir)
+  run = open_run(workdir, config, "seed")
+  save_images(load_first_seed(run), load_test_images(run), workdir)
 
 
-def test_images(config: ConfigDict, workdir: Path) -> np.ndarray | None:
-  """The test split of what a workdir was trained on, or None where it cannot be had without a download, and says so."""
+def load_test_images(run: Run) -> np.ndarray | None:
+  """Returns the test split [M, H, W, C] of a run's data, or prints why it is not available and returns None."""
+  data = run.config.data
   try:
-    if not dataset.is_prepared(config.data.name, config.data.image_size):
-      reason = "they are not prepared here"
-    else:
-      data = dataset.load_dataset(**config.data.to_dict())
-      records.check_same_data(workdir, config.data.name, data.sha256)
-      return data.test
+    if dataset.is_prepared(data.name, data.image_size):
+      loaded = dataset.load_dataset(**data.to_dict())
+      run.check_data(loaded.sha256)
+      return loaded.test
+    reason = "they are not prepared here"
   except (RunError, UsageError) as error:
-    reason = str(error)
-  console.print(f"no test images of {config.data.name} ({reason}): only what the model draws by itself")
+    reason = str(error).rstrip(".")
+  console.print(f"No test images of {data.name} ({reason}). Images that need them are left out.")
   return None
 
 
-def draw_pictures(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -> None:
-  """Writes the pictures and prints their paths.
+def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -> None:
+  """Writes images and prints their paths.
 
-  All models: samples.png, reconstructions.png, interpolations.png, traversals.png; and what the model has of its own.
+  Every model writes samples.png, reconstructions.png, interpolations.png and traversals.png; some write more.
 
   Args:
-    trained: of one seed, on one device.
-    test: [M, H, W, C] uint8; without them what shows test images is left out.
+    trained: Model of one seed on one device.
+    test: [M, H, W, C] uint8; None leaves out what shows test images.
   """
   inference, variables, num_images = trained.inference, trained.variables, trained.config.sample.num_images
-  prior_key, posterior_key, own_key = jax.random.split(trained.keys.sample, 3)
+  prior_key, posterior_key, picture_key = jax.random.split(trained.keys.sample, 3)
   columns = math.ceil(math.sqrt(num_images))
 
   def save(name: str, draw: Callable, *args) -> None:
@@ -75,16 +75,16 @@ def draw_pictures(trained: TrainedModel, test: np.ndarray | None, workdir: Path)
       paths = interpolate(trained, ends)
       save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
 
-  shown = samples if test is None else test[: trained.config.eval.batch_size]
-  rows, units = traverse(trained, shown)
+  batch = samples if test is None else test[: trained.config.eval.batch_size]
+  rows, units = traverse(trained, batch)
   save("traversals.png", plots.save_traversals, rows, units, TRAVERSAL_VALUES)
 
-  for name, picture in jax.device_get(inference.pictures(variables, own_key, images)).items():
+  for name, picture in jax.device_get(inference.pictures(variables, picture_key, images)).items():
     save(name, *plot_call(picture))
 
 
 def plot_call(picture: Picture) -> tuple:
-  """The function of `plots` that saves a picture, and its arguments after the path."""
+  """Returns the function of `plots` that saves a picture, and its arguments after the path."""
   match picture:
     case DrawingAnimation(canvases, images, read, write, read_size, write_size):
       return plots.save_drawing, canvases, write, images, read, write_size, read_size

@@ -6,9 +6,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from latentjax import models
 from latentjax.cli import evaluate, sample
-from latentjax.config.schema import differences
+from latentjax.cli.runs import open_run
 from latentjax.data import dataset
 from latentjax.inference.trained_model import first_seed
 from latentjax.models.base import num_parameters
@@ -16,100 +15,55 @@ from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.cost import compile_checked, free_bytes, matmul_flops, mebibytes, needed_bytes
 from latentjax.runtime.distributed import check_divisible
-from latentjax.runtime.errors import RunError, UsageError
+from latentjax.runtime.errors import RunError
 from latentjax.runtime.signals import GracefulShutdown
 from latentjax.training import restore, trainer
 from latentjax.training.experiment import Experiment, create_experiment
 from latentjax.training.state import TrainState
 from latentjax.training.trainer import EpochProgress, profile_steps
-from latentjax.workdir import plots, records, weights
+from latentjax.workdir import plots
 from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.directory import WorkdirLock
-from latentjax.workdir.metrics_log import MetricWriter, read_metrics, training_finished
-from latentjax.workdir.protocol import MetricsRow, protocol_of
+from latentjax.workdir.metrics_log import MetricWriter
+from latentjax.workdir.protocol import protocol_of
+from latentjax.workdir.run import RunStatus
 from latentjax.workdir.tables import results_table
 
 
-def dry_run(config: ConfigDict, workdir: Path | None) -> None:
-  """Compiles the step and prints parameters, memory and arithmetic; writes nothing but what is cached for all runs.
-
-  Raises:
-    UsageError: as `train.run` does.
-    RunError: a step needs more memory than there is, or the data are not here.
-  """
-  if workdir is not None and (workdir / "config.json").exists():
-    records.check_same_experiment(workdir, config, models.performance_keys(config.model))
-  if not dataset.is_prepared(config.data.name, config.data.image_size):
-    raise RunError(f"{config.data.name} is not prepared here, and a dry run downloads nothing: leave out --dry_run")
-  experiment = create_experiment(config)
-  check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
-  state, feed = initial_state(experiment), experiment.feed()
-  describe_run(experiment, state, trainer.EpochProgress.begin(config.train.num_seeds), workdir=None)
-  traced = experiment.steps.train.trace(*trainer.describe_arguments(experiment, state, feed), 1)
-  compiled, flops = compile_checked(traced), matmul_flops(traced.jaxpr)
-  images = config.train.num_seeds * config.train.batch_size
-  needed = {name: mebibytes(count) for name, count in needed_bytes(compiled).items()}
-  epochs = config.train.epochs
-  steps = epochs * experiment.steps_per_epoch
-  most = "at most " if config.train.iwae_samples > 1 and config.train.iwae_start_epoch > 0 else ""
-  each = f" of each of {experiment.mesh.size} devices" if experiment.mesh is not None else ""
-  console.print(
-    f"a step of {images:,} images: {most}{flops / 1e9:,.2f} GFLOP in matrix products,"
-    f" {flops / images / 1e6:,.2f} MFLOP per image\nmemory{each}: {needed['peak_memory_bytes']} MiB at its peak, of it"
-    f" {needed['temporary_memory_bytes']} MiB temporary and {mebibytes(state_bytes(state))} MiB of weights,"
-    f" their average and the optimiser's; {free_bytes() / 2**30:,.1f} GiB are free besides\n"
-    f"{epochs:,} epoch{'s'[: epochs != 1]} of {experiment.steps_per_epoch:,} steps: {steps:,} steps,"
-    f" {most}{steps * flops / 1e12:,.1f} TFLOP"
-  )
-
-
-def state_bytes(state) -> int:
-  return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-
-
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Trains to the end, evaluates the best checkpoint, and leaves numbers and pictures in `workdir`.
+  """Trains to the last epoch, evaluates the best checkpoint, and writes results and images into `workdir`.
 
   Raises:
-    UsageError: the workdir holds a different experiment, or results without a checkpoint; or a batch cannot be divided
+    UsageError: The workdir holds a different experiment, or results without a checkpoint; or a batch cannot be divided
       among the devices.
-    RunError: the loss became NaN or infinite, the disk refused, or another process trains in the workdir.
-    Stopped: a signal asked for it; the same call resumes from there.
+    RunError: The loss became NaN or infinite, a file cannot be written, or another process trains in the workdir.
+    Interrupted: A signal stopped it; the same call resumes.
   """
-  if (workdir / "config.json").exists():
-    records.check_same_experiment(workdir, config, models.performance_keys(config.model))
-  metric_names = protocol_of(config).metric_names
+  open_run(workdir, config, may_be_new=True)  # refuses another experiment before data are loaded
   with GracefulShutdown(distributed.all_max if jax.process_count() > 1 else None) as shutdown, console.buffered():
     experiment = create_experiment(config)
     check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with WorkdirLock(workdir), console.log_to(workdir / "train.log"):
+      run = open_run(workdir, config, may_be_new=True)  # another process may have trained here until now
       checkpoints = Checkpointer(workdir / "checkpoints")
-      newest = checkpoints.latest_step
-      distributed.on_process_zero(lambda: check_resumable(workdir, newest))
+      run.check_resumable(checkpoints.latest_step)
       state, partial_epoch = restore_state(experiment, checkpoints)
-      done = trainer.epochs_done(experiment, state, partial_epoch)
-      describe_run(experiment, state, partial_epoch, workdir)
-      results = distributed.on_process_zero(lambda: finished_results(workdir, done))
-      over = distributed.on_process_zero(lambda: training_ended(config, workdir, done))
-      if over and results is not None:
-        console.print("nothing left to train; --mode=evaluate and --mode=sample work on what is there")
-        changed = differences(records.read_config(workdir), config, free=())
-        if changed:
-          console.print(f"without effect on a finished run: {'; '.join(changed)}")
-        console.print(results_table(config.model.name, results, metric_names))
+      run = run.at_epoch(trainer.epochs_done(experiment, state, partial_epoch))
+      _describe_run(experiment, state, partial_epoch, workdir)
+      if run.status is RunStatus.FINISHED and run.has_plots:
+        console.print("There is nothing left to train. --mode=evaluate and --mode=sample use the trained model.")
+        if run.changes:
+          console.print(f"without effect on a finished run: {'; '.join(run.changes)}")
+        console.print(results_table(config.model.name, run.results, run.metric_names))
         return
-      if over:
-        console.print(f"{done} epochs are trained already: they are evaluated now")
-      log = MetricWriter(workdir, done)  # a damaged one is said before anything is compiled
+      trained = run.status in (RunStatus.TRAINED, RunStatus.FINISHED)
+      if trained:
+        console.print(f"All {run.epochs} epochs are trained. Evaluating.")
+      log = MetricWriter(workdir, run.epochs)  # reports a damaged file before anything is compiled
       best_weights = restore.open_weights(experiment, checkpoints, state, workdir)
-      prepared = (
-        None if over else trainer.compile_training(experiment, state)
-      )  # before there is a run: what does not fit is none
-      origin = records.current_provenance(experiment.data.sha256)
-      ignored = models.performance_keys(config.model)
-      distributed.on_process_zero(
-        lambda: records.write_config(workdir, config, experiment.data.image_shape, origin, ignored)
-      )
+      # Before config.json is written: a workdir whose step needs too much memory stays empty.
+      prepared = None if trained else trainer.compile_training(experiment, state)
+      run.write_config(experiment.data.image_shape, experiment.data.sha256)
       with log:
         if prepared is not None:
           log.add_hparams(config)
@@ -118,70 +72,75 @@ def run(config: ConfigDict, workdir: Path) -> None:
             state = trainer.train_epochs(
               experiment, prepared, state, partial_epoch, checkpoints, best_weights, log, shutdown
             )
-          del prepared  # and with it the images on the devices
+          del prepared  # frees the images on the devices
         shutdown.disarm()
-        if log.lines:  # in the first process
-          plots.save_loss(workdir / "loss.png", log.lines, metric_names.terms)
+        if log.lines:  # on process 0
+          plots.save_loss(workdir / "loss.png", log.lines, run.metric_names.terms)
+      run = run.with_lines(log.lines)
       seeds = list(restore.select_best(experiment, checkpoints, state))
-      distributed.on_process_zero(
-        lambda: sample.draw_pictures(first_seed(seeds[0], workdir), experiment.data.test, workdir)
-      )
+      distributed.on_process_zero(lambda: sample.save_images(first_seed(seeds[0], run), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
-      evaluate.evaluate_and_write(
-        experiment, seeds, log.lines, workdir
-      )  # last: results.json says that the run is finished
+      evaluate.evaluate_and_write(run, experiment, seeds)  # last: results.json marks the run as finished
   where = shlex.quote(str(workdir))
   console.print(
-    f"open it by latentjax.load({str(workdir)!r}) in Python, or in a browser: --mode=explore --workdir={where}"
+    f"Load it with latentjax.load({str(workdir)!r}), or explore it in a browser: --mode=explore --workdir={where}"
   )
 
 
-def check_resumable(workdir: Path, newest: int | None) -> None:
-  """Raises UsageError if a workdir has results without a checkpoint, or a checkpoint without what it was trained on."""
-  if newest is not None and not (workdir / "config.json").exists():
-    raise UsageError(
-      f"{workdir} has checkpoints but no config.json that says of what: restore it, or choose another --workdir"
-    )
-  for name in (weights.WEIGHTS_NAME, "results.json"):
-    if newest is None and (workdir / name).exists():
-      raise UsageError(
-        f"{workdir} has the {name} of a trained model but no checkpoint to go on from: choose another --workdir"
-      )
+def dry_run(config: ConfigDict, workdir: Path | None) -> None:
+  """Compiles one step and prints parameters, memory and arithmetic; writes only to the cache of decoded images.
 
-
-def finished_results(workdir: Path, epochs: int) -> MetricsRow | None:
-  """The results of a run that has nothing left to do after that many epochs, or None."""
-  results = records.read_results(workdir)
-  pictured = all((workdir / name).exists() for name in ("loss.png", "samples.png", "reconstructions.png"))
-  return results if results is not None and results.get("epochs_trained") == epochs and pictured else None
-
-
-def training_ended(config: ConfigDict, workdir: Path, epochs: int) -> bool:
-  """Whether the training of a workdir is over after that many epochs."""
-  lines = read_metrics(workdir)[:epochs] if config.train.early_stopping_patience else []
-  return epochs >= config.train.epochs or training_finished(config, lines)
+  Raises:
+    UsageError: See `run`.
+    RunError: A step needs more memory than is free, or the data are not prepared.
+  """
+  if workdir is not None:
+    open_run(workdir, config, may_be_new=True)
+  if not dataset.is_prepared(config.data.name, config.data.image_size):
+    raise RunError(f"{config.data.name} is not prepared here, and a dry run downloads nothing. Leave out --dry_run.")
+  experiment = create_experiment(config)
+  check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
+  state, feed = _initial_state(experiment), experiment.feed()
+  _describe_run(experiment, state, EpochProgress.begin(config.train.num_seeds), workdir=None)
+  traced = experiment.train_fns.train.trace(*trainer.describe_arguments(experiment, state, feed), 1)
+  compiled, flops = compile_checked(traced), matmul_flops(traced.jaxpr)
+  images = config.train.num_seeds * config.train.batch_size
+  needed = {name: mebibytes(count) for name, count in needed_bytes(compiled).items()}
+  state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  epochs, steps = config.train.epochs, config.train.epochs * experiment.steps_per_epoch
+  bound = "at most " if config.train.iwae_samples > 1 and config.train.iwae_start_epoch > 0 else ""
+  each = f" of each of {experiment.mesh.size} devices" if experiment.mesh is not None else ""
+  console.print(
+    f"a step of {images:,} images: {bound}{flops / 1e9:,.2f} GFLOP in matrix products,"
+    f" {flops / images / 1e6:,.2f} MFLOP per image\npeak memory{each}: {needed['peak_memory_bytes']} MiB, including"
+    f" {needed['temporary_memory_bytes']} MiB temporary and {mebibytes(state_bytes)} MiB of weights, their average and"
+    f" the optimizer state; {free_bytes() / 2**30:,.1f} GiB are free\n"
+    f"{epochs:,} epoch{'s'[: epochs != 1]} of {experiment.steps_per_epoch:,} steps: {steps:,} steps,"
+    f" {bound}{steps * flops / 1e12:,.1f} TFLOP"
+  )
 
 
 def restore_state(experiment: Experiment, checkpoints: Checkpointer) -> tuple[TrainState, EpochProgress]:
-  """Where the run stands: at its newest checkpoint, or before its first step."""
+  """Returns the state and partial epoch of the newest checkpoint, or those before the first step."""
   partial_epoch, newest = EpochProgress.begin(experiment.config.train.num_seeds), checkpoints.latest_step
   if newest is None:
-    return initial_state(experiment), partial_epoch
-  like = experiment.steps.init(experiment.keys.init)
-  return checkpoints.restore(newest, like), checkpoints.restore_partial(newest, partial_epoch) or partial_epoch
+    return _initial_state(experiment), partial_epoch
+  template = experiment.train_fns.init(experiment.keys.init)
+  return checkpoints.restore(newest, template), checkpoints.restore_partial(newest, partial_epoch) or partial_epoch
 
 
-def initial_state(experiment: Experiment) -> TrainState:
-  """The state before the first step, which starts at the mean of the training images and their scale around it."""
+def _initial_state(experiment: Experiment) -> TrainState:
+  """Returns the state before the first step, initialized to mean and scale of the training images."""
   pixels = experiment.data.mean_pixels(), experiment.data.std_pixels()
-  return experiment.steps.init(experiment.keys.init, distributed.broadcast(pixels))
+  return experiment.train_fns.init(experiment.keys.init, distributed.broadcast(pixels))
 
 
-def describe_run(experiment: Experiment, state: TrainState, partial_epoch: EpochProgress, workdir: Path | None) -> None:
-  """Says what is about to happen, and on what; without a workdir nothing is written."""
+def _describe_run(
+  experiment: Experiment, state: TrainState, partial_epoch: EpochProgress, workdir: Path | None
+) -> None:
+  """Prints model, data, devices, workdir and, of a resumed run, its progress."""
   config, data, devices = experiment.config, experiment.data, jax.devices()
-  protocol = protocol_of(config)
-  num_seeds = config.train.num_seeds
+  protocol, num_seeds = protocol_of(config), config.train.num_seeds
   seeds = f", seeds {config.seed} to {config.seed + num_seeds - 1} together" if num_seeds > 1 else ""
   where = "nothing" if workdir is None else f"to {workdir}"
   console.print(
@@ -194,8 +153,8 @@ def describe_run(experiment: Experiment, state: TrainState, partial_epoch: Epoch
   done = trainer.epochs_done(experiment, state, partial_epoch)
   if state.step > 0 and done < config.train.epochs:
     steps, epochs = int(partial_epoch.metrics.steps), config.train.epochs
-    within = f"in epoch {done + 1} of {epochs}, after {steps} of its {experiment.steps_per_epoch} steps"
-    rate = float(experiment.steps.learning_rate(int(state.step)))  # in a run made longer it goes up again
+    progress = f"in epoch {done + 1} of {epochs}, after {steps} of its {experiment.steps_per_epoch} steps"
+    rate = float(experiment.train_fns.learning_rate(int(state.step)))  # higher than before if epochs were added
     console.print(
-      f"resuming {within if steps else f'after epoch {done} of {epochs}'}, at a learning rate of {rate:.2g}"
+      f"resuming {progress if steps else f'after epoch {done} of {epochs}'}, at a learning rate of {rate:.2g}"
     )

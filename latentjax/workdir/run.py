@@ -1,0 +1,225 @@
+"""A run: its config, metrics, results and provenance, read once from its workdir."""
+
+import dataclasses
+import enum
+import os
+import statistics
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from latentjax.config.schema import differences
+from latentjax.config.serialization import lists_to_tuples
+from latentjax.runtime import distributed
+from latentjax.runtime.errors import RunError, UsageError
+from latentjax.workdir import records
+from latentjax.workdir.metrics_log import read_metrics, training_finished, validation_bounds
+from latentjax.workdir.protocol import SPLITS, TERMS, MetricNames, MetricsRow, Protocol, protocol_of
+from latentjax.workdir.weights import WEIGHTS_NAME
+
+PLOTS = ("loss.png", "samples.png", "reconstructions.png")  # without them a training is not complete
+
+
+class RunStatus(enum.Enum):
+  """Progress of a run; the value is its text in tables."""
+
+  NEW = "new"
+  NO_EPOCH = "no epoch yet"
+  UNFINISHED = "unfinished"
+  TRAINED = "not evaluated"
+  FINISHED = "finished"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run as it stood when it was opened.
+
+  Attributes:
+    config: Config of the command, of the same experiment as `saved`.
+    saved: Content of config.json; None before training.
+    provenance: Every `current_provenance` under which the run was trained, oldest first.
+    lines: Rows of metrics.jsonl, one per epoch.
+    results: Content of results.json; None before the evaluation.
+    files: Names of the files in the workdir.
+    epochs: Number of trained epochs; None if no epoch is logged.
+    name, model: Labels in a comparison.
+  """
+
+  workdir: Path
+  config: ConfigDict
+  saved: ConfigDict | None = None
+  provenance: Sequence[MetricsRow] = ()
+  lines: Sequence[MetricsRow] = ()
+  results: MetricsRow | None = None
+  files: Sequence[str] = ()
+  epochs: int | None = None
+  name: str = ""
+  model: str = ""
+
+  @classmethod
+  def open(
+    cls, workdir: Path, config: ConfigDict | None = None, may_change: Sequence[str] = (), may_be_new: bool = False
+  ) -> "Run":
+    """Reads a workdir, on process 0 for all processes.
+
+    Args:
+      config: Config of the command; by default that of the run.
+      may_change: Config keys that may differ from the run's, besides `NON_IDENTITY_KEYS`.
+      may_be_new: Accept a workdir without config.json; `config` is then required.
+
+    Raises:
+      UsageError: The workdir holds no run, or one of another experiment.
+      RunError: One of its files is damaged, or of a later format.
+    """
+    found = distributed.on_process_zero(lambda: _read(workdir, may_be_new))
+    if found["config"] is None:
+      return cls(workdir, config, files=found["files"])
+    saved = ConfigDict(lists_to_tuples(found["config"]))
+    config = saved if config is None else config
+    if changed := differences(saved, config, tuple(may_change)):
+      listed = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
+      raise UsageError(
+        f"{workdir} holds a different experiment ({listed}). Drop these changes, or choose another --workdir."
+      )
+    lines, results = found["lines"], found["results"]
+    return cls(workdir, config, saved, found["provenance"], lines, results, found["files"], len(lines) or None)
+
+  @property
+  def status(self) -> RunStatus:
+    if self.saved is None:
+      return RunStatus.NEW
+    epochs, evaluated = self.epochs or 0, (self.results or {}).get("epochs_trained")
+    trained = epochs >= self.config.train.epochs or training_finished(self.config, self.lines)
+    if self.results is not None and (self.epochs is None or (trained and epochs == evaluated)):
+      return RunStatus.FINISHED
+    if trained:
+      return RunStatus.TRAINED
+    return RunStatus.UNFINISHED if epochs else RunStatus.NO_EPOCH
+
+  @property
+  def has_plots(self) -> bool:
+    """Returns True if the plots that complete a training exist."""
+    return set(PLOTS) <= {*self.files}
+
+  @property
+  def seeds(self) -> range:
+    """Seeds trained together. The command's own seed may differ and decides only its noise."""
+    config = self.config if self.saved is None else self.saved
+    return range(config.seed, config.seed + config.train.num_seeds)
+
+  @cached_property
+  def protocol(self) -> Protocol:
+    return protocol_of(self.config)
+
+  @property
+  def metric_names(self) -> MetricNames:
+    return self.protocol.metric_names
+
+  @property
+  def changes(self) -> list[str]:
+    """Lines 'key: saved -> config' for every key that differs."""
+    return [] if self.saved is None else differences(self.saved, self.config, free=())
+
+  def at_epoch(self, epochs: int) -> "Run":
+    """Returns the run after that many epochs, without rows of later ones."""
+    return dataclasses.replace(self, lines=self.lines[:epochs], epochs=epochs)
+
+  def with_lines(self, lines: Sequence[MetricsRow]) -> "Run":
+    """Returns the run with the rows that a training has written."""
+    return dataclasses.replace(self, lines=lines, epochs=len(lines))
+
+  def labelled(self, name: str, model: str) -> "Run":
+    """Returns the run with its labels in a comparison; a name of bytes that are no text is escaped."""
+    seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+    return dataclasses.replace(self, name=os.fsencode(name).decode(errors="replace"), model=model + seeds)
+
+  def check_data(self, sha256: str) -> None:
+    """Raises RunError unless `Dataset.sha256` is that of the run's images: others may mix its train and test splits."""
+    if self.provenance and self.provenance[-1]["dataset_sha256"] != sha256:
+      raise RunError(
+        f"{self.config.data.name} now has other images than {self.workdir} was trained on. Restore them, or choose"
+        " another --workdir."
+      )
+
+  def check_writable(self) -> None:
+    """Raises RunError if the workdir is read-only, before a long computation whose results go there."""
+
+    def check() -> None:
+      if not os.access(self.workdir, os.W_OK):
+        raise RunError(f"Cannot write to {self.workdir} (read-only). Change its permissions, or copy the run.")
+
+    distributed.on_process_zero(check)
+
+  def check_resumable(self, newest: int | None) -> None:
+    """Raises UsageError for results without a checkpoint, or a checkpoint without a config.
+
+    Args:
+      newest: Step of the newest checkpoint.
+    """
+    if newest is not None and self.saved is None:
+      raise UsageError(f"{self.workdir} has checkpoints but no config.json. Restore it, or choose another --workdir.")
+    for name in (WEIGHTS_NAME, "results.json"):
+      if newest is None and name in self.files:
+        raise UsageError(
+          f"{self.workdir} has the {name} of a trained model but no checkpoint to resume from."
+          " Choose another --workdir."
+        )
+
+  def write_config(self, image_shape: tuple[int, int, int], sha256: str) -> None:
+    """Writes config.json, adding the current provenance where it is new; see `check_data` for what it raises."""
+    self.check_data(sha256)
+
+    def write() -> None:
+      current = records.current_provenance(sha256)
+      records.write_config(self.workdir, self.config, image_shape, current, self.provenance)
+
+    distributed.on_process_zero(write)
+
+  def row(self) -> MetricsRow:
+    """Returns the run's entry in a comparison; unknown values are None.
+
+    Before the evaluation, the validation metrics are those of the best epoch so far by the bound that selects
+    checkpoints. Training metrics of metrics.jsonl are averages over a changing model and never stand in for results.
+    """
+    results = self.results or {}
+    best = max(self.lines, key=lambda line: statistics.mean(validation_bounds(line)), default=None)
+    splits = {split: results.get(split) for split in SPLITS}
+    if not results and best is not None:
+      splits["validation"] = {term: best["validation"][term] for term in TERMS}
+    status, last = self.status, self.lines[-1] if self.lines else None
+    stale = self.results is not None and status is not RunStatus.FINISHED
+    return {
+      "name": self.name,
+      "workdir": str(self.workdir),
+      "status": f"unfinished, evaluated at epoch {results.get('epochs_trained')}" if stale else status.value,
+      "model": self.model,
+      "parameters": results.get("parameters"),
+      "epochs": last["epoch"] if last else results.get("epochs_trained"),
+      "epochs_asked": self.config.train.epochs,
+      "best_epoch": results.get("epoch") if results else best and best["epoch"],
+      "minutes": last["seconds"] / 60 if last else results.get("train_minutes"),
+      "images_per_second": statistics.median(line["images_per_second"] for line in self.lines) if last else None,
+      "device": results.get("device"),
+      "images": self.provenance[-1]["dataset_sha256"],
+      **splits,
+      "num_seeds": len(self.seeds),
+      "std": (results or best or {}).get("std"),
+    }
+
+
+def _read(workdir: Path, may_be_new: bool) -> dict[str, Any]:
+  """Content of a workdir, as JSON can hold it."""
+  files = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
+  if may_be_new and "config.json" not in files:
+    return {"config": None, "files": files}
+  config, provenance = records.read_config(workdir), records.read_provenance(workdir)
+  return {
+    "config": config.to_dict(),
+    "provenance": provenance,
+    "lines": read_metrics(workdir),
+    "results": records.read_results(workdir),
+    "files": files,
+  }
