@@ -1,4 +1,4 @@
-"""latentjax: deep latent-variable models of images, in space and in time."""
+"""latentjax: deep latent-variable models of images in JAX (VAE, Ladder VAE and DRAW)."""
 
 from typing import TYPE_CHECKING
 
@@ -7,19 +7,24 @@ from latentjax._version import __version__ as __version__
 if TYPE_CHECKING:
   import os
 
-  from latentjax.inference.api import LoadedModel
+  from latentjax.inference.trained_model import TrainedModel
 
 
-def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "LoadedModel":
-  """A trained model, to encode, decode, sample and score images with; its data set is not needed.
+def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "TrainedModel":
+  """Loads a trained model to encode, decode, sample and score images; its dataset is not needed.
 
   Args:
-    workdir: of a run that has trained for an epoch, or a folder with its config.json and model.npz.
-    seed_index: which of the seeds trained together, from 0.
+    workdir: Workdir of a run that has trained for at least one epoch, or a directory with its config.json and
+      model.npz.
+    seed_index: Index, from 0, among the seeds that were trained together.
+
+  Returns:
+    The model, on one device.
 
   Raises:
-    ValueError: there is no model, or a file is damaged or of a later format. TypeError: seed_index is no whole number.
+    TypeError: `workdir` is not a path, or `seed_index` not an integer.
+    ValueError: There is no model, or a file is damaged or of a later format.
   """
-  from latentjax.inference.api import load as load_model  # imports JAX, which a person may want to configure first
+  from latentjax.inference.api import load as load_model  # imports JAX, which the caller may want to configure first
 
   return load_model(workdir, seed_index)

@@ -1,6 +1,6 @@
-"""A trained model as StableHLO programs, weights inside, that run where latentjax is not installed.
+"""Export of a trained model as StableHLO programs that include its weights and run without latentjax.
 
-Shapes: B batch, of any size, H W C image, L latent groups, Z_l latents of a group.
+Shapes: B batch (symbolic), H W C image, L latent groups, Z_l latents of a group.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,21 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export_programs(config: ConfigDict, model: Model, variables: Variables) -> dict[str, export.Exported]:
-  """Programs for every one of `PLATFORMS` and every B, by name.
+  """Exports a model for all `PLATFORMS` and any batch size B.
 
-      encode    (images [B, H, W, C] float32 in [0, 1]) -> tuple of L arrays [B, Z_l]: see a model's `encode`
-      decode    (tuple of L arrays [B, Z_l]) -> [B, H, W, C] pixel means
-      sample    (seeds [B] uint32) -> [B, H, W, C] pixel means from the prior, each by its own seed
-
-  Each is the program of one image over a batch: a model may ask for the number of images, which has no value here.
+  Each program maps a function of one image over the batch, because models use the number of images as a Python int.
 
   Args:
-    config: the whole config; of it only `precision` counts.
-    variables: of one seed.
+    config: The whole config, of which only `precision` is used.
+    model: The model.
+    variables: Its variables, of one seed.
+
+  Returns:
+    Programs by name:
+
+      encode: (images [B, H, W, C] float32 in [0, 1]) -> tuple of L arrays [B, Z_l], see `Model.encode`
+      decode: (tuple of L arrays [B, Z_l]) -> pixel means [B, H, W, C]
+      sample: (seeds [B] uint32) -> pixel means [B, H, W, C] of prior samples, one per seed
   """
 
   def encode(image):
@@ -44,21 +48,17 @@ def export_programs(config: ConfigDict, model: Model, variables: Variables) -> d
   image = jax.ShapeDtypeStruct(model.image_shape, jnp.float32)
   seed = jax.ShapeDtypeStruct((), jnp.uint32)
   programs = {"encode": (encode, image), "decode": (decode, jax.eval_shape(encode, image)), "sample": (sample, seed)}
-  return {name: export_over_batch(config.precision, function, of_one) for name, (function, of_one) in programs.items()}
+  return {name: _export_batched(config.precision, function, example) for name, (function, example) in programs.items()}
 
 
-def export_over_batch(precision: str, function: Callable, of_one) -> export.Exported:
-  """A function of one example as a program of B.
-
-  Args:
-    of_one: shapes and types of its argument.
-  """
+def _export_batched(precision: str, function: Callable, example) -> export.Exported:
+  """Exports a function of one example, given its shapes and dtypes, as a program of B examples."""
   (batch,) = export.symbolic_shape("B")
-  of_many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), of_one)
+  examples = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), example)
   compiled = jax.jit(at_precision(precision, jax.vmap(function)))
-  return export.export(compiled, platforms=PLATFORMS)(of_many)
+  return export.export(compiled, platforms=PLATFORMS)(examples)
 
 
 def describe_shapes(avals) -> list[str]:
-  """Arrays that a program takes or gives, such as float32[B,28,28,1]."""
+  """Returns inputs or outputs of a program as text, such as float32[B,28,28,1]."""
   return [f"{np.dtype(aval.dtype).name}[{','.join(map(str, aval.shape))}]" for aval in avals]

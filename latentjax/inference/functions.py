@@ -1,4 +1,4 @@
-"""Pure inference functions (encode, decode, sample, log-weights), and their compiled forms.
+"""Pure inference functions (encode, decode, sample, log-weights) and their compiled forms.
 
 Shapes: B batch, H W C image, L latent groups, Z_l latents of a group, K importance samples.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -19,20 +20,20 @@ from latentjax.runtime.precision import at_precision
 
 
 class InferenceFns(NamedTuple):
-  """`inference.py` of one model, compiled. What comes back from a mesh each of its devices has whole.
+  """The functions of this module for one model, compiled. On a mesh, results are replicated on every device.
 
-  Of S seeds, `evaluate` takes variables of all seeds and keys [S], and returns the like; images are shared. The others
-  know one seed only.
+  With S seeds, `evaluate` takes the variables of all seeds and keys [S], and returns terms with a leading axis S;
+  images are shared. The other functions take one seed.
 
   Attributes:
-    evaluate: (variables, images [B, H, W, C], key) -> Terms.
+    evaluate: (variables, images [B, H, W, C], key) -> ELBOTerms.
     log_weights: (variables, images [B, H, W, C], keys [K]) -> [K, B].
     encode: (variables, images [B, H, W, C]) -> L arrays [B, Z_l].
-    unit_kl: (variables, images [B, H, W, C], key) -> L arrays [B, Z_l].
+    kl_per_unit: (variables, images [B, H, W, C], key) -> L arrays [B, Z_l].
     decode: (variables, L arrays [B, Z_l]) -> [B, H, W, C].
     sample: (variables, key, count) -> [count, H, W, C].
-    pictures: (variables, key, images [M, H, W, C] or None) -> Pictures by file name.
-    num_devices: a batch is divided among so many.
+    pictures: (variables, key, images [M, H, W, C] or None) -> pictures by file name.
+    num_devices: Number of devices among which a batch is divided.
   """
 
   evaluate: Callable
@@ -46,11 +47,12 @@ class InferenceFns(NamedTuple):
 
 
 def create_inference_fns(config: ConfigDict, model: Model, mesh: Mesh | None = None) -> InferenceFns:
-  """Jits what a trained model is asked.
+  """Compiles the inference functions of a model.
 
   Args:
-    config: the whole config.
-    mesh: the devices to work on; None is the default one.
+    config: The whole config.
+    model: The model.
+    mesh: Devices to compute on; None is the default device.
   """
   jit, precise = jit_on(mesh), partial(at_precision, config.precision)
   return InferenceFns(
@@ -66,48 +68,68 @@ def create_inference_fns(config: ConfigDict, model: Model, mesh: Mesh | None = N
 
 
 def compile_method(config: ConfigDict, model: Model, name: str, static: int | None = None) -> Callable:
-  """(variables, ...) -> what a method gives that only this kind of model has; on one device.
+  """Compiles a method that only some models have, as a function (variables, ...) on one device.
 
   Args:
-    static: the argument, counted from 0 for the variables, whose every value has a program of its own.
+    config: The whole config.
+    model: The model.
+    name: Name of the method.
+    static: Index of the static argument, counted from 0 for the variables.
   """
   return jax.jit(at_precision(config.precision, partial(model.apply, method=name)), static_argnums=static)
 
 
 def evaluate(model: Model, mesh: Mesh | None, variables: Variables, images: jax.Array, key: jax.Array) -> ELBOTerms:
-  """Terms of one posterior sample for uint8 images [B, H, W, C], pixels as they are."""
+  """Returns the terms of one posterior sample for images [B, H, W, C], uint8 or floats in [0, 1]."""
+  _check_images(model, images)
+  chex.assert_shape(key, ())
   return model.apply(variables, to_pixels(shard_batch(mesh, images)), key)
 
 
 def log_weights(model: Model, mesh: Mesh | None, variables: Variables, images: jax.Array, keys: jax.Array) -> jax.Array:
-  """[K, B] log importance weights log p(x, z_k) - log q(z_k | x) of images as in `evaluate`, one key of K at a time."""
+  """Returns [K, B] log importance weights log p(x, z_k) - log q(z_k | x) for keys [K], one key at a time."""
+  _check_images(model, images)
+  chex.assert_rank(keys, 1)
   pixels = to_pixels(shard_batch(mesh, images))
   return jax.lax.map(lambda key: model.apply(variables, pixels, key).log_weight, keys)
 
 
 def encode(model: Model, mesh: Mesh | None, variables: Variables, images: jax.Array) -> tuple[jax.Array, ...]:
-  """L arrays [B, Z_l] for images as in `evaluate`: see a model's `encode`."""
+  """Returns L arrays [B, Z_l], see `Model.encode`."""
+  _check_images(model, images)
   return model.apply(variables, to_pixels(shard_batch(mesh, images)), method="encode")
 
 
 def kl_per_unit(
   model: Model, mesh: Mesh | None, variables: Variables, images: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """L arrays [B, Z_l] in nats, the KL of every unit given a sample of the other groups, for images as in `evaluate`."""
+  """Returns L arrays [B, Z_l] in nats: the KL of every unit given a sample of the other groups."""
+  _check_images(model, images)
+  chex.assert_shape(key, ())
   posteriors = model.apply(variables, to_pixels(shard_batch(mesh, images)), key, method="posteriors")
   return tuple(posterior.kl_per_unit() for posterior in posteriors)
 
 
 def decode(model: Model, variables: Variables, latents: Sequence[jax.Array]) -> jax.Array:
-  """[B, H, W, C] pixel means for L arrays [B, Z_l]: see a model's `decode`."""
+  """Returns pixel means [B, H, W, C] for L arrays [B, Z_l], see `Model.decode`."""
+  chex.assert_rank(latents, 2)
+  chex.assert_equal_shape_prefix(latents, 1)
   return model.apply(variables, latents, method="decode")
 
 
 def sample(model: Model, variables: Variables, key: jax.Array, count: int) -> jax.Array:
-  """[count, H, W, C] pixel means from the prior."""
+  """Returns pixel means [count, H, W, C] of prior samples."""
+  chex.assert_shape(key, ())
   return model.apply(variables, key, count, method="sample")
 
 
 def pictures(model: Model, variables: Variables, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
-  """What only this kind of model can show, of images as in `evaluate` or of none: see a model's `pictures`."""
+  """Returns model-specific pictures, of images [M, H, W, C] if given; see `Model.pictures`."""
+  chex.assert_shape(key, ())
+  if images is not None:
+    _check_images(model, images)
   return model.apply(variables, key, None if images is None else to_pixels(images), method="pictures")
+
+
+def _check_images(model: Model, images: jax.Array) -> None:
+  chex.assert_shape(images, (None, *model.image_shape))

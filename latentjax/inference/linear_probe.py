@@ -1,80 +1,59 @@
-"""A linear probe: how well a linear function of the latents tells labels apart, in closed form.
+"""Linear probe: accuracy of a linear classifier of the latents.
 
 Shapes: M images, D latents of all groups, N classes.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from latentjax.data.base import SPLITS
 
-RIDGES = 10.0 ** np.arange(-6, 3)  # penalties to choose from
-
-CHUNK_SIZE = 1000  # images at a time in double precision
-
-
-class Probe(NamedTuple):
-  """The class of latents x is that of the largest x W + b; W is [D, N], b [N], and the classes are labels [N]."""
-
-  weights: np.ndarray
-  bias: np.ndarray
-  classes: np.ndarray
-
-  def accuracy(self, latents: np.ndarray, labels: np.ndarray) -> float:
-    """The fraction of images with these latents [M, D] whose class is their label [M]."""
-    return float((self.classes[(latents @ self.weights + self.bias).argmax(1)] == labels).mean())
-
-
-def fit_ridge(latents: np.ndarray, labels: np.ndarray, ridges: Sequence[float]) -> list[Probe]:
-  """Ridge regression on one-hot labels, for every ridge r the minimum of
-
-      1/M sum_i |x_i W + b - y_i|^2 + r sum_d s_d^2 |W_d|^2
-
-  with the standard deviations s of the latents: what it comes to does not depend on their units.
-
-  Args:
-    latents, labels: [M, D] and whole numbers [M].
-  """
-  classes, numbers = np.unique(labels, return_inverse=True)
-  one_hot, mean = np.eye(len(classes)), latents.mean(0, dtype=np.float64)
-  covariance, cross = 0, 0  # of x with itself and with y
-  for start in range(0, len(latents), CHUNK_SIZE):
-    centred = latents[start : start + CHUNK_SIZE] - mean
-    covariance += centred.T @ centred / len(latents)
-    cross += centred.T @ one_hot[numbers[start : start + CHUNK_SIZE]] / len(latents)
-  std = np.sqrt(covariance.diagonal())
-  scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
-  values, vectors = np.linalg.eigh(covariance * np.outer(scale, scale))
-  values, cross = np.maximum(values, 0), vectors.T @ (cross * scale[:, None])
-  probes = []
-  for ridge in ridges:
-    weights = scale[:, None] * (vectors @ (cross / (values + ridge)[:, None]))
-    probes.append(Probe(weights, one_hot[numbers].mean(0) - mean @ weights, classes))
-  return probes
+RIDGES = 10.0 ** np.arange(-6, 3)  # candidate penalties
 
 
 def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-  """Fitted to train, its ridge chosen on validation, and its accuracy on test; None where there is nothing to tell.
+  """Fits a linear classifier to train, chooses its ridge on validation and measures it on test.
 
   Args:
-    latents, labels: [M, D] and [M] by split; images with a negative label are left out.
+    latents: [M, D] by split; each latent is scaled to mean 0 and variance 1 on train.
+    labels: [M] integers by split; images with a negative label are ignored.
+
+  Returns:
+    accuracy and validation_accuracy, ridge, num_classes, and num_examples of test; None if a split has no labels, or
+    train fewer than two classes.
   """
+  from sklearn.preprocessing import StandardScaler
+
   known = {split: labels[split] >= 0 for split in SPLITS if split in labels and split in latents}
   if len(known) < len(SPLITS) or not all(map(np.any, known.values())):
     return None
-  (x, y), validation, test = ((latents[split][known[split]], labels[split][known[split]]) for split in SPLITS)
-  if len(np.unique(y)) < 2:
+  inputs = [latents[split][known[split]].astype(np.float64) for split in SPLITS]
+  train_labels, validation_labels, test_labels = (labels[split][known[split]] for split in SPLITS)
+  classes = np.unique(train_labels)
+  if len(classes) < 2:
     return None
-  probes = fit_ridge(x, y, RIDGES)
-  best = max(
-    range(len(probes)), key=lambda index: (probes[index].accuracy(*validation), index)
-  )  # of equals the simplest
+  train, validation, test = map(StandardScaler().fit(inputs[0]).transform, inputs)
+
+  def accuracy(probe, inputs, labels) -> float:
+    return float((classes[probe.predict(inputs).argmax(1)] == labels).mean())
+
+  probes = [fit_ridge(train, train_labels, ridge) for ridge in RIDGES]
+  accuracies = [accuracy(probe, validation, validation_labels) for probe in probes]
+  best = max(range(len(RIDGES)), key=lambda index: (accuracies[index], index))  # of equal ones the largest ridge
   return {
-    "accuracy": probes[best].accuracy(*test),
-    "validation_accuracy": probes[best].accuracy(*validation),
+    "accuracy": accuracy(probes[best], test, test_labels),
+    "validation_accuracy": accuracies[best],
     "ridge": float(RIDGES[best]),
-    "num_classes": len(probes[best].classes),
-    "num_examples": len(test[1]),
+    "num_classes": len(classes),
+    "num_examples": len(test_labels),
   }
+
+
+def fit_ridge(inputs: np.ndarray, labels: np.ndarray, ridge: float):
+  """Fits scikit-learn's `Ridge` to one-hot labels y_i: minimises 1/M sum_i |x_i W + b - y_i|^2 + ridge |W|^2."""
+  from sklearn.linear_model import Ridge
+
+  one_hot = (labels[:, None] == np.unique(labels)).astype(np.float64)  # [M, N]
+  return Ridge(alpha=ridge * len(inputs)).fit(inputs, one_hot)

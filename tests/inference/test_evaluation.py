@@ -1,4 +1,4 @@
-"""Numbers of a split, on a model whose log-likelihood is known: all weights zero but the pixels' biases."""
+"""Evaluation against a model of known log-likelihood: all weights are zero but the biases of the pixels."""
 
 import importlib
 from types import SimpleNamespace
@@ -37,8 +37,8 @@ def log_likelihoods() -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
-def test_bound_counts_every_image_once(independent, batch_size):
-  """7 images in batches of 3: the filled-up last batch must not weigh more."""
+def test_elbo_counts_every_image_once(independent, batch_size):
+  """7 images in batches of 3: padding of the last batch must not count."""
   numbers = evaluation.evaluate_elbo(*independent, IMAGES, jax.random.key(0), batch_size)
   means, log_stds = np.array([0.3, -0.2]), np.array([-0.1, 0.1])
   kl = 0.5 * (means**2 + np.exp(2 * log_stds) - 2 * log_stds - 1).sum()
@@ -51,7 +51,7 @@ def test_bound_counts_every_image_once(independent, batch_size):
 @pytest.mark.parametrize("num_devices", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
 def test_every_image_weighs_the_same(batch_size, num_devices):
-  """With terms that differ from image to image, in batches of one shape and each with noise of its own."""
+  """Terms differ between images; batches have one shape, and each its own key."""
   generator = np.random.default_rng(1)
   log_px, kl, weights = generator.normal(size=7), generator.random((7, 2)), generator.normal(0, 3, (5, 7))
   images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
@@ -61,8 +61,8 @@ def test_every_image_weighs_the_same(batch_size, num_devices):
     del params
     shapes.add(batch.shape)
     keys.append(jax.random.key_data(key).tolist())
-    which = np.ravel(batch)
-    return ELBOTerms(None, jnp.array(log_px[which]), jnp.array(kl[which]), None, None)
+    index = np.ravel(batch)
+    return ELBOTerms(None, jnp.array(log_px[index]), jnp.array(kl[index]), None, None)
 
   def log_weights(params, batch, keys):
     del params
@@ -82,7 +82,7 @@ def test_every_image_weighs_the_same(batch_size, num_devices):
   first = list(keys)
   keys.clear()
   evaluation.evaluate_elbo(inference, None, images, jax.random.key(0), batch_size)
-  assert keys == first  # the same noise at every evaluation
+  assert keys == first  # every evaluation uses the same noise
 
   nll = -np.log(np.exp(weights).mean(0))
   numbers = evaluation.negative_log_likelihood(
@@ -103,7 +103,7 @@ def test_nll_approaches_the_likelihood_and_reports_every_image(independent):
 
 
 def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
-  """12 samples in chunks of 5: every sample counts once, each with a key of its own, and the curve uses the first k."""
+  """12 samples in chunks of 5: every sample counts once, has its own key, and the curve uses the first k."""
   weights, keys = np.random.default_rng(2).normal(0, 3, (12, 4)), []
   images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
 
@@ -126,7 +126,7 @@ def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [2, 5, 50])
 def test_active_units_are_those_whose_means_vary(batch_size):
-  """Over images 0 .. 4, whose variance is 2: units that follow them at different scales, and one constant one."""
+  """Images 0 to 4 (variance 2): units are scaled copies of them, and one is constant."""
   scales = [np.array([[1.0, 0.08, 0.06]]), np.array([[0.0, -0.5]])]  # 0.08^2 * 2 > 0.01 > 0.06^2 * 2
   images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
 

@@ -1,4 +1,4 @@
-"""A trained model without its data: model.npz holds what was evaluated."""
+"""Loading of trained models: model.npz holds the evaluated weights, and no data are needed."""
 
 import importlib
 import json
@@ -15,6 +15,7 @@ from latentjax.inference.trained_model import load_first_seed, load_seed
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.training.experiment import create_experiment
 from latentjax.workdir import records, weights
+from latentjax.workdir.run import Run
 
 SIZES = {
   "draw": {"num_steps": 2, "hidden_dim": 4, "latent_dim": 2, "read_size": 2, "write_size": 3},
@@ -53,13 +54,13 @@ def run(request, tiny_cache, tmp_path_factory):
 
 @pytest.fixture
 def without_data(monkeypatch, tmp_path):
-  """There are no decoded images, and nothing that could make them."""
+  """An empty cache, without TFDS to fill it."""
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
   monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
 
 
-def test_every_seeds_weights_are_those_that_were_evaluated(run):
-  """Its results come out again, statistics of batch norm included."""
+def test_loaded_seeds_reproduce_their_results(run):
+  """Batch-norm statistics included."""
   config, workdir = run
   results = json.loads((workdir / "results.json").read_text())
   data = create_experiment(config).data
@@ -72,25 +73,25 @@ def test_every_seeds_weights_are_those_that_were_evaluated(run):
 
 
 def test_samples_need_no_data(run, without_data, tmp_path, capsys):
-  """Nor checkpoints: config.json and model.npz are a model. They are the samples that the run left."""
+  """config.json and model.npz suffice, without checkpoints; the samples are those of the run."""
   config, workdir = run
   bare = tmp_path / "bare"
   bare.mkdir()
   for name in ("config.json", "model.npz"):
     shutil.copy(workdir / name, bare)
   sample.run(config, bare)
-  said = capsys.readouterr().out
-  assert "no test images of tiny (data.name = tiny is not decoded yet, which needs TFDS" in said
+  output = capsys.readouterr().out
+  assert "No test images of tiny (data.name = tiny is not decoded yet, which needs TFDS" in output
   assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
   assert not (bare / "reconstructions.png").exists()
 
 
-def test_a_later_format_is_one_line(run, tmp_path):
+def test_later_formats_are_refused(run, tmp_path):
   config, workdir = run
   later = shutil.copytree(workdir, tmp_path / "later")
   (later / "config.json").write_text(json.dumps({"format": 2, "sections": {}}))
   for call in (sample.run, train.run):
-    with pytest.raises(RunError, match=r"config\.json is of format 2, and this latentjax knows none after 1"):
+    with pytest.raises(RunError, match=r"config\.json has format 2, and this version of latentjax reads up to 1"):
       call(config, later)
 
 
@@ -102,8 +103,8 @@ def test_results_of_another_epoch_are_reported(run, tmp_path, capsys):
   one["step"] -= 1
   records.write_results(copy, results)
   for place, expected in ((copy, True), (workdir, False)):
-    assert load_first_seed(config, place).step == saved.steps[0]
-    assert ("results.json is of another epoch" in " ".join(capsys.readouterr().out.split())) == expected
+    assert load_first_seed(Run.open(place)).step == saved.steps[0]
+    assert ("results.json belongs to another epoch" in " ".join(capsys.readouterr().out.split())) == expected
 
 
 def test_weights_of_another_model_are_refused(run, tmp_path):
@@ -111,24 +112,24 @@ def test_weights_of_another_model_are_refused(run, tmp_path):
   found = weights.read_weights(workdir)
   other = [jax.tree.map(lambda x: x[0, ..., :-1], found.variables)]
   weights.write_weights(tmp_path, found.image_shape, [0], found.steps[:1], other)
-  with pytest.raises(RunError, match=r"model\.npz is not of"):
+  with pytest.raises(RunError, match=r"model\.npz does not match"):
     load_seed(config, tmp_path)
-  with pytest.raises(RunError, match=r"model\.npz is not of"):
+  with pytest.raises(RunError, match=r"model\.npz does not match"):
     load_seed(config, workdir, index=config.train.num_seeds)
 
 
-def test_a_run_without_a_model_says_so(run, tmp_path):
+def test_runs_without_a_model_are_refused(run, tmp_path):
   config, _ = run
-  with pytest.raises(UsageError, match=r"No trained model in .*: there is no model\.npz\. --mode=train writes one"):
+  with pytest.raises(UsageError, match=r"No trained model in .* \(model\.npz is missing\)\. Run --mode=train"):
     load_seed(config, tmp_path)
 
 
-def test_other_images_of_the_same_name_are_no_test_images(run, tmp_path, monkeypatch, capsys):
-  """Some of those that the model was trained on may be among them now."""
+def test_changed_datasets_give_no_test_images(run, tmp_path, monkeypatch, capsys):
+  """Their test split may include images that the model was trained on."""
   config, workdir = run
   (tmp_path / "cache").mkdir()
   splits = {split: np.zeros((20, 9, 7, 1), np.uint8) for split in ("train", "validation", "test")}
   np.savez(tmp_path / "cache" / "tiny.npz", **splits)
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
-  assert sample.test_images(config, workdir) is None
+  assert sample.load_test_images(Run.open(workdir, config)) is None
   assert "tiny now has other images" in capsys.readouterr().out

@@ -1,10 +1,10 @@
-// DRAW's generative step, as `generate_step` in latentjax/models/draw/step.py.
+// DRAW's generative step; see `generate_step` in latentjax/models/draw/reference.py.
 
 function createModel({ config, arrays, image_shape: [height, width, channels] }, mean) {
   const weights = (name) => `weights/${name}`;
   const units = config.hidden_dim;
 
-  // What the canvas has more after every step, and the window through which it was written.
+  // The canvas after every step, and its write window.
   function decode(latents) {
     let canvas = Float32Array.from(arrays[weights("initial/canvas")].values);
     let hidden = arrays[weights("initial/decoder/hidden")].values;
@@ -28,7 +28,7 @@ function createModel({ config, arrays, image_shape: [height, width, channels] },
     return z.map((value, i) => prior[i] + Math.exp(prior[z.length + i]) * value);
   }
 
-  // [hidden, cell] after a step; inputs and hidden state come side by side.
+  // [hidden, cell] after a step; inputs are concatenated with the hidden state.
   function lstm(inputs, cell) {
     const [kernel, bias] = [arrays[weights("decoder/kernel")].values, arrays[weights("decoder/bias")].values];
     const product = addProduct(new Float32Array(4 * units), inputs, kernel, 4 * units);
@@ -48,7 +48,7 @@ function createModel({ config, arrays, image_shape: [height, width, channels] },
     return [seen.map((value, u) => sigmoid(o[u]) * Math.tanh(value)), next];
   }
 
-  // The window that five numbers stand for; pixels are counted from 0.
+  // The window given its five parameters; pixel coordinates start at 0.
   function windowOf([x, y, logVariance, logStride, logIntensity]) {
     return {
       x: 0.5 * (width + 1) * (x + 1) - 1,
@@ -60,11 +60,11 @@ function createModel({ config, arrays, image_shape: [height, width, channels] },
     };
   }
 
-  // Rows of Gaussian weights along an axis of so many pixels, each adding up to 1.
+  // Rows of Gaussian weights along an axis of `extent` pixels, each with sum 1.
   function filterbank(center, { stride, variance, size }, extent) {
     return Array.from({ length: size }, (_, i) => {
       const middle = center + (i - (size - 1) / 2) * stride;
-      const nearest = Math.round(Math.min(Math.max(middle, 0), extent - 1)); // has weight 1, all others less
+      const nearest = Math.round(Math.min(Math.max(middle, 0), extent - 1)); // has weight 1, the others less
       const row = Float64Array.from({ length: extent }, (_, pixel) =>
         Math.exp((-0.5 * (pixel - nearest) * (pixel + nearest - 2 * middle)) / variance));
       const sum = row.reduce((a, b) => a + b, 0);
@@ -72,7 +72,7 @@ function createModel({ config, arrays, image_shape: [height, width, channels] },
     });
   }
 
-  // 1/gamma F_Y^T w F_X of a patch [C, N, N], as [H, W, C].
+  // 1/gamma F_Y^T w F_X for a patch w [C, N, N], as [H, W, C].
   function throughWindow(patch, window) {
     const vertical = filterbank(window.y, window, height), horizontal = filterbank(window.x, window, width);
     const size = window.size, image = new Float32Array(height * width * channels);

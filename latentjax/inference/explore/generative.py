@@ -1,7 +1,6 @@
-"""The arrays that a model generates with, by the names that the page's JavaScript knows them by.
+"""Generative parameters of a model, by the names that the page's JavaScript uses.
 
-They are the names of the model's parameters, "/" between their parts. Batch norm, whose statistics have settled,
-becomes part of the dense layer before it.
+Names are the "/"-separated paths of the model's parameters. Batch norm is folded into the dense layer before it.
 """
 
 from collections.abc import Mapping
@@ -13,8 +12,7 @@ from flax.traverse_util import flatten_dict
 
 Arrays = dict[str, np.ndarray]
 
-
-PARTS = {  # how the names begin of what generates, and is not inference's alone
+GENERATIVE_PREFIXES = {  # by model; parameters of inference alone are left out
   "draw": (
     "weights/attention/write",
     "weights/decoder",
@@ -26,14 +24,15 @@ PARTS = {  # how the names begin of what generates, and is not inference's alone
   "vae": ("decoder", "pixels"),
 }
 
-EPSILON = 1e-5  # of Flax's batch norm
+EPSILON = 1e-5  # default of Flax's batch norm
 
 
 def generative_arrays(name: str, variables: Mapping[str, Any]) -> Arrays:
-  """The arrays of the model called `name`, from its variables."""
+  """Returns the generative arrays of a model, given its name and variables."""
+  prefixes = GENERATIVE_PREFIXES[name]
   params, stats = (flatten_dict(to_state_dict(variables[kind]), sep="/") for kind in ("params", "batch_stats"))
-  arrays = {path: np.asarray(array) for path, array in params.items() if path.startswith(PARTS[name])}
-  norms = {path.removesuffix("/mean") for path in stats if path.endswith("/mean") and path.startswith(PARTS[name])}
+  arrays = {path: np.asarray(array) for path, array in params.items() if path.startswith(prefixes)}
+  norms = {path.removesuffix("/mean") for path in stats if path.endswith("/mean") and path.startswith(prefixes)}
   for norm in norms:
     gain = arrays.pop(f"{norm}/scale") / np.sqrt(np.asarray(stats[f"{norm}/var"]) + EPSILON)
     dense = norm.replace("BatchNorm", "Dense")

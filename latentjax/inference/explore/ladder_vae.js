@@ -1,5 +1,5 @@
-// The Ladder VAE's generative path, as `LadderVAE.decode` in latentjax/models/ladder_vae.py; batch norm, whose
-// statistics have settled, is part of the dense layers here. Layers are counted from the image: index 0 is z1.
+// The Ladder VAE's generative path; see `LadderVAE.decode` in latentjax/models/ladder_vae.py. Batch norm is folded into
+// the dense layers. Layers are counted from the image: index 0 is z1.
 
 const MIN_VARIANCE = 1e-6;
 
@@ -14,10 +14,10 @@ function createModel({ config, arrays }, mean) {
     return x;
   }
 
-  // Features of the latents from z_index up, z_index first: of it alone, or with skips of all.
+  // Features of z_index, or with skips of all latents from z_index up; `values` starts with z_index.
   const down = (index, values) => mlp(`decoders_${index}`, config.skips ? concatenate(values) : values[0]);
 
-  // An image of latents in units of their priors.
+  // The image for latents in units of the prior.
   function generate(latents) {
     const values = [latents[depth - 1]];
     for (let index = depth - 2; index >= 0; index--) {
@@ -29,7 +29,7 @@ function createModel({ config, arrays }, mean) {
     return mean(linear(arrays, "pixels", down(0, values)));
   }
 
-  // From the top down; at each layer what it and those above say, with all below at the prior's mean.
+  // From the top down; stage n uses the upper n layers, with those below at the mean of the prior.
   const order = config.latent_dims.map((_, index) => depth - 1 - index);
   const decode = (latents) =>
     order.map((top) => ({ image: generate(latents.map((z, index) => (index < top ? z.map(() => 0) : z))) }));

@@ -1,5 +1,4 @@
-// Pixel means in [0, 1] of the numbers that an output layer or canvas holds, as `mean` of each of latentjax/models/
-// likelihoods.py.
+// Pixel means in [0, 1] given the parameters of each likelihood; see latentjax/models/likelihoods.py.
 
 const MEANS = {
   bernoulli: (logits) => logits.map(sigmoid),

@@ -1,4 +1,4 @@
-// Layers as functions of arrays by name, one example at a time.
+// Layers for one example, with arrays by name.
 
 // x W + b for x [I]: `name`/kernel is [I, O] row by row, `name`/bias [O].
 function linear(arrays, name, x) {
@@ -6,7 +6,7 @@ function linear(arrays, name, x) {
   return addProduct(Float32Array.from(arrays[`${name}/bias`].values), x, kernel, shape[1]);
 }
 
-// y + x W, in place of y [O].
+// y + x W; overwrites y [O].
 function addProduct(y, x, kernel, outputs) {
   for (let i = 0, at = 0; i < x.length; i++) {
     const value = x[i];
@@ -19,7 +19,7 @@ function add(x, y) {
   return x.map((value, i) => value + y[i]);
 }
 
-// Arrays side by side.
+// Concatenates 1-D arrays.
 function concatenate(parts) {
   const whole = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
   let start = 0;

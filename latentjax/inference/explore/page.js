@@ -1,10 +1,10 @@
-// The page: what a person changes becomes latents in units of the prior, and latents become pictures.
+// The page: user input changes latents (in units of the prior), and the model turns latents into pictures.
 
 const FIRST = 8; // sliders shown at once
-const REACH = 4; // of a slider, to both sides of 0
-const DRAWING_TIME = 2500; // milliseconds of all steps
+const REACH = 4; // of a slider, on both sides of 0
+const DRAWING_TIME = 2500; // milliseconds for all steps
 
-let explore = null; // {model, latents, show(latents)}, also for whoever opens the browser's console
+let explore = null; // {model, latents, show(latents)}, also for use in the browser's console
 
 function startPage() {
   const message = byId("message");
@@ -14,8 +14,8 @@ function startPage() {
     document.querySelector("main").hidden = false;
   } catch (error) {
     message.textContent = error instanceof RangeError
-      ? "This browser has too little memory for the model: close other pages, or open this one on another device."
-      : `The model in this page cannot be opened (${error.message}): let --mode=explore write the page again.`;
+      ? "Too little memory for the model. Close other pages, or open this one on another device."
+      : `Cannot open the model in this page (${error.message}). Run --mode=explore again.`;
   }
 }
 
@@ -28,7 +28,7 @@ function createPage(payload) {
   const model = createModel(payload, MEANS[payload.likelihood]);
   const { order } = model, last = order.length - 1;
   const latents = dims.map((size) => new Float32Array(size)), held = new Set();
-  const again = normals(2 ** 32 - 1); // for what is drawn anew by itself, whatever the seed
+  const again = normals(2 ** 32 - 1); // noise for Redraw, independent of the seed
   let selected = 0, source = "", showsAll = false, timer = null, waiting = false, stages = [];
 
   // Pictures.
@@ -59,7 +59,7 @@ function createPage(payload) {
     return `${words.one} ${names[group]}${kl ? `, KL ${total(kl[group]).toFixed(1)} nats` : ""}`;
   }
 
-  // Everything on the screen follows the latents, once for every frame.
+  // Redraws everything after a change of the latents, at most once per frame.
   function update() {
     if (waiting) return;
     waiting = true;
@@ -90,7 +90,7 @@ function createPage(payload) {
     byId("release").hidden = held.size === 0;
   }
 
-  // Sliders of the selected group's latents, those of largest KL first.
+  // Sliders of the selected group's latents, by decreasing KL.
   let sliders = [];
 
   function select(place) {
@@ -106,8 +106,8 @@ function createPage(payload) {
     byId("all").textContent = showsAll ? `Show ${FIRST}` : `Show all ${size}`;
     const nats = (units) => total(units.map((unit) => kl[group][unit])).toFixed(1);
     byId("order").textContent = kl
-      ? `Those of largest KL over test images first: ${nats(shown)} of ${nats(ranked)} nats.`
-      : "In the model's order: without test images it is not known which say most.";
+      ? `Ordered by KL over test images: ${nats(shown)} of ${nats(ranked)} nats shown.`
+      : "In the model's order; ordering by KL requires test images.";
     update();
   }
 
@@ -129,7 +129,7 @@ function createPage(payload) {
     return { node, follow };
   }
 
-  // What changes latents: all that are not held at once, or those of single groups.
+  // Changes of latents: of all groups that are not held, or of single groups.
   function replaceAll(of, name) {
     for (const group of order) {
       const values = of(group);
@@ -181,7 +181,7 @@ function createPage(payload) {
     select(selected);
   });
 
-  // Step by step, as it is drawn.
+  // Playback, step by step.
   function stop() {
     clearInterval(timer);
     timer = null;
@@ -198,7 +198,7 @@ function createPage(payload) {
     }, Math.max(60, DRAWING_TIME / order.length));
   });
 
-  // Between two test images, straight in the posterior means of all groups.
+  // Interpolation between two test images, linear in the posterior means of all groups.
   const images = arrays["test/images"], count = images ? images.shape[0] : 0;
   const ends = { from: 0, to: 1 };
 

@@ -1,4 +1,4 @@
-"""explore.html: one file that opens offline, with the generative model inside."""
+"""Rendering of explore.html, one file that includes the generative model and works offline."""
 
 import base64
 import html
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from latentjax.inference.explore.generative import PARTS, Arrays
+from latentjax.inference.explore.generative import GENERATIVE_PREFIXES, Arrays
 from latentjax.runtime.errors import RunError
 
-HERE = files(__package__)
+ASSETS = files(__package__)
 
-LIKELIHOODS = ("bernoulli", "discretized_logistic")  # whose means likelihoods.js has
+LIKELIHOODS = ("bernoulli", "discretized_logistic")  # implemented in likelihoods.js
 
 SHARED = ("payload.js", "random.js", "linear.js", "likelihoods.js", "pictures.js", "page.js")
 
@@ -25,15 +25,15 @@ WORDS = {
 }
 
 HINTS = {
-  "draw": " A step's picture is the canvas after it; the frame is the window through which it wrote.",
-  "ladder_vae": " A layer's picture has that layer and those above as they are, and all below at the prior's mean.",
+  "draw": " Each picture is the canvas after that step; the frame is the write window.",
+  "ladder_vae": " Each picture uses that layer and those above; layers below are at the mean of the prior.",
   "vae": "",
 }
 
 
 def supports(name: str) -> bool:
-  """Whether there is a page for the model called `name`."""
-  return name in PARTS
+  """Returns True if the page can run the model named `name`."""
+  return name in GENERATIVE_PREFIXES
 
 
 def render(
@@ -45,24 +45,26 @@ def render(
   arrays: Arrays,
   kl: Sequence[np.ndarray] | None,
 ) -> str:
-  """The page's HTML.
+  """Returns the page as HTML.
 
   Args:
-    title: of the model. facts: about the run, in words.
-    fields: of `config.model`, its name among them.
-    image_shape: (H, W, C). latent_dims: Z_l of every group.
-    arrays: those of the model, "test/images" [M, H, W, C] in [0, 1], and "test/latents/l" [M, Z_l] of every group; the
-      latter two may be missing.
-    kl: L arrays [Z_l] of nats, or None where it is not known.
+    title: Display name of the model.
+    facts: Short statements about the run.
+    fields: Fields of `config.model`, including its name.
+    image_shape: (H, W, C).
+    latent_dims: Z_l of every group.
+    arrays: Generative arrays of the model; optionally "test/images" [M, H, W, C] in [0, 1], and "test/latents/l"
+      [M, Z_l] of every group l.
+    kl: L arrays [Z_l] in nats, or None if unknown.
 
   Raises:
-    RunError: an array is no number of half precision.
+    RunError: An array has values beyond half precision.
   """
-  name, places, start = fields["name"], {}, 0
+  name, layout, start = fields["name"], {}, 0
   for path, array in arrays.items():
-    places[path] = {"start": start, "shape": array.shape}
+    layout[path] = {"start": start, "shape": array.shape}
     start += array.size
-  names, captions = names_of_groups(name, len(latent_dims))
+  names, captions = _group_names(name, len(latent_dims))
   payload = {
     "config": fields,
     "likelihood": fields.get("likelihood", "bernoulli"),
@@ -72,28 +74,28 @@ def render(
     "captions": captions,
     "words": WORDS[name],
     "kl": kl and [np.round(np.asarray(group, float), 4).tolist() for group in kl],
-    "arrays": places,
+    "arrays": layout,
     "size": start,
   }
   scripts = [*SHARED[:-2], f"{name}.js", *SHARED[-2:]]
-  parts = {
+  content = {
     "title": html.escape(title),
     "facts": html.escape(" · ".join(facts)),
     "groups": {"draw": "Step by step", "ladder_vae": "Layer by layer, from the top", "vae": ""}[name],
     "hint": HINTS[name],
-    "style": text("page.css"),
-    "scripts": "\n".join(map(text, scripts)),
+    "style": read_asset("page.css"),
+    "scripts": "\n".join(map(read_asset, scripts)),
     "payload": json.dumps(payload).replace("<", "\\u003c"),
-    "numbers": base64.b64encode(b"".join(map(halves, arrays, arrays.values()))).decode(),
+    "numbers": base64.b64encode(b"".join(map(to_float16, arrays, arrays.values()))).decode(),
   }
-  page = text("page.html")
-  for part, content in parts.items():
-    page = page.replace(f"@@{part}@@", content)
+  page = read_asset("page.html")
+  for placeholder, text in content.items():
+    page = page.replace(f"@@{placeholder}@@", text)
   return page
 
 
-def names_of_groups(name: str, count: int) -> tuple[list[str], list[str]]:
-  """What each group is called, in the model's order; and what its picture shows, in the order of generation."""
+def _group_names(name: str, count: int) -> tuple[list[str], list[str]]:
+  """Returns names of the groups in the model's order, and captions of their pictures in the order of generation."""
   if name == "ladder_vae":
     names = [f"z{index + 1}" for index in range(count)]
     return names, [f"{names[-1]} alone", *(f"{names[-1]} to {lower}" for lower in names[-2::-1])]
@@ -101,14 +103,14 @@ def names_of_groups(name: str, count: int) -> tuple[list[str], list[str]]:
   return names, [f"After step {name} of {count}" for name in names]
 
 
-def halves(path: str, array: np.ndarray) -> bytes:
-  """An array in half precision, little-endian."""
+def to_float16(path: str, array: np.ndarray) -> bytes:
+  """Returns the array named `path` as little-endian float16 bytes; raises RunError if a value overflows."""
   with np.errstate(over="ignore"):
     rounded = np.asarray(array).astype("<f2")
   if not np.isfinite(rounded).all():
-    raise RunError(f"{path} has numbers beyond half precision: the page cannot hold this model")
+    raise RunError(f"{path} has values beyond half precision. This model cannot be shown in a page.")
   return rounded.tobytes()
 
 
-def text(name: str) -> str:
-  return (HERE / name).read_text(encoding="utf-8")
+def read_asset(name: str) -> str:
+  return (ASSETS / name).read_text(encoding="utf-8")

@@ -1,10 +1,10 @@
-// What the page holds: a description in JSON, and numbers in half precision, as base64.
+// The page's payload: a description in JSON, and arrays in half precision, as base64.
 
-// {...description, arrays: name -> {shape, values}} of two texts.
+// Returns {...description, arrays: name -> {shape, values}}.
 function readPayload(description, base64) {
   const payload = JSON.parse(description);
   const binary = atob(base64.trim());
-  if (binary.length !== 2 * payload.size) throw new Error(`${binary.length} bytes where ${2 * payload.size} are due`);
+  if (binary.length !== 2 * payload.size) throw new Error(`${binary.length} bytes instead of ${2 * payload.size}`);
   const table = halves(), numbers = new Float32Array(payload.size);
   for (let i = 0; i < payload.size; i++) {
     numbers[i] = table[binary.charCodeAt(2 * i) | (binary.charCodeAt(2 * i + 1) << 8)];
@@ -16,7 +16,7 @@ function readPayload(description, base64) {
   return { ...payload, arrays };
 }
 
-// The values of all 65,536 patterns of bits of a finite float16; those of infinities and NaN are never asked for.
+// Values of all 65,536 float16 bit patterns; wrong for infinities and NaN, which never occur.
 function halves() {
   return Float32Array.from({ length: 65536 }, (_, bits) => {
     const exponent = (bits >> 10) & 31, fraction = bits & 1023;

@@ -1,8 +1,8 @@
-// Images on the screen: a canvas with a pixel for each of the image's, and above it the frame of a window.
+// Pictures: a canvas with one pixel per image pixel, overlaid with the frame of a window.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// An element with properties and attributes, around others.
+// Creates an element with attributes and children.
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -10,7 +10,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// {node, show(image, window)} for images [H, W, C] in [0, 1].
+// Returns {node, show(image, window)} for images [H, W, C] in [0, 1].
 function createPicture([height, width, channels], label) {
   const canvas = element("canvas", { width, height });
   const frame = document.createElementNS(SVG, "svg"), rectangle = document.createElementNS(SVG, "rect");
@@ -36,11 +36,11 @@ function createPicture([height, width, channels], label) {
     if (window) outline(window);
   }
 
-  // Spans the outermost filters' centres; the line is one standard deviation wide, within what can be seen.
+  // Spans the centres of the outermost filters; the line is one standard deviation wide, within visible limits.
   function outline({ x, y, stride, size, variance }) {
     const far = 4 * Math.max(width, height), reach = Math.min(0.5 * (size - 1) * stride, far);
     const near = (value) => Math.max(-far, Math.min(value, far));
-    const side = Math.max(2 * reach, 0.01); // a rectangle of no size has no frame either
+    const side = Math.max(2 * reach, 0.01); // SVG does not draw rectangles of size 0
     const line = Math.max(width / 56, Math.min(Math.sqrt(variance), 2));
     const places = { x: near(x) - reach, y: near(y) - reach, width: side, height: side, "stroke-width": line };
     for (const [name, value] of Object.entries(places)) rectangle.setAttribute(name, value);

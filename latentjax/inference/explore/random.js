@@ -1,6 +1,6 @@
-// Standard normal numbers, the same for the same seed in every browser.
+// Standard normal numbers, reproducible in every browser.
 
-// A function that gives the next number at every call: counts scrambled into bits, bits into normals (Box & Muller).
+// Returns a function that returns the next number: hashed counter, then the Box-Muller transform.
 function normals(seed) {
   const scramble = (bits) => {
     bits = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
@@ -10,7 +10,7 @@ function normals(seed) {
   let count = scramble(seed + 1);
   const uniform = () => {
     count = (count + 0x9e3779b9) >>> 0;
-    return (scramble(count) + 0.5) / 2 ** 32; // above 0, whose logarithm has no end
+    return (scramble(count) + 0.5) / 2 ** 32; // above 0, because of the logarithm
   };
   return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
 }

@@ -1,4 +1,4 @@
-// The VAE's generative network, as `VAE.decode` in latentjax/models/vae.py.
+// The VAE's generative network; see `VAE.decode` in latentjax/models/vae.py.
 
 const ACTIVATIONS = {
   relu: (x) => Math.max(x, 0),

@@ -1,4 +1,4 @@
-// node decode.js explore.html latents.json: what the page's own script makes of latents, as JSON. Without a browser.
+// node decode.js explore.html latents.json: decodes latents with the page's script, without a browser; prints JSON.
 const fs = require("fs"), vm = require("vm");
 const [page, latents] = process.argv.slice(2).map((path) => fs.readFileSync(path, "utf8"));
 const content = (pattern) => page.match(pattern)[1];

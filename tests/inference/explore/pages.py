@@ -1,4 +1,4 @@
-"""Tiny models with weights of ordinary size, their pages, and what the pages' own script computes."""
+"""Tiny models with weights of ordinary size, their pages, and the results of the pages' scripts."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latentjax import models
+from latentjax.config.schema import field_keys
 from latentjax.inference.explore import page
 from latentjax.inference.explore.generative import EPSILON, generative_arrays
 
@@ -20,7 +21,7 @@ COMMON["draw"] = {"hidden_dim": 6, "latent_dim": 3, "num_steps": 4, "read_size":
 
 
 def create(name: str, image_shape=(6, 5, 1), **fields):
-  """(model, fields, variables) with random biases, scales and statistics, so that each one shows."""
+  """Returns (model, fields, variables) with random biases, scales and statistics, so that each has an effect."""
   fields = COMMON[name] | fields
   model = models.MODELS[name](image_shape=image_shape, **fields)
   blank = np.zeros((1, *image_shape), np.float32)
@@ -28,12 +29,12 @@ def create(name: str, image_shape=(6, 5, 1), **fields):
   generator = np.random.default_rng(0)
   variables = jax.tree.map(lambda x: generator.normal(0, 0.6, x.shape).astype(np.float32), shapes)
   variables["batch_stats"] = jax.tree.map(lambda x: 0.2 + np.abs(x), variables.get("batch_stats", {}))
-  every = {key: getattr(model, key) for key in model.RULES}  # as a config has them
+  every = {key: getattr(model, key) for key in field_keys(model)}  # as a config has them
   return model, {"name": name, **every}, variables
 
 
 def half(variables):
-  """Variables whose generative arrays are those of the page, batch norm doing no more than it has to."""
+  """Returns variables that generate with the page's rounded arrays; batch norm is folded as in the page."""
   whole = jax.tree.map(lambda x: x.astype(np.float16).astype(np.float32), variables)
   for mlp, norms in variables["batch_stats"].items():
     for norm, stats in norms.items():
@@ -63,7 +64,7 @@ def write_page(path: Path, model, fields, variables, extra=None, kl=None) -> Pat
 
 
 def decoded(path: Path, latents: list[np.ndarray]) -> list[list[dict]]:
-  """Of every example the stages, as the page's script computes them in Node."""
+  """Returns the stages of every example as computed by the page's script in Node."""
   examples = [[group[index].tolist() for group in latents] for index in range(len(latents[0]))]
   path.with_suffix(".json").write_text(json.dumps(examples))
   node = shutil.which("node") or pytest.skip("needs Node")

@@ -1,11 +1,11 @@
-"""What the page computes is what the Python model computes, for every model and variant."""
+"""The page computes the same as the Python model, for every model and variant."""
 
 import numpy as np
 import pages
 import pytest
 
 from latentjax.inference.explore.generative import generative_arrays
-from latentjax.inference.explore.page import halves
+from latentjax.inference.explore.page import to_float16
 from latentjax.runtime.errors import RunError
 
 VARIANTS = {
@@ -51,7 +51,7 @@ def test_pixels_and_windows_are_those_of_the_model(variant, tmp_path):
             float(getattr(windows, field)[time, index]), rel=1e-3, abs=1e-3
           )
   exact, _ = expected(model, name, variables, latents)
-  assert np.abs(exact - images).max() < 0.02  # what half precision costs weights as large as these
+  assert np.abs(exact - images).max() < 0.02  # rounding of weights this large
   assert np.asarray(images).std() > 0.05
 
 
@@ -71,8 +71,8 @@ def test_the_discretized_logistic_has_its_own_mean(tmp_path):
   np.testing.assert_allclose(means, np.clip(0.5 + logits / 4, 0, 1), atol=1e-4)
 
 
-def test_halves_are_read_as_they_are_written(tmp_path):
-  """Every kind of float16: the largest, the smallest, and those without a leading bit."""
+def test_half_precision_round_trip(tmp_path):
+  """Every kind of float16: the largest, the smallest, and subnormals."""
   model, fields, variables = pages.create("vae", hidden_dims=(2,), image_shape=(3, 4, 1))
   numbers = [0.0, 65504.0, -65504.0, 6e-8, 6.1e-5, 1e-5, 1.0, -1.0, 0.1, -3.14159, 1023.5, 2.0**-14]
   params = variables["params"]
@@ -83,12 +83,12 @@ def test_halves_are_read_as_they_are_written(tmp_path):
   np.testing.assert_array_equal(stages[0]["image"], np.array(numbers, np.float16).astype(np.float32))
 
 
-def test_what_half_precision_cannot_hold_is_refused():
-  with pytest.raises(RunError, match="pixels/kernel has numbers beyond half precision"):
-    halves("pixels/kernel", np.array([1.0, 70000.0]))
+def test_values_beyond_half_precision_are_refused():
+  with pytest.raises(RunError, match="pixels/kernel has values beyond half precision"):
+    to_float16("pixels/kernel", np.array([1.0, 70000.0]))
 
 
-def test_only_what_generates_is_in_the_page():
+def test_page_has_only_generative_arrays():
   _, _, variables = pages.create("draw", prior="learned")
   names = set(generative_arrays("draw", variables))
   assert not any("encoder" in name or "posterior" in name or "read" in name for name in names)

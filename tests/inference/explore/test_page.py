@@ -1,4 +1,4 @@
-"""The page itself: one file without a network, and what a person does with it, in a real browser."""
+"""The page: self-contained, and used in a real browser."""
 
 import html
 import json
@@ -16,7 +16,7 @@ in_a_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 
 
 def write(path: Path, name: str, **fields) -> tuple[Path, object]:
-  """A page with test images and KLs, of random numbers."""
+  """Writes a page with random test images and KLs."""
   model, fields, variables = pages.create(name, **fields)
   generator, dims = np.random.default_rng(2), pages.latent_dims(model)
   extra = {"test/images": generator.random((3, *model.image_shape))}
@@ -26,8 +26,8 @@ def write(path: Path, name: str, **fields) -> tuple[Path, object]:
 
 
 def browse(path: Path, script: str):
-  """What `script`, the body of an async function in the page, returns as JSON; the page's message where it has one."""
-  before = "<script>window.requestAnimationFrame = setTimeout;"  # without a screen there are no frames
+  """Runs `script` as the body of an async function in the page and returns its result."""
+  before = "<script>window.requestAnimationFrame = setTimeout;"  # there are no frames without a screen
   after = f"""<script>
 const frame = () => new Promise((resolve) => setTimeout(resolve));
 const click = async (id) => {{ document.getElementById(id).click(); await frame(); }};
@@ -48,7 +48,7 @@ const copy = () => explore.latents.map((group) => Array.from(group));
 
 @in_a_browser
 @pytest.mark.parametrize("name", ["draw", "ladder_vae", "vae"])
-def test_the_pixels_on_the_screen_are_those_of_the_model(name, tmp_path):
+def test_pixels_on_the_screen_match_the_model(name, tmp_path):
   path, model = write(tmp_path / "page.html", name)
   latents = [group[0] for group in pages.draw_latents(model)]
   found = browse(
@@ -101,7 +101,7 @@ def test_steps_are_redrawn_held_and_set_to_zero(tmp_path):
 
 
 @in_a_browser
-def test_the_way_between_test_images_leaves_out_what_is_held(tmp_path):
+def test_interpolation_keeps_held_layers(tmp_path):
   path, model = write(tmp_path / "page.html", "ladder_vae")
   found = browse(
     path,
@@ -109,8 +109,8 @@ def test_the_way_between_test_images_leaves_out_what_is_held(tmp_path):
     await click("hold");  // the top layer
     document.querySelectorAll("#to input")[2].click();
     way.value = 0.5; way.dispatchEvent(new Event("input")); await frame();
-    const said = document.getElementById("source").textContent;
-    return { before, after: copy(), order: explore.model.order, said };""",
+    const source = document.getElementById("source").textContent;
+    return { before, after: copy(), order: explore.model.order, source };""",
   )
   generator = np.random.default_rng(2)
   generator.random((3, *model.image_shape))
@@ -119,32 +119,32 @@ def test_the_way_between_test_images_leaves_out_what_is_held(tmp_path):
   assert found["after"][2] == found["before"][2]
   for group in (0, 1):
     np.testing.assert_allclose(found["after"][group], means[group][[0, 2]].astype(float).mean(0), atol=1e-6)
-  assert found["said"] == "50 % of the way from test image 1 to 3, 1 of 3 layers held"
+  assert found["source"] == "50 % of the way from test image 1 to 3, 1 of 3 layers held"
 
 
 @in_a_browser
 @pytest.mark.parametrize(
-  ("damage", "said"),
+  ("damage", "expected"),
   [
-    (lambda page: re.sub(r'(id="numbers">)[^<]{40}', r"\1", page), "cannot be opened"),
-    (lambda page: re.sub(r'(id="payload">)[^<]{40}', r"\1", page), "cannot be opened"),
-    (lambda page: page.replace("function readPayload(", "function readPayload(...) {"), "too old"),
+    (lambda page: re.sub(r'(id="numbers">)[^<]{40}', r"\1", page), "Cannot open the model"),
+    (lambda page: re.sub(r'(id="payload">)[^<]{40}', r"\1", page), "Cannot open the model"),
+    (lambda page: page.replace("function readPayload(", "function readPayload(...) {"), "the last five years"),
     (lambda page: page.replace("const table = halves()", "const table = new Float32Array(2 ** 60)"), "little memory"),
   ],
 )
-def test_what_goes_wrong_is_said_in_the_page(damage, said, tmp_path):
+def test_errors_are_shown_in_the_page(damage, expected, tmp_path):
   path, _ = write(tmp_path / "page.html", "vae")
   path.write_text(damage(path.read_text()))
   shown = "return [document.getElementById('message').textContent, document.querySelector('main').hidden];"
   message, hidden = browse(path, shown)
-  assert said in message
+  assert expected in message
   assert hidden
 
 
-def test_the_page_needs_nothing_else_and_names_are_text(tmp_path):
+def test_page_is_self_contained_and_escapes_names(tmp_path):
   path, _ = write(tmp_path / "page.html", "draw")
   source = path.read_text()
-  assert re.findall(r"https?://[^\"' ]*", source) == ["http://www.w3.org/2000/svg"]  # a name, and no address
+  assert re.findall(r"https?://[^\"' ]*", source) == ["http://www.w3.org/2000/svg"]  # a namespace, never fetched
   assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|@@\w+@@", source)
   assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", source) == []
   assert "<title>A &lt;model&gt;</title>" in source
@@ -156,13 +156,13 @@ def test_the_page_needs_nothing_else_and_names_are_text(tmp_path):
 
 def test_seeds_give_standard_normal_numbers(tmp_path):
   node = shutil.which("node") or pytest.skip("needs Node")
-  program = f"""{pages.page.text("random.js")}
+  program = f"""{pages.page.read_asset("random.js")}
   const draw = (seed, count) => Array.from({{ length: count }}, normals(seed));
   const seeds = Array.from({{ length: 4000 }}, (_, seed) => draw(seed, 2));
   console.log(JSON.stringify({{ many: draw(7, 40000), seeds }}));"""
   done = subprocess.run([node, "-e", program], capture_output=True, text=True, timeout=60, check=True)
   numbers = {name: np.array(values) for name, values in json.loads(done.stdout).items()}
-  for z in (numbers["many"], numbers["seeds"].ravel()):  # along a seed, and from one seed to the next
+  for z in (numbers["many"], numbers["seeds"].ravel()):  # within a seed, and across seeds
     error = 5 / np.sqrt(len(z))
     assert abs(z.mean()) < error
     assert abs((z**2).mean() - 1) < error * np.sqrt(2)
