@@ -120,7 +120,11 @@ KEYS: dict[str, Key] = {
     ("dtype", "matmul_precision"),
   ),
   "compilation_cache": Key(
-    True, BOOLEAN, "keep compiled programs between runs, in the user's cache directory", ("compile_cache",), False
+    True,
+    BOOLEAN,
+    "keep compiled programs between runs, in the user's cache directory",
+    ("compile_cache",),
+    identity=False,
   ),
   "data.name": Key(
     "mnist",
@@ -149,7 +153,7 @@ KEYS: dict[str, Key] = {
     integer_between(1, 10**6),
     "passes over the training images",
     ("num_epochs", "n_epochs", "max_epochs", "epoch"),
-    False,
+    identity=False,
   ),
   "train.optimizer": Key(
     "adam",
@@ -212,28 +216,28 @@ KEYS: dict[str, Key] = {
     NON_NEGATIVE_INTEGER,
     "epochs without a better validation bound after which training stops; 0: never",
     ("patience", "early_stopping"),
-    False,
+    identity=False,
   ),
   "train.log_images_every": Key(
     10,
     NON_NEGATIVE_INTEGER,
     "epochs between samples and reconstructions in TensorBoard; 0: never",
     ("pictures_every",),
-    False,
+    identity=False,
   ),
   "train.profile_steps": Key(
     0, NON_NEGATIVE_INTEGER, "first steps to profile for TensorBoard, in whole dispatches; 0: none", identity=False
   ),
   "eval.batch_size": Key(500, AT_LEAST_ONE, "images per batch of validation and evaluation", identity=False),
   "eval.nll_samples": Key(
-    100, AT_LEAST_ONE, "importance samples K of the test NLL", ("k", "is_samples", "num_samples"), False
+    100, AT_LEAST_ONE, "importance samples K of the test NLL", ("k", "is_samples", "num_samples"), identity=False
   ),
   "eval.num_examples": Key(
     0,
     NON_NEGATIVE_INTEGER,
     "images of each split to evaluate, for a quick look; 0: all",
     ("max_examples", "limit"),
-    False,
+    identity=False,
   ),
   "encode.nll_samples": Key(
     0,
