@@ -1,7 +1,11 @@
-"""The distribution of latents: a diagonal Gaussian."""
+"""Diagonal Gaussians, the distribution of all latents.
+
+Shapes: Z latents.
+"""
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -20,40 +24,42 @@ class Gaussian:
   log_std: jax.Array
 
   def sample(self, noise: jax.Array) -> jax.Array:
-    """[..., Z] mean + std * noise, for standard normal noise [..., Z]."""
+    """Returns mean + std * noise, [..., Z], for standard normal noise [..., Z]."""
     return self.mean + jnp.exp(self.log_std) * noise
 
   def whiten(self, value: jax.Array) -> jax.Array:
-    """[..., Z] (value - mean) / std: the noise that `sample` would turn into value."""
+    """Returns (value - mean) / std, [..., Z]: the inverse of `sample`."""
     return (value - self.mean) * jnp.exp(-self.log_std)
 
   def relative_to(self, prior: "Gaussian") -> "Gaussian":
-    """Self in units of a prior, which is N(0, I) there: the KL between the two stays what it is."""
+    """Expresses this Gaussian in units of `prior`, which becomes N(0, I); the KL between the two is unchanged."""
     return Gaussian(prior.whiten(self.mean), self.log_std - prior.log_std)
 
   def log_prob(self, value: jax.Array) -> jax.Array:
-    """[...] log density in nats of value [..., Z]."""
+    """Returns the log density [...] in nats of value [..., Z]."""
+    chex.assert_equal_shape([value, self.mean])
     return (-0.5 * jnp.square(self.whiten(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
   def kl_per_unit(self) -> jax.Array:
-    """[..., Z] KL(self || N(0, I)) in nats of every unit, 1/2 (mean^2 + var - log var - 1)."""
+    """Returns KL(self || N(0, I)) of each unit in nats, [..., Z]: 1/2 (mean^2 + var - log var - 1)."""
     return 0.5 * (jnp.square(self.mean) + jnp.exp(2 * self.log_std) - 2 * self.log_std - 1)
 
   def kl_to_standard(self) -> jax.Array:
-    """[...] KL(self || N(0, I)) in nats."""
+    """Returns KL(self || N(0, I)) in nats, [...]."""
     return self.kl_per_unit().sum(-1)
 
   def kl(self, other: "Gaussian") -> jax.Array:
-    """[...] KL(self || other) in nats."""
+    """Returns KL(self || other) in nats, [...]."""
     return self.relative_to(other).kl_to_standard()
 
   def product(self, other: "Gaussian") -> "Gaussian":
-    """Their precision-weighted product: precisions add, means are weighed by them (Sonderby et al. 2016)."""
-    own, others = jnp.exp(-2 * self.log_std), jnp.exp(-2 * other.log_std)
-    precision = own + others
-    return Gaussian((own * self.mean + others * other.mean) / precision, -0.5 * jnp.log(precision))
+    """Returns the normalized product of the two densities, the precision-weighted mean (Sonderby et al. 2016)."""
+    own_precision, other_precision = jnp.exp(-2 * self.log_std), jnp.exp(-2 * other.log_std)
+    precision = own_precision + other_precision
+    mean = (own_precision * self.mean + other_precision * other.mean) / precision
+    return Gaussian(mean, -0.5 * jnp.log(precision))
 
 
 def standard_normal_log_prob(value: jax.Array) -> jax.Array:
-  """[...] log density in nats of value [..., Z] under N(0, I)."""
+  """Returns the log density [...] in nats of value [..., Z] under N(0, I)."""
   return (-0.5 * jnp.square(value) - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -1,4 +1,4 @@
-"""Linear layers as pure functions, and residual blocks.
+"""Linear layers as pure functions, and residual networks.
 
 Shapes: B batch, I inputs, O outputs, U width of a residual stream.
 """
@@ -13,42 +13,42 @@ from flax import linen as nn
 Layer = dict[str, jax.Array]  # kernel [I, O], bias [O]
 
 
-def init_linear(key: jax.Array, kernel_init, inputs: int, outputs: int) -> Layer:
-  """A layer with bias 0; `kernel_init` maps (key, shape) to an array."""
+def init_linear(key: jax.Array, kernel_init: Callable, inputs: int, outputs: int) -> Layer:
+  """Creates a layer with zero bias; `kernel_init` maps (key, shape) to an array."""
   return layer_from_kernel(kernel_init(key, (inputs, outputs)))
 
 
 def layer_from_kernel(kernel: jax.Array) -> Layer:
-  """A layer with bias 0."""
+  """Creates a layer with zero bias."""
   return {"kernel": kernel, "bias": jnp.zeros(kernel.shape[-1])}
 
 
 def linear(layer: Layer, x: jax.Array) -> jax.Array:
-  """[B, O] x W + b of x [B, I]."""
+  """Returns x W + b, [B, O], for x [B, I]."""
   return x @ layer["kernel"] + layer["bias"][None]
 
 
 def merge_layers(layers: Mapping[str, Layer]) -> Layer:
-  """One layer with the outputs of all, side by side in their order."""
-  return {part: jnp.concatenate([layer[part] for layer in layers.values()], axis=-1) for part in ("kernel", "bias")}
+  """Returns one layer whose outputs are those of all layers, concatenated in order."""
+  return {name: jnp.concatenate([layer[name] for layer in layers.values()], axis=-1) for name in ("kernel", "bias")}
 
 
 def output_sizes(layers: Mapping[str, Layer]) -> dict[str, int]:
-  """O of every layer by name."""
+  """Returns O of each layer by name."""
   return {name: layer["bias"].size for name, layer in layers.items()}
 
 
 def split_by_size(x: jax.Array, sizes: Mapping[str, int], axis: int = -1) -> dict[str, jax.Array]:
-  """Consecutive parts of x of these sizes, by name: the outputs of merged layers, or the rows of a kernel."""
+  """Splits x into named consecutive slices of these sizes: outputs of merged layers, or rows of a kernel."""
   ends = itertools.accumulate(sizes.values())
   return dict(zip(sizes, jnp.split(x, list(ends)[:-1], axis=axis), strict=True))
 
 
 class ResidualBlock(nn.Module):
-  """x + W_2 f(W_1 norm(x) + b_1) + b_2 with layer norm, which needs no statistics of a batch.
+  """x + W_2 f(W_1 norm(x) + b_1) + b_2 for x [B, U], with layer norm, which needs no batch statistics.
 
   Attributes:
-    width: of the hidden layer; what goes in and comes out, x [B, U], keeps its own.
+    width: Width of the hidden layer.
     activation: f.
   """
 
@@ -62,11 +62,11 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-  """A dense layer to U, residual blocks, layer norm and the activation f: [B, ..] -> [B, U].
+  """A dense layer to U, residual blocks, layer norm and activation: [B, I] -> [B, U].
 
   Attributes:
     stream: U.
-    widths: hidden width of every block.
+    widths: Hidden width of each block.
     activation: f.
   """
 

@@ -1,6 +1,6 @@
-"""The compiled training functions of a run.
+"""Compiled training functions of a run.
 
-Shapes: M images in a set, B batch, H W C image. S seeds add a leading axis S.
+Shapes: M images in a set, B batch, H W C image, S seeds, a leading axis if there are several.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ from latentjax.training.state import SEED_AXES, create_state
 
 
 class TrainFns(NamedTuple):
-  """`step.py` of one recipe, compiled. On a mesh a batch is divided among its devices; all else each has whole.
+  """The functions of `step.py` for one recipe, jitted. On a mesh, batches are sharded and all else is replicated.
 
-  Of S seeds, `init`, `order` and `train` take keys [S], an order [S, M] and states of all seeds, and return the like;
-  images and counts are shared. `add_batch_statistics` knows one seed only. Each count has a program of its own.
+  With several seeds, `init`, `order` and `train` take and return arrays with a leading axis S; images and counts are
+  shared. `add_batch_statistics` takes a single seed. Each value of `count` compiles a separate program.
 
   Attributes:
-    init: (key, pixels=None) -> TrainState, see `create_state`.
+    init: (key, pixel_stats=None) -> TrainState, see `create_state`.
     order: (key, epoch) -> [M], the epoch's order of the training images.
-    train: (state, images, order, key, count) -> (state, Metrics) as `train_steps`; the state is donated.
+    train: (state, images, order, key, count) -> (state, Metrics), see `train_steps`; donates `state`.
     add_batch_statistics: (total, state, images, order, key, first, count) -> total.
     learning_rate, beta: (step) -> scalar.
   """
@@ -42,11 +42,13 @@ class TrainFns(NamedTuple):
 
 
 def create_train_fns(config: ConfigDict, model: Model, num_images: int, mesh: Mesh | None = None) -> TrainFns:
-  """Jits what trains a model.
+  """Jits the training functions of a model.
 
   Args:
-    config, mesh: as of `create_inference`.
+    config: The whole config.
+    model: As returned by `create_model`.
     num_images: M of the training split.
+    mesh: Devices to use; None uses the default device.
   """
   recipe = step.create_recipe(config, model, num_images, mesh)
   jit, precise = jit_on(mesh), partial(at_precision, config.precision)
@@ -59,7 +61,7 @@ def create_train_fns(config: ConfigDict, model: Model, num_images: int, mesh: Me
     return over_seeds(config, partial(step.train_steps, recipe, count=count), *axes)(state, images, order, key)
 
   return TrainFns(
-    init=lambda key, pixels=None: init(key, pixels),
+    init=lambda key, pixel_stats=None: init(key, pixel_stats),
     order=jit(order),
     train=jit(precise(train), donate_argnums=0, static_argnums=4),
     add_batch_statistics=jit(precise(partial(step.add_batch_statistics, recipe)), static_argnums=6),

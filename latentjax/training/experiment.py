@@ -1,4 +1,4 @@
-"""What a config describes, made: its data, its model, its compiled functions and its random streams."""
+"""Experiment built from a config: data, model, compiled functions and random streams."""
 
 import dataclasses
 from functools import cached_property
@@ -20,59 +20,57 @@ from latentjax.training.compile import TrainFns, create_train_fns
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """Everything that training and evaluation need; see `create`."""
+  """Everything that training and evaluation need, see `create_experiment`."""
 
   config: ConfigDict
   data: dataset.Dataset
   model: base.Model
   mesh: Mesh | None
   inference: InferenceFns
-  steps: TrainFns
+  train_fns: TrainFns
   keys: RngStreams
 
   @property
   def steps_per_epoch(self) -> int:
-    """Full batches in the training set; what is left over differs from epoch to epoch."""
+    """Number of full batches in the training set; the images left over differ from epoch to epoch."""
     return len(self.data.train) // self.config.train.batch_size
 
   def feed(self) -> BatchFeed:
-    """Brings the training images to the devices; one that keeps them there frees them when it is dropped."""
+    """Creates the feed of training images; one that stores them on the devices frees them when it is deleted."""
     train = self.config.train
-    placement = self.config.data.placement if train.num_seeds == 1 else "device"  # each seed has an order of its own
+    placement = self.config.data.placement if train.num_seeds == 1 else "device"  # because each seed has its own order
     return create_feed(placement, self.data.train, train.batch_size, train.steps_per_call, self.mesh)
 
   @cached_property
   def per_seed(self) -> list["Experiment"]:
-    """The single runs that this one amounts to, one of each seed; they share what they compile."""
+    """Equivalent experiments of one seed each, which share their compiled functions."""
     if self.config.train.num_seeds == 1:
       return [self]
     configs = [single_seed_config(self.config, index) for index in range(self.config.train.num_seeds)]
     inference = create_inference_fns(configs[0], self.model, self.mesh)
-    steps = create_train_fns(configs[0], self.model, len(self.data.train), self.mesh)
-    return [
-      dataclasses.replace(self, config=config, inference=inference, steps=steps, keys=create_rng_streams(config))
-      for config in configs
-    ]
+    train_fns = create_train_fns(configs[0], self.model, len(self.data.train), self.mesh)
+    shared = dataclasses.replace(self, inference=inference, train_fns=train_fns)
+    return [dataclasses.replace(shared, config=config, keys=create_rng_streams(config)) for config in configs]
 
 
 def create_experiment(config: ConfigDict) -> Experiment:
-  """Loads the data and builds the model that a checked config describes.
+  """Loads the data and creates the model of a validated config.
 
   Raises:
-    UsageError: the data do not fit the config.
-    RunError: the data cannot be had.
+    UsageError: The data do not fit the config.
+    RunError: The data cannot be loaded.
   """
   data = dataset.load_dataset(**config.data.to_dict())
   if len(data.train) == 0:
-    raise UsageError(f"{config.data.name} has too few images: beside validation and test none is left to train on")
+    raise UsageError(f"{config.data.name} has too few images. None are left for training after validation and test.")
   if config.train.batch_size > len(data.train):
     plural = "s" if len(data.train) > 1 else ""
     raise UsageError(
       f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training image{plural}"
-      f" of {config.data.name}, beside those for validation and test"
+      f" of {config.data.name} (without validation and test). Choose a smaller train.batch_size."
     )
   if data.in_scenes and config.train.batch_size < 2:
-    raise UsageError(f"{config.data.name} pairs the images of a batch: train.batch_size must be at least 2")
+    raise UsageError(f"{config.data.name} pairs the images of a batch. Set train.batch_size to at least 2.")
   model = models.create_model(config.model, data.image_shape)
   mesh = create_mesh()
   return Experiment(
@@ -81,6 +79,6 @@ def create_experiment(config: ConfigDict) -> Experiment:
     model=model,
     mesh=mesh,
     inference=create_inference_fns(config, model, mesh),
-    steps=create_train_fns(config, model, len(data.train), mesh),
+    train_fns=create_train_fns(config, model, len(data.train), mesh),
     keys=create_rng_streams(config),
   )

@@ -1,4 +1,4 @@
-"""What training steps report of themselves, summed up over an epoch. Values in nats per image."""
+"""Metrics of training steps, summed over an epoch. Values in nats per image."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ SUMMED_METRICS = ("loss", "elbo", "kl", "reconstruction")  # fields of `Metrics`
 
 @struct.dataclass
 class Metrics:
-  """Sums over training steps of batch means; `mean` divides. All but `steps` is [S] where there are S seeds.
+  """Sums of batch means over training steps; `mean` divides. With S seeds, all fields but `steps` are [S].
 
   Attributes:
-    loss: what was minimised: annealed, with free bits, or importance-weighted.
-    elbo, kl, reconstruction: of the true bound (beta 1, no free bits); elbo = -(kl + reconstruction).
-    steps: how many steps were summed.
-    diverged_at: the first step whose loss or gradient was not finite, or NEVER.
+    loss: Training loss: with KL weight and free bits, or importance-weighted.
+    elbo, kl, reconstruction: Terms of the true bound (beta 1, no free bits); elbo = -(kl + reconstruction).
+    steps: Number of steps.
+    diverged_at: First step whose loss or gradient was not finite, or NO_DIVERGENCE.
   """
 
   loss: jax.Array
@@ -39,16 +39,16 @@ class Metrics:
     return total.replace(diverged_at=jnp.minimum(self.diverged_at, other.diverged_at))
 
   def mean(self) -> dict[str, float | list[float]]:
-    """Means over the summed steps, on the host; a list of S where there are S seeds."""
+    """Returns means over the summed steps, on the host; lists of S with several seeds."""
     sums = jax.device_get(self)
     return {name: (getattr(sums, name) / sums.steps).tolist() for name in SUMMED_METRICS}
 
   @property
   def divergence(self) -> tuple[int, int] | None:
-    """The first step whose loss or gradient was not finite and the index of its seed, or None while all are."""
+    """First step whose loss or gradient was not finite, and the index of its seed; None if all were finite."""
     index = int(np.argmin(self.diverged_at))
     step = int(np.ravel(self.diverged_at)[index])
     return None if step == NO_DIVERGENCE else (step, index)
 
 
-METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diverged_at=0)  # of those of several seeds
+METRICS_AXES = Metrics(loss=0, elbo=0, kl=0, reconstruction=0, steps=None, diverged_at=0)  # for vmap over seeds

@@ -1,4 +1,4 @@
-"""The training step: pure functions of a recipe and arrays, which `compiled.py` compiles.
+"""Training steps as pure functions of a recipe and arrays, jitted in `compile.py`.
 
 Shapes: M images in a set, B batch, H W C image, K importance samples.
 """
@@ -22,19 +22,20 @@ from latentjax.training.metrics import NO_DIVERGENCE, SUMMED_METRICS, Metrics
 from latentjax.training.optimizer import create_optimizer, epoch_to_step, global_norm, learning_rate_schedule
 from latentjax.training.state import TrainState, update_average
 
-STATISTICS_DECAY = 0.99  # of batch-norm statistics where weights are not averaged; else they follow the weights
+STATISTICS_DECAY = 0.99  # of batch-norm statistics if weights are not averaged; otherwise that of the weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How a model is trained: all that a step needs besides arrays.
+  """Everything that a training step needs besides arrays.
 
   Attributes:
-    config: the whole config.
-    steps_per_epoch: full batches in the training set.
-    optimizer: Optax's transformation.
-    learning_rate, beta: (step) -> scalar; beta weighs the KL in the loss.
-    mesh: the devices among which a batch is divided; None is the default one.
+    config: The whole config.
+    model: As returned by `create_model`.
+    steps_per_epoch: Number of full batches in the training set.
+    optimizer: As returned by `create_optimizer`.
+    learning_rate, beta: (step) -> scalar; beta is the weight of the KL in the loss.
+    mesh: Devices over which a batch is sharded; None uses the default device.
   """
 
   config: ConfigDict
@@ -47,7 +48,7 @@ class Recipe:
 
 
 def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh | None = None) -> Recipe:
-  """The recipe that a config describes, for a training set of M = `num_images`."""
+  """Creates the recipe of a config for a training set of M = `num_images`."""
   steps_per_epoch = num_images // config.train.batch_size
   warmup_steps = round(epoch_to_step(config.train.kl_warmup_epochs, steps_per_epoch))
   learning_rate = learning_rate_schedule(config.train, steps_per_epoch)
@@ -63,15 +64,20 @@ def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh 
 
 
 def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
-  """One optimiser step.
+  """Runs one optimizer step.
 
   Args:
+    recipe: Model, optimizer and schedules.
+    state: State before the step.
     images: [B, H, W, C] uint8.
-    key: of the run; the step's number makes it the step's own.
+    key: Key of the run, into which the step number is folded.
+
+  Returns:
+    The new state, and the metrics of the step.
   """
   train = recipe.config.train
-  pixels, model_key = draw_pixels(recipe, images, jax.random.fold_in(key, state.step))
-  (value, (numbers, stats)), gradient = value_and_gradient(state.params, recipe, pixels, model_key, state.step)
+  pixels, model_key = _draw_pixels(recipe, images, jax.random.fold_in(key, state.step))
+  (value, (terms, stats)), gradient = _value_and_grad(state.params, recipe, pixels, model_key, state.step)
   updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   average = state.average
@@ -81,7 +87,7 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
   finite = jnp.isfinite(value) & jnp.isfinite(global_norm(gradient))
   metrics = Metrics(
     loss=value,
-    **numbers,
+    **terms,
     steps=jnp.ones((), jnp.int32),
     diverged_at=jnp.where(finite, NO_DIVERGENCE, state.step),
   )
@@ -91,20 +97,22 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
 def train_steps(
   recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: int
 ) -> tuple[TrainState, Metrics]:
-  """`count` optimiser steps, and the sums of their metrics.
+  """Runs `count` optimizer steps; returns the new state, and the sums of their metrics.
 
-  The step's number decides batch and randomness, so the same state always continues in the same way. How many steps
-  there are is known to the compiler: before each step of a loop of unknown length a GPU would ask the host.
+  Batch and randomness depend on the step number only, so a restored state continues bit for bit. `count` is static:
+  in a loop of unknown length a GPU would wait for the host before each step.
 
   Args:
-    images, order: as `gather` takes them.
+    recipe, state, key: As in `train_step`.
+    images, order: Arguments of `gather`.
+    count: Number of steps.
   """
 
   def body(_, carry):
     state, sums, diverged_at = carry
     batch = gather(images, order, state.step % recipe.steps_per_epoch, recipe.config.train.batch_size)
     state, metrics = train_step(recipe, state, batch, key)
-    sums += jnp.stack([getattr(metrics, name) for name in SUMMED_METRICS])  # one array, or each sum would be a launch
+    sums += jnp.stack([getattr(metrics, name) for name in SUMMED_METRICS])  # one array: fewer launches
     return state, sums, jnp.minimum(diverged_at, metrics.diverged_at)
 
   state, sums, diverged_at = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(len(SUMMED_METRICS)), NO_DIVERGENCE))
@@ -121,68 +129,71 @@ def add_batch_statistics(
   first: jax.Array,
   count: int,
 ) -> Params:
-  """`total` with the batch-norm statistics of the evaluated weights on `count` training batches added.
+  """Adds the batch-norm statistics of the evaluated weights on `count` training batches to `total`.
 
   Args:
-    images, order: as `gather` takes them.
-    first: number of the first batch in its epoch.
+    recipe, state, key: As in `train_step`.
+    total: Sum of statistics so far.
+    images, order: Arguments of `gather`.
+    first: Index of the first batch in its epoch.
+    count: Number of batches.
   """
 
-  def body(done, total):
-    index = first + done
+  def body(offset, total):
+    index = first + offset
     batch = gather(images, order, index, recipe.config.train.batch_size)
-    pixels, model_key = draw_pixels(recipe, batch, jax.random.fold_in(key, index))
-    _, stats = apply_model(recipe.model, state.variables["params"], pixels, model_key)
+    pixels, model_key = _draw_pixels(recipe, batch, jax.random.fold_in(key, index))
+    _, stats = _apply_model(recipe.model, state.variables["params"], pixels, model_key)
     return jax.tree.map(jnp.add, total, stats)
 
   return jax.lax.fori_loop(0, count, body, total)
 
 
-def value_and_gradient(params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array):
-  """((loss, (means of the true bound, batch-norm statistics)), gradient) of a batch of pixels [B, H, W, C].
+def _value_and_grad(params: Params, recipe: Recipe, pixels: jax.Array, key: jax.Array, step: jax.Array):
+  """Returns ((loss, (mean terms of the true bound, batch-norm statistics)), gradient) for pixels [B, H, W, C].
 
-  From `iwae_start_epoch` on the loss is the importance-weighted bound, if there is more than one sample to weigh.
+  With several samples, the loss is the importance-weighted bound from `iwae_start_epoch` on.
   """
   train = recipe.config.train
-  of_elbo, of_importance_bound = (
-    jax.value_and_grad(partial(loss, recipe), has_aux=True) for loss in (elbo_loss, importance_loss)
+  elbo_grad, importance_grad = (
+    jax.value_and_grad(partial(loss, recipe), has_aux=True) for loss in (_elbo_loss, _importance_loss)
   )
   if train.iwae_samples == 1:
-    return of_elbo(params, pixels, key, step)
+    return elbo_grad(params, pixels, key, step)
   if train.iwae_start_epoch == 0:
-    return of_importance_bound(params, pixels, key, step)
-  partial_epoch = step >= epoch_to_step(train.iwae_start_epoch, recipe.steps_per_epoch)
-  return jax.lax.cond(partial_epoch, of_importance_bound, of_elbo, params, pixels, key, step)
+    return importance_grad(params, pixels, key, step)
+  use_importance = step >= epoch_to_step(train.iwae_start_epoch, recipe.steps_per_epoch)
+  return jax.lax.cond(use_importance, importance_grad, elbo_grad, params, pixels, key, step)
 
 
-def elbo_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
-  """The negative ELBO, with its weight of the KL and free bits; see `value_and_gradient`."""
-  terms, stats = apply_model(recipe.model, params, pixels, key)
-  return negative_elbo(terms, recipe.beta(step), recipe.config.train.free_bits), (means(terms), stats)
+def _elbo_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
+  """Negative ELBO with KL weight and free bits; returns (loss, (mean terms, batch-norm statistics))."""
+  terms, stats = _apply_model(recipe.model, params, pixels, key)
+  return negative_elbo(terms, recipe.beta(step), recipe.config.train.free_bits), (_mean_terms(terms), stats)
 
 
-def importance_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
-  """The negative importance-weighted bound; the batch-norm statistics are those of all samples."""
+def _importance_loss(recipe: Recipe, params: Params, pixels: jax.Array, key: jax.Array, step: jax.Array):
+  """Negative importance-weighted bound, with batch-norm statistics averaged over samples; returns as `_elbo_loss`."""
   keys = jax.random.split(key, recipe.config.train.iwae_samples)
-  terms, stats = jax.vmap(partial(apply_model, recipe.model, params, pixels))(keys)
+  terms, stats = jax.vmap(partial(_apply_model, recipe.model, params, pixels))(keys)
   stats = jax.tree.map(lambda x: x.mean(0), stats)
-  return negative_importance_bound(terms, recipe.beta(step)), (means(terms), stats)
+  return negative_importance_bound(terms, recipe.beta(step)), (_mean_terms(terms), stats)
 
 
-def means(terms: ELBOTerms) -> dict[str, jax.Array]:
+def _mean_terms(terms: ELBOTerms) -> dict[str, jax.Array]:
   return {"elbo": terms.elbo.mean(), "kl": terms.kl.sum(-1).mean(), "reconstruction": -terms.log_px.mean()}
 
 
-def apply_model(model: Model, params: Params, pixels: jax.Array, key: jax.Array) -> tuple[ELBOTerms, Params]:
-  """Terms under the batch's own statistics, and these; a model without batch norm has none."""
+def _apply_model(model: Model, params: Params, pixels: jax.Array, key: jax.Array) -> tuple[ELBOTerms, Params]:
+  """Returns terms under the statistics of the batch, and these statistics ({} without batch norm)."""
   terms, updated = model.apply({"params": params}, pixels, key, mutable=["batch_stats"])
   return terms, updated.get("batch_stats", {})
 
 
-def draw_pixels(recipe: Recipe, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Pixels [B, H, W, C] in [0, 1] of a training batch, and a key for the model.
+def _draw_pixels(recipe: Recipe, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns pixels [B, H, W, C] in [0, 1] of a training batch, and a key for the model.
 
-  Both scenes and binarisation, if that is dynamic, are made anew.
+  Scenes and dynamic binarization are redrawn in every step.
   """
   if two_digits.base_dataset(recipe.config.data.name) is not None:
     key, scene_key = jax.random.split(key)

@@ -1,3 +1,1 @@
-"""DRAW: the model, its step as the paper has it, and the same step made fast."""
-
-__all__ = ["DRAW", "Drawing"]
+"""DRAW: the model, its step as written in the paper, and the same step optimized for speed."""

@@ -1,7 +1,7 @@
-"""Gaussian filterbank attention (Gregor et al. 2015, arXiv:1502.04623, section 3.2), as the paper has it.
+"""Gaussian filterbank attention as written in the paper (Gregor et al. 2015, arXiv:1502.04623, section 3.2).
 
-Every function takes ONE example; callers `vmap`. Pixels are counted from 0: the paper's centre g
-(counted from 1) is g - 1 here. Shapes: N filters per axis, H W C image.
+Every function takes one example; callers `vmap`. Pixels are counted from 0: the paper's center g (counted from 1) is
+g - 1 here. Shapes: N filters per axis, H W C image, A pixels of an axis, R filters of several axes.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from flax import struct
 
 @struct.dataclass
 class Window:
-  """Where and how an N x N grid of Gaussian filters lies on an image.
+  """Position and shape of an N x N grid of Gaussian filters on an image.
 
   Attributes:
-    center_x, center_y: pixels, 0 is the first pixel's middle.
-    stride: distance between neighbouring filters, pixels.
-    variance: of every filter, pixels^2.
-    intensity: the paper's gamma, a factor on what is read.
+    center_x, center_y: Center in pixels; 0 is the middle of the first pixel.
+    stride: Distance between neighbouring filters in pixels.
+    variance: Variance of every filter in pixels^2.
+    intensity: gamma in the paper, a factor on glimpses.
   """
 
   center_x: jax.Array
@@ -34,9 +34,9 @@ class Window:
 
 @struct.dataclass
 class Filterbanks:
-  """The filters of a window: vertical [N, H], times a gain, and horizontal [N, W].
+  """Filters of a window: vertical [N, H], multiplied by a gain, and horizontal [N, W].
 
-  The gain, on all that passes through the window, is gamma for reading and 1/gamma for writing.
+  The gain is gamma for reading and 1/gamma for writing.
   """
 
   window: Window
@@ -45,17 +45,18 @@ class Filterbanks:
 
 
 def window(parameters: jax.Array, size: int, height: int, width: int) -> Window:
-  """The window that five unconstrained numbers stand for.
+  """Maps five unconstrained parameters to a window.
 
       gX = (W + 1)/2 (g~X + 1) - 1,  gY = (H + 1)/2 (g~Y + 1) - 1,
       stride = (max(H, W) - 1)/(N - 1) exp(log stride~)
 
-  so that zeros give a window over the whole image. A single filter (N = 1) has no neighbour: its stride
-  has no effect and is reported as if N were 2.
+  so that zeros give a window over the whole image. The stride of a single filter (N = 1) has no effect and is reported
+  as if N were 2.
 
   Args:
     parameters: [5] g~X, g~Y, log variance, log stride~, log intensity.
-    size: number of filters N per axis.
+    size: N.
+    height, width: H and W.
   """
   g_x, g_y, log_variance, log_stride, log_intensity = jnp.unstack(parameters)
   return Window(
@@ -68,19 +69,19 @@ def window(parameters: jax.Array, size: int, height: int, width: int) -> Window:
 
 
 def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: int, extent: int) -> jax.Array:
-  """Gaussian filters along one image axis.
+  """Returns Gaussian filters along one image axis.
 
       mu_i = center + (i - (N - 1)/2) stride,   F[i, a] = exp(-(a - mu_i)^2 / (2 variance)) / Z_i
 
-  Written as a softmax over pixels: the same numbers, and no 0/0 when a filter lies off the image.
+  Computed as a softmax over pixels, which is equal and avoids 0/0 when a filter lies off the image.
 
   Args:
-    center, stride, variance: scalars; pixels, pixels, pixels^2.
-    size: number of filters N.
-    extent: number of pixels A on the axis.
+    center, stride, variance: Scalars in pixels, pixels and pixels^2.
+    size: N.
+    extent: A.
 
   Returns:
-    [N, A] weights, each row summing to 1, also when the window lies off the image.
+    [N, A] weights; each row sums to 1, even if the window lies off the image.
   """
   means = center + filter_offsets(size) * stride  # [N]
   distance, span = offsets_from_nearest(means, (extent,) * size)
@@ -88,20 +89,20 @@ def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: 
 
 
 def filter_offsets(size: int) -> np.ndarray:
-  """[N] i - (N - 1)/2, of every filter from its window's centre, in strides."""
+  """Returns the offsets i - (N - 1)/2 of filters from the center of their window in strides, [N]."""
   return np.arange(size, dtype=np.float32) - 0.5 * (size - 1)
 
 
 def offsets_from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-  """Both [R, A], of R filters and every pixel a: a - n and a + n - 2 mu, where n is the pixel nearest to mu.
+  """Returns a - n and a + n - 2 mu, [R, A] each, for every pixel a, where n is the pixel nearest to mu.
 
-  Their product is (a - mu)^2 - (n - mu)^2, as good as (a - mu)^2 for a softmax, where what they differ by cancels. The
-  nearest pixel has weight 1, all others less, and far off the image, where both squares are huge, nothing overflows,
-  forwards or backwards.
+  Their product (a - mu)^2 - (n - mu)^2 replaces (a - mu)^2 in a softmax, where the difference cancels. The nearest
+  pixel then has weight 1 and all others less, and far off the image, where both squares are huge, neither values nor
+  gradients overflow.
 
   Args:
-    means: [R] mu, pixels.
-    extents: R numbers of pixels, of each filter's axis; A is the longest.
+    means: [R] mu in pixels.
+    extents: Length of the axis of each of the R filters; A is the longest.
   """
   pixels = np.arange(max(extents))[None]
   nearest = jnp.round(jnp.clip(means, 0, np.array(extents) - 1))[:, None]
@@ -111,11 +112,11 @@ def offsets_from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[ja
 def unnormalized_filters(
   means: jax.Array, variances: jax.Array, extents: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """[R, A] each, of R filters of any axes: weights up to a factor for each filter, and both of `from_nearest`.
+  """Returns weights up to a factor per filter, and both results of `offsets_from_nearest`, [R, A] each.
 
   Args:
-    means, variances: [R] pixels, pixels^2.
-    extents: as of `from_nearest`; past the end of a shorter axis weights are 0.
+    means, variances: [R] in pixels and pixels^2.
+    extents: As in `offsets_from_nearest`; beyond the end of a shorter axis weights are 0.
   """
   distance, span = offsets_from_nearest(means, extents)
   exponents = -0.5 * distance * span / variances[:, None]
@@ -124,27 +125,27 @@ def unnormalized_filters(
 
 
 def filterbanks(window: Window, gain: jax.Array, size: int, height: int, width: int) -> Filterbanks:
-  """Both axes of a window, what passes through which is multiplied by a scalar, the gain."""
+  """Returns the filters of a window, the vertical ones multiplied by the scalar `gain`."""
   vertical = filterbank(window.center_y, window.stride, window.variance, size, height)
   return Filterbanks(window, gain * vertical, filterbank(window.center_x, window.stride, window.variance, size, width))
 
 
 def read(image: jax.Array, filters: Filterbanks) -> jax.Array:
-  """[C, N, N] glimpse of an image [H, W, C]: gain F_Y x F_X^T with the gain gamma, one window for all channels."""
+  """Reads a glimpse [C, N, N] from an image [H, W, C]: gain F_Y x F_X^T with gain gamma, channel by channel."""
   return jnp.einsum("nh,hwc,mw->cnm", filters.vertical, image, filters.horizontal)
 
 
 def write(patch: jax.Array, filters: Filterbanks) -> jax.Array:
-  """[H, W, C] image of a patch [C, N, N]: gain F_Y^T w F_X with the gain 1/gamma; at one gain the adjoint of `read`."""
+  """Writes a patch [C, N, N] to an image [H, W, C]: gain F_Y^T w F_X with gain 1/gamma; the adjoint of `read`."""
   return jnp.einsum("nh,cnm,mw->hwc", filters.vertical, patch, filters.horizontal)
 
 
 class AttentionImpl(NamedTuple):
-  """How windows become filters, and how filters read and write.
+  """An implementation of filterbank attention.
 
   Attributes:
     filterbanks: (windows, gains, sizes, height, width) -> `Filterbanks` of every window.
-    read: (image, error image, filters) -> [2 C N N] glimpse of both, one after the other.
+    read: (image, error image, filters) -> [2 C N N], the glimpses of both, concatenated.
     write: (patch, filters) -> [H, W, C].
   """
 
@@ -161,13 +162,13 @@ def each_window(
   height: int,
   width: int,
 ) -> list[Filterbanks]:
-  """Each window by itself: on a CPU each is one long operation of one core."""
-  each = zip(windows, gains, sizes, strict=True)
-  return [filterbanks(window, gain, size, height, width) for window, gain, size in each]
+  """Computes the filterbanks of each window separately, which suits CPUs."""
+  args = zip(windows, gains, sizes, strict=True)
+  return [filterbanks(window, gain, size, height, width) for window, gain, size in args]
 
 
 def read_each(read: Callable, image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
-  """Image and error image apart, so that the image is not copied beside every error."""
+  """Reads image and error image separately, which avoids concatenating them in every step."""
   return jnp.concatenate([read(image, filters).reshape(-1), read(error, filters).reshape(-1)])
 
 

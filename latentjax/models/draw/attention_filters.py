@@ -1,6 +1,6 @@
 """Gaussian filters of several axes at once, with a hand-written gradient.
 
-Shapes: N filters per axis, R filters of several axes, A pixels of an axis.
+Shapes: N filters per axis, R filters of several axes, A pixels of the longest axis.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,82 +15,82 @@ from latentjax.models.draw.attention import Window, filter_offsets, offsets_from
 def filter_params(
   windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], combination: Callable
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """[R] each, mean, variance and sum of every filter: of all windows, vertical before horizontal.
+  """Returns the mean, variance and sum of every filter, [R] each: all windows, vertical before horizontal.
 
-      mean = center of its axis + offset stride,   variance that of its window,   sum = gain if vertical, else 1
+      mean = center of its axis + offset stride,   variance = that of its window,   sum = gain if vertical, else 1
 
-  as sums of scalars times constant rows, which give every filter the numbers of its axis and window.
+  Each is a sum of scalars times constant rows, computed by `combination`.
   """
-  each = np.repeat(sizes, 2)  # filters of each axis
-  of_axis = np.repeat(np.eye(len(each)), each, axis=1)  # [axes, R] 1 where a filter belongs to an axis, else 0
-  of_window = of_axis[::2] + of_axis[1::2]
-  offsets = np.concatenate([filter_offsets(size) for size in each])  # [R]
+  axis_sizes = np.repeat(sizes, 2)
+  axis_masks = np.repeat(np.eye(len(axis_sizes)), axis_sizes, axis=1)  # [axes, R] 0 or 1
+  window_masks = axis_masks[::2] + axis_masks[1::2]
+  offsets = np.concatenate([filter_offsets(size) for size in axis_sizes])  # [R]
   centers = [center for window in windows for center in (window.center_y, window.center_x)]
   strides = [window.stride for window in windows]
-  means = combination([*centers, *strides], np.concatenate([of_axis, of_window * offsets]))
-  variances = combination([window.variance for window in windows], of_window)
-  sums = combination([*gains, 1.0], np.concatenate([of_axis[::2], of_axis[1::2].sum(0, keepdims=True)]))
+  means = combination([*centers, *strides], np.concatenate([axis_masks, window_masks * offsets]))
+  variances = combination([window.variance for window in windows], window_masks)
+  sums = combination([*gains, 1.0], np.concatenate([axis_masks[::2], axis_masks[1::2].sum(0, keepdims=True)]))
   return means, variances, sums
 
 
 def axis_lengths(sizes: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
-  """R numbers of pixels: of each filter's axis.
+  """Returns the length of the axis of each of the R filters.
 
   Args:
-    sizes: filters per axis of each window.
-    axes: pixels of every axis of every window.
+    sizes: N of every window.
+    axes: Pixels of every axis of every window.
   """
   return tuple(np.repeat(axes, np.repeat(sizes, 2)).tolist())
 
 
 def split_by_axis(rows: jax.Array, sizes: Sequence[int], axes: Sequence[int]) -> list[jax.Array]:
-  """What [R] or [R, A] has of every axis, without what fills shorter axes up; arguments as of `extents`."""
-  ends = np.cumsum(each := np.repeat(sizes, 2))
-  parts = [rows[end - size : end] for end, size in zip(ends, each, strict=True)]
-  return parts if rows.ndim == 1 else [part[:, :extent] for part, extent in zip(parts, axes, strict=True)]
+  """Splits [R] or [R, A] by axis, without the padding of shorter axes; arguments as in `axis_lengths`."""
+  ends = np.cumsum(axis_sizes := np.repeat(sizes, 2))
+  split = [rows[end - size : end] for end, size in zip(ends, axis_sizes, strict=True)]
+  return split if rows.ndim == 1 else [filters[:, :extent] for filters, extent in zip(split, axes, strict=True)]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def gaussian_filters(
   means: jax.Array, variances: jax.Array, sums: jax.Array, extents: tuple[int, ...], row_sums: Callable
 ) -> jax.Array:
-  """[R, A] filters of any axes: `attention.filterbank` for all of them at once.
+  """Returns the filters of `attention.filterbank` for several axes at once, [R, A].
 
-  The gradient is written out in `filters_backward`, which needs of a step only the filters themselves.
+  The hand-written gradient stores only the filters and their parameters.
 
   Args:
-    means, variances: [R] pixels, pixels^2.
-    sums: [R] what each filter adds up to.
-    extents: R numbers of pixels, of each filter's axis; A is the longest, and shorter axes are filled up with zeros.
-    row_sums: [R, A] -> [R].
+    means, variances: [R] in pixels and pixels^2.
+    sums: [R] sum of each filter's weights.
+    extents: Length of the axis of each filter; A is the longest, shorter axes are padded with zeros.
+    row_sums: Sums [R, A] to [R].
   """
   weights, _, _ = unnormalized_filters(means, variances, extents)
   return weights * (sums / row_sums(weights))[:, None]
 
 
-def filters_forward(means, variances, sums, extents, row_sums):
+def _filters_forward(means, variances, sums, extents, row_sums):
   filters = gaussian_filters(means, variances, sums, extents, row_sums)
   return filters, (filters, means, variances, sums)
 
 
-def filters_backward(extents, row_sums, residuals, gradient):
-  """Of s_i softmax_a(e_ia), e_ia = -(a - n_i)(a + n_i - 2 mu_i) / (2 v_i): to mu, v and s."""
+def _filters_backward(extents, row_sums, residuals, gradient):
+  """Gradients of s_i softmax_a(e_ia), e_ia = -(a - n_i)(a + n_i - 2 mu_i) / (2 v_i), with respect to mu, v and s."""
   filters, means, variances, sums = residuals
   distance, span = offsets_from_nearest(means, extents)
-  to_sums = row_sums(filters / sums[:, None] * gradient)
-  to_exponents = filters * (gradient - to_sums[:, None])
-  moments = to_exponents * distance
-  return row_sums(moments) / variances, 0.5 * row_sums(moments * span) / variances**2, to_sums
+  sum_grads = row_sums(filters / sums[:, None] * gradient)
+  exponent_grads = filters * (gradient - sum_grads[:, None])
+  moments = exponent_grads * distance
+  return row_sums(moments) / variances, 0.5 * row_sums(moments * span) / variances**2, sum_grads
 
 
-gaussian_filters.defvjp(filters_forward, filters_backward)
+gaussian_filters.defvjp(_filters_forward, _filters_backward)
 
 
 def row_sums(x: jax.Array) -> jax.Array:
-  """[I] of x [I, J]."""
+  """Sums [I, J] to [I]."""
   return x.sum(-1)
 
 
 def combination(values: Sequence[jax.Array | float], rows: np.ndarray) -> jax.Array:
-  """[R] sum_i values_i rows_i of scalars and constant rows [len(values), R]: compiled into what uses it."""
+  """Returns sum_i values_i rows_i, [R], for scalars and constant rows [len(values), R]; XLA fuses it with its users."""
   return sum(value * row for value, row in zip(values, rows.astype(np.float32), strict=True))

@@ -1,15 +1,17 @@
-"""Attention in few launches, for a GPU: what a window sees is kept with its slopes, so that no filter needs a gradient.
+"""Filterbank attention for GPUs, in few kernel launches: filters of small windows carry their derivatives.
 
-A glimpse G[n, m] = gain sum_hw F_Y[n, h] x[h, w] F_X[m, w] follows from five numbers. With d = a - n the distance of a
-pixel from the one nearest to a filter's mean mu, and s = a + n - 2 mu, a filter is the softmax of -d s / (2 v), thus
+A glimpse G[n, m] = gain sum_hw F_Y[n, h] x[h, w] F_X[m, w] depends on five parameters of its window. With d = a - n,
+the distance of a pixel from the one nearest to a filter's mean mu, and s = a + n - 2 mu, a filter is the softmax of
+-d s / (2 v), hence
 
     d log F / d mu = (d - E d) / v,   d log F / d v = (d s - E d s) / (2 v^2),   E over the filter itself.
 
-So the sums of an image with F F, F F d_Y, F F d_X and F F (d s_Y + d s_X) are the glimpse and its slopes, in one pass.
-Writing is the adjoint of reading: its slopes are those of a glimpse of the canvas's gradient.
+So the moments of an image, its sums with F F, F F d_Y, F F d_X and F F (d s_Y + d s_X), give the glimpse and its
+derivatives in one pass. Writing is the adjoint of reading, so its derivatives are moments of the canvas's gradient.
 
-The barriers say where a launch ends, or XLA makes several small ones of each array. Every function takes ONE example;
-callers `vmap`. Shapes: N filters per axis, R filters of several axes, A pixels of an axis, C H W image.
+Optimization barriers mark the ends of launches; without them XLA splits each array into several small ones. Every
+function takes one example; callers `vmap`. Shapes: N filters per axis, R filters of several axes, A pixels of an axis,
+C H W image.
 """
 
 from collections.abc import Sequence
@@ -29,30 +31,56 @@ from latentjax.models.draw.attention_filters import (
   split_by_axis,
 )
 
-MAX_MOMENT_FILTERS = 5  # N up to which one launch of sums over both axes takes the place of products
+MAX_MOMENT_FILTERS = 5  # largest N for which moments, summed over both axes in one launch, replace matrix products
 
-Slopes = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # of d_Y, d_X, d s_Y, d s_X
+Moments = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def filterbanks_gpu(
+  windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
+) -> Sequence[Filterbanks]:
+  """Computes the filters of both axes of all windows in one call: on a GPU four calls cost four times as much."""
+  if max(sizes) <= MAX_MOMENT_FILTERS:
+    return _filterbanks_with_grads(windows, gains, sizes, height, width)
+  axes = (height, width) * len(windows)
+  params = filter_params(windows, gains, sizes, combination)
+  filters = gaussian_filters(*params, axis_lengths(sizes, axes), row_sums)
+  split = split_by_axis(filters, sizes, axes)
+  return [Filterbanks(window, *split[i : i + 2]) for i, window in zip(range(0, len(split), 2), windows, strict=True)]
+
+
+def read_gpu(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
+  """Reads the glimpses of both images [H, W, C] at once, [2 C N N]: half as many launches."""
+  if isinstance(filters, FilterbanksWithGrads):
+    return _read(image.transpose(2, 0, 1), error.transpose(2, 0, 1), filters).reshape(-1)
+  return attention.read(jnp.concatenate([image, error], axis=-1), filters).reshape(-1)
+
+
+def write_gpu(patch: jax.Array, filters: Filterbanks) -> jax.Array:
+  """Writes a patch [C, N, N] to an image [H, W, C]."""
+  if isinstance(filters, FilterbanksWithGrads):
+    return _write(patch, filters).transpose(1, 2, 0)
+  return attention.write(patch, filters)
 
 
 @struct.dataclass
 class FilterbanksWithGrads(Filterbanks):
-  """Filters as constants: the gradient goes to `window` and `gain`.
+  """Filters treated as constants: gradients go to `window` and `gain` directly.
 
   Attributes:
-    gain: on all that passes through.
-    slopes: [N, A] each, d and d s of every pixel.
-    means: [N] each, E of these.
+    gain: Gain of the vertical filters.
+    distances: d_Y, d_X, d s_Y and d s_X of every pixel, [N, A] each.
+    expectations: E of these, [N] each.
   """
 
   gain: jax.Array
-  slopes: Slopes
-  means: Slopes
+  distances: Moments
+  expectations: Moments
 
 
-def filterbanks_with_grads(
+def _filterbanks_with_grads(
   windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
 ) -> list[FilterbanksWithGrads]:
-  """All filters of both axes of all windows in one call: on a GPU four calls cost four times one."""
   axes = (height, width) * len(windows)
   barrier = jax.lax.optimization_barrier
   means, variances, sums = jax.lax.stop_gradient(filter_params(windows, gains, sizes, combination))
@@ -62,132 +90,99 @@ def filterbanks_with_grads(
   scale, *expected = barrier((sums / total, *((weights * x).sum(-1) / total for x in (distance, square))))
   filters = weights * scale[:, None]
 
-  def of_both(arrays: Sequence[jax.Array]) -> list[tuple[jax.Array, ...]]:
-    """Of every window, the parts of each array for both axes."""
+  def by_window(arrays: Sequence[jax.Array]) -> list[tuple[jax.Array, ...]]:
+    """Returns for every window the slices of each array for both axes."""
     split = [split_by_axis(x, sizes, axes) for x in arrays]
-    return [tuple(part for x in split for part in x[i : i + 2]) for i in range(0, len(axes), 2)]
+    return [tuple(axis for x in split for axis in x[i : i + 2]) for i in range(0, len(axes), 2)]
 
-  every = zip(windows, of_both([filters]), gains, of_both([distance, square]), of_both(expected), strict=True)
-  return [FilterbanksWithGrads(window, *both, gain, slopes, means) for window, both, gain, slopes, means in every]
-
-
-def filter_moments(pictures: jax.Array, filters: FilterbanksWithGrads) -> Slopes:
-  """[C, N, N] each, of pictures [C, H, W] with F F, F F d_Y, F F d_X and F F (d s_Y + d s_X)."""
-  vertical, horizontal = filters.vertical, filters.horizontal
-  d_y, d_x, square_y, square_x = filters.slopes
-  seen = down(vertical) * across(horizontal) * pictures[:, None, None]  # [C, N, N, H, W]
-  factors = down(d_y), across(d_x), down(square_y) + across(square_x)
-  return seen.sum((-2, -1)), *((seen * factor).sum((-2, -1)) for factor in factors)
+  args = zip(windows, by_window([filters]), gains, by_window([distance, square]), by_window(expected), strict=True)
+  return [FilterbanksWithGrads(window, *both, *others) for window, both, *others in args]
 
 
-def down(x: jax.Array) -> jax.Array:
-  """[1, N, 1, A, 1] of vertical filters [N, A]."""
-  return x[None, :, None, :, None]
+@jax.custom_vjp
+def _read(image: jax.Array, error: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
+  """Returns the glimpses of both images [C, H, W], [2 C, N, N]."""
+  return _read_forward(image, error, filters)[0]
 
 
-def across(x: jax.Array) -> jax.Array:
-  """[1, 1, N, 1, A] of horizontal filters [N, A]."""
-  return x[None, None, :, None, :]
+def _read_forward(image, error, filters):
+  moments = _filter_moments(jnp.concatenate([image, error]), filters)
+  return moments[0], (moments, filters)
 
 
-def spread(patch: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
-  """[C, H, W] of a patch [C, N, N], the adjoint of the first of `sums_through`."""
-  return (patch[..., None, None] * down(filters.vertical) * across(filters.horizontal)).sum((1, 2))
-
-
-def window_gradient(patch: jax.Array, sums: Slopes, filters: FilterbanksWithGrads) -> FilterbanksWithGrads:
-  """The gradient of sum patch * glimpse, by `sums_through`, to window and gain."""
-  seen, by_y, by_x, by_square = sums
-  mean_y, mean_x, square_y, square_x = filters.means
-  offsets = filter_offsets(len(mean_y))
-  to_means_y = patch * (by_y - mean_y[None, :, None] * seen)
-  to_means_x = patch * (by_x - mean_x[None, None] * seen)
-  to_squares = patch * (by_square - (square_y[None, :, None] + square_x[None, None]) * seen)
-  to_strides = offsets[None, :, None] * to_means_y + offsets[None, None] * to_means_x
-  precision = 1 / filters.window.variance
-  return jax.tree.map(jnp.zeros_like, filters).replace(
-    window=Window(
-      center_x=to_means_x.sum() * precision,
-      center_y=to_means_y.sum() * precision,
-      stride=to_strides.sum() * precision,
-      variance=0.5 * to_squares.sum() * precision * precision,
-      intensity=jnp.zeros_like(precision),
-    ),
-    gain=(patch * seen).sum() / filters.gain,
+def _read_backward(residuals, gradient):
+  moments, filters = residuals
+  image_grad, error_grad = jnp.split(gradient, 2)
+  return (
+    _write_filters(image_grad, filters),
+    _write_filters(error_grad, filters),
+    _window_gradient(gradient, moments, filters),
   )
 
 
-@jax.custom_vjp
-def glimpses(image: jax.Array, error: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
-  """[2 C, N, N] of both [C, H, W]."""
-  return glimpses_forward(image, error, filters)[0]
-
-
-def glimpses_forward(image, error, filters):
-  sums = filter_moments(jnp.concatenate([image, error]), filters)
-  return sums[0], (sums, filters)
-
-
-def glimpses_backward(residuals, gradient):
-  sums, filters = residuals
-  of_image, of_error = jnp.split(gradient, 2)
-  return spread(of_image, filters), spread(of_error, filters), window_gradient(gradient, sums, filters)
-
-
-glimpses.defvjp(glimpses_forward, glimpses_backward)
+_read.defvjp(_read_forward, _read_backward)
 
 
 @jax.custom_vjp
-def addition(patch: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
-  """[C, H, W] of a patch [C, N, N]."""
-  return spread(patch, filters)
+def _write(patch: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
+  """Returns the image [C, H, W] of a patch [C, N, N]."""
+  return _write_filters(patch, filters)
 
 
-def addition_forward(patch, filters):
-  return spread(patch, filters), (patch, filters)
+def _write_forward(patch, filters):
+  return _write_filters(patch, filters), (patch, filters)
 
 
-def addition_backward(residuals, gradient):
+def _write_backward(residuals, gradient):
   patch, filters = residuals
-  sums = filter_moments(gradient, filters)
-  return sums[0], window_gradient(patch, sums, filters)
+  moments = _filter_moments(gradient, filters)
+  return moments[0], _window_gradient(patch, moments, filters)
 
 
-addition.defvjp(addition_forward, addition_backward)
+_write.defvjp(_write_forward, _write_backward)
 
 
-def read(image: jax.Array, error: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
-  """[2 C N N] glimpse of both images [H, W, C], one after the other."""
-  return glimpses(image.transpose(2, 0, 1), error.transpose(2, 0, 1), filters).reshape(-1)
+def _filter_moments(images: jax.Array, filters: FilterbanksWithGrads) -> Moments:
+  """Returns the sums of images [C, H, W] with F F, F F d_Y, F F d_X and F F (d s_Y + d s_X), [C, N, N] each."""
+  d_y, d_x, square_y, square_x = filters.distances
+  weighted = _along_y(filters.vertical) * _along_x(filters.horizontal) * images[:, None, None]  # [C, N, N, H, W]
+  factors = _along_y(d_y), _along_x(d_x), _along_y(square_y) + _along_x(square_x)
+  return weighted.sum((-2, -1)), *((weighted * factor).sum((-2, -1)) for factor in factors)
 
 
-def write(patch: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
-  """[H, W, C] of a patch [C, N, N]."""
-  return addition(patch, filters).transpose(1, 2, 0)
+def _write_filters(patch: jax.Array, filters: FilterbanksWithGrads) -> jax.Array:
+  """Returns the image [C, H, W] of a patch [C, N, N], the adjoint of the first of `_filter_moments`."""
+  return (patch[..., None, None] * _along_y(filters.vertical) * _along_x(filters.horizontal)).sum((1, 2))
 
 
-def filterbanks_gpu(
-  windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
-) -> Sequence[Filterbanks]:
-  """All filters of all windows in one call: on a GPU four calls cost four times one. Small ones come with slopes."""
-  if max(sizes) <= MAX_MOMENT_FILTERS:
-    return filterbanks_with_grads(windows, gains, sizes, height, width)
-  axes = (height, width) * len(windows)
-  rows = filter_params(windows, gains, sizes, combination)
-  filters = gaussian_filters(*rows, axis_lengths(sizes, axes), row_sums)
-  parts = split_by_axis(filters, sizes, axes)
-  return [Filterbanks(window, *parts[i : i + 2]) for i, window in zip(range(0, len(parts), 2), windows, strict=True)]
+def _along_y(x: jax.Array) -> jax.Array:
+  """Reshapes vertical filters [N, A] to [1, N, 1, A, 1]."""
+  return x[None, :, None, :, None]
 
 
-def read_gpu(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
-  """Both as the channels of one image: half as many launches."""
-  if isinstance(filters, FilterbanksWithGrads):
-    return read(image, error, filters)
-  return attention.read(jnp.concatenate([image, error], axis=-1), filters).reshape(-1)
+def _along_x(x: jax.Array) -> jax.Array:
+  """Reshapes horizontal filters [N, A] to [1, 1, N, 1, A]."""
+  return x[None, None, :, None, :]
 
 
-def write_gpu(patch: jax.Array, filters: Filterbanks) -> jax.Array:
-  """[H, W, C] of a patch [C, N, N], by what made the filters."""
-  if isinstance(filters, FilterbanksWithGrads):
-    return write(patch, filters)
-  return attention.write(patch, filters)
+def _window_gradient(patch: jax.Array, moments: Moments, filters: FilterbanksWithGrads) -> FilterbanksWithGrads:
+  """Returns the gradient of sum patch * glimpse with respect to window and gain, from the moments of the image."""
+  glimpse, moment_y, moment_x, moment_squares = moments
+  expected_y, expected_x, expected_square_y, expected_square_x = filters.expectations
+  offsets = filter_offsets(len(expected_y))
+  mean_grads_y = patch * (moment_y - expected_y[None, :, None] * glimpse)
+  mean_grads_x = patch * (moment_x - expected_x[None, None] * glimpse)
+  expected_squares = expected_square_y[None, :, None] + expected_square_x[None, None]
+  square_grads = patch * (moment_squares - expected_squares * glimpse)
+  stride_grads = offsets[None, :, None] * mean_grads_y + offsets[None, None] * mean_grads_x
+  precision = 1 / filters.window.variance
+  return jax.tree.map(jnp.zeros_like, filters).replace(
+    window=Window(
+      center_x=mean_grads_x.sum() * precision,
+      center_y=mean_grads_y.sum() * precision,
+      stride=stride_grads.sum() * precision,
+      variance=0.5 * square_grads.sum() * precision * precision,
+      intensity=jnp.zeros_like(precision),
+    ),
+    gain=(patch * glimpse).sum() / filters.gain,
+  )

@@ -1,4 +1,4 @@
-"""What makes the fast path fast on a backend, as benchmarks/NOTES.md found it."""
+"""Execution plans: implementation choices that make DRAW fast on a backend (measured in benchmarks/NOTES.md)."""
 
 import dataclasses
 from functools import partial
@@ -7,10 +7,15 @@ from latentjax.models.draw.attention import AttentionImpl, each_window, read_eac
 from latentjax.models.draw.attention_cpu import filterbanks_cpu, read_cpu, write_cpu
 from latentjax.models.draw.attention_gpu import filterbanks_gpu, read_gpu, write_gpu
 
+ATTENTION_IMPLS = {
+  "cpu": AttentionImpl(partial(each_window, filterbanks_cpu), partial(read_each, read_cpu), write_cpu),
+  "gpu": AttentionImpl(filterbanks_gpu, read_gpu, write_gpu),
+}
+
 CHOICES = {
   "weight_gradients": ("per_step", "deferred"),
   "remat": ("none", "step", "sqrt"),
-  "attention_impl": ("cpu", "gpu"),
+  "attention_impl": tuple(ATTENTION_IMPLS),
   "peel_last": (True, False),
   "alignment": (16, 64),
 }
@@ -18,19 +23,19 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class ExecutionPlan:
-  """How `fast.infer` computes the steps: speed and memory, never a value. Each field can be set by itself.
+  """Choices of `fused.infer` that change speed and memory but no value. Every field can be set separately.
 
   Attributes:
-    unroll: steps per iteration of the compiled loop.
-    weight_gradients: "per_step" or "deferred", see `scan_layers`; "deferred" keeps what remat would compute again.
-    remat: "none", "step" or "sqrt", see `scan.scan_remat`.
-    attention_impl: "gpu" for few launches or "cpu" for a CPU, see `layouts`.
-    peel_last: make the last step outside of the loop, without what only a next step would use.
-    alignment: numbers at whose multiples parts of a product begin: 16, a vector of a CPU, or 64, a tile of a GPU's
-      product.
+    unroll: Steps per iteration of the compiled loop.
+    weight_gradients: "per_step" or "deferred", see `scan_layers`; "deferred" stores what remat would recompute.
+    remat: "none", "step" or "sqrt", see `recurrent.py`.
+    attention_impl: "cpu" or "gpu", see `ATTENTION_IMPLS`.
+    peel_last: Runs the last step outside of the loop, without the outputs that only a next step would use.
+    alignment: Column offsets within merged kernels are multiples of this: 16 for vectors of a CPU, 64 for tiles of a
+      GPU's matrix product.
 
   Raises:
-    ValueError: a value is none of its field's, or two exclude each other.
+    ValueError: A value is not among the choices of its field, or two values exclude each other.
   """
 
   unroll: int
@@ -47,19 +52,18 @@ class ExecutionPlan:
       if getattr(self, field) not in choices:
         raise ValueError(f"{field} must be one of {', '.join(map(str, choices))}, not {getattr(self, field)!r}")
     if self.weight_gradients == "deferred" and self.remat != "none":
-      raise ValueError("weight_gradients = 'deferred' keeps what remat would compute again: drop one of the two")
+      raise ValueError("weight_gradients = 'deferred' stores what remat would recompute. Drop one of the two.")
 
 
 def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> ExecutionPlan:
-  """The plan for a backend: on a CPU arithmetic and memory cost most, elsewhere launches.
+  """Chooses a plan for a backend: arithmetic and memory are the bottleneck on a CPU, kernel launches elsewhere.
 
-  What saves memory by computing again goes with none of the two that cost memory for speed. With it, and on a CPU, the
-  last step is made outside of the loop.
+  With remat, or on a CPU, the loop is not unrolled, gradients are not deferred, and the last step is peeled.
 
   Args:
-    unroll: of the config; 0 chooses by backend.
-    weight_gradients: of the config; "auto" chooses by backend.
-    remat: of the config.
+    unroll: Value of the config; 0 chooses by backend.
+    weight_gradients: Value of the config; "auto" chooses by backend.
+    remat: Value of the config.
     num_steps: T.
     backend: "cpu", "gpu" or "tpu".
   """
@@ -73,9 +77,3 @@ def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, 
     peel_last=not keep_all,
     alignment=16 if on_cpu else 64,
   )
-
-
-ATTENTION_IMPLS = {
-  "gpu": AttentionImpl(filterbanks_gpu, read_gpu, write_gpu),
-  "cpu": AttentionImpl(partial(each_window, filterbanks_cpu), partial(read_each, read_cpu), write_cpu),
-}
