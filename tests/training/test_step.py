@@ -124,7 +124,7 @@ def test_the_compiler_knows_how_many_steps_a_call_has():
 @pytest.mark.parametrize("iwae_samples", [1, 3])
 def test_a_step_is_a_function_like_any_other(iwae_samples):
   """Without jit, one after the other, steps do what one compiled call does."""
-  config = config_with(train__importance_samples=iwae_samples, data__binarization="none")
+  config = config_with(train__iwae_samples=iwae_samples, data__binarization="none")
   model = models.create_model(config.model, IMAGES.shape[1:])
   recipe, steps = step.create_recipe(config, model, len(IMAGES)), create_train_fns(config, model, len(IMAGES))
   state, order = steps.init(jax.random.key(0)), steps.order(ORDER, 0)
@@ -259,7 +259,7 @@ def test_importance_weighting_by_config():
   """Of 2000 weights exp(N(0, 3)) the log of the mean lies near 9/2, the mean of the logs at 0."""
   means = {}
   for beta in (0.0, 1.0):
-    steps, state = probing(Noisy(), train__importance_samples=2000, train__beta=beta)
+    steps, state = probing(Noisy(), train__iwae_samples=2000, train__beta=beta)
     means[beta] = advance(steps, state, 1)[1].mean()
   assert -5.5 < means[0.0]["loss"] < -2.5
   assert means[0.0]["reconstruction"] == pytest.approx(0, abs=0.2)
@@ -268,7 +268,7 @@ def test_importance_weighting_by_config():
 
 def test_importance_weighting_begins_with_its_epoch():
   """Before it the loss is the negative ELBO; of weights as above the bound is then some 4 nats better."""
-  steps, state = probing(Noisy(), train__importance_samples=2000, train__importance_start=1)
+  steps, state = probing(Noisy(), train__iwae_samples=2000, train__iwae_start_epoch=1)
   gains = []
   for _ in range(5):  # an epoch has 4 steps
     state, metrics = advance(steps, state, 1)
