@@ -1,28 +1,52 @@
-"""What every test runs under: strict JAX, exact matrix products, and no data but what a test makes."""
+"""Settings of all tests: strict JAX, exact matrix products, no data but the tests' own, shared compiled programs."""
 
+import functools
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Compiling is most of a test's time. What main.py's processes compile they keep, beside the tiny set, for each other.
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the code.
+# Compiling is most of a test's time. Tests, their subprocesses and the workers of xdist, which inherit the variables,
+# share what they compile. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the code.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"latentjax-tests-{os.getpid()}")
+)
 
+import command
 import jax
 import numpy as np
 import pytest
+import tiny
+
+from latentjax.inference import trained_model
+from latentjax.training import experiment, trainer
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_default_matmul_precision", "highest")  # oracles are float64: no TF32 or bfloat16 on accelerators
 
 
+def pytest_unconfigure() -> None:
+  cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+  if cache.endswith(f"latentjax-tests-{os.getpid()}"):
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+  """Frees the compiled programs of a module after it; a worker that keeps all of them grows beyond 3 GB."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
-  """The cache of decoded sets for all tests and their subprocesses: `tiny` has 48 / 20 / 20 grey images.
+  """The cache of decoded datasets for all tests and their subprocesses: `tiny` has 48 / 20 / 20 grey images.
 
-  Autouse, so that no test ever reads or writes the cache of the person who runs it. All workers share it.
+  Autouse, so that no test reads or writes the user's own cache. All workers share it.
   """
   base = tmp_path_factory.getbasetemp().resolve()
   directory = (base if worker_id == "master" else base.parent) / "cache"
@@ -31,7 +55,54 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
   sizes = {"train": 48, "validation": 20, "test": 20}
   splits = {split: generator.integers(0, 256, (size, 28, 28, 1), np.uint8) for split, size in sizes.items()}
   np.savez(base / "tiny.npz", **splits)
-  (base / "tiny.npz").rename(directory / "tiny.npz")  # whole at once: the other worker may read it
+  (base / "tiny.npz").rename(directory / "tiny.npz")  # atomic: the other worker may be reading it
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("LATENTJAX_CACHE_DIR", str(directory))
     yield directory
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+  """Returns the workdir of a model's finished run of two epochs; tests that change it copy it first."""
+
+  @functools.cache
+  def train(model: str) -> Path:
+    workdir = tmp_path_factory.mktemp("trained") / model
+    command.call_ok(f"--workdir={workdir}", *tiny.flags(model, {"train.epochs": 2}))
+    return workdir
+
+  return train
+
+
+def memoized(function: Callable, key: Callable) -> Callable:
+  """Returns `function`, computed once for every value that `key` has of its arguments."""
+  made = {}
+
+  def call(*args):
+    if key(*args) not in made:
+      made[key(*args)] = function(*args)
+    return made[key(*args)]
+
+  return call
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+  """Lets all runs of a module that have the same model and recipe share what is traced and compiled."""
+
+  def recipe(config, model, num_images, mesh=None):
+    return config.precision, repr(config.train), model, num_images, mesh
+
+  def inference(config, model, mesh=None):
+    return config.precision, config.train.num_seeds, model, mesh
+
+  def training(experiment, state, feed):
+    return experiment.train_fns, type(feed), tuple(feed.counts)
+
+  create_inference_fns = memoized(experiment.create_inference_fns, inference)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(experiment, "create_inference_fns", create_inference_fns)
+    patch.setattr(trained_model, "create_inference_fns", create_inference_fns)
+    patch.setattr(experiment, "create_train_fns", memoized(experiment.create_train_fns, recipe))
+    patch.setattr(trainer, "compile_train", memoized(trainer.compile_train, training))
+    yield

@@ -1,73 +1,15 @@
-"""main.py as scripts use it: a subprocess, its exit code, its one line on stderr, and the files it leaves."""
+"""The command line from flags to files, in this process; test_process.py has what takes a process."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
+from command import ROOT, assert_mistake, call, call_ok
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-  "--config=configs/draw.py",
-  "--config.data.name=tiny",
-  "--config.train.batch_size=16",
-  "--config.train.schedule=constant",
-  "--config.model.num_steps=3",
-  "--config.model.hidden_dim=8",
-  "--config.model.latent_dim=2",
-  "--config.model.read_size=2",
-  "--config.model.write_size=3",
-  "--config.eval.nll_samples=3",
-  "--config.eval.batch_size=16",
-  "--config.sample.num_images=3",
-]
-TINY_VAE = [
-  "--config=configs/vae.py",
-  "--config.train.batch_size=16",
-  "--config.model.hidden_dims=(8,)",
-  "--config.eval.nll_samples=3",
-  "--config.sample.num_images=3",
-]
-
-
-TINY_LADDER = [
-  "--config=configs/ladder_vae.py",
-  "--config.data.name=tiny",
-  "--config.train.batch_size=16",
-  "--config.train.schedule=constant",
-  "--config.model.hidden_dims=(8,6)",
-  "--config.model.latent_dims=(3,2)",
-  "--config.eval.nll_samples=3",
-  "--config.sample.num_images=3",
-]
-
-
-def run(cache: Path, *args: str, cwd: Path = ROOT, stdout=subprocess.PIPE, **variables) -> subprocess.CompletedProcess:
-  """main.py under some environment variables."""
-  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"} | variables
-  return subprocess.run(
-    [sys.executable, str(ROOT / "main.py"), *args],
-    cwd=cwd,
-    env=environment,
-    stdout=stdout,
-    stderr=subprocess.PIPE,
-    encoding="utf-8",
-    timeout=300,
-  )
-
-
-def ok(cache: Path, *args: str, cwd: Path = ROOT) -> str:
-  done = run(cache, *args, cwd=cwd)
-  assert done.returncode == 0, done.stderr
-  return done.stdout
 
 
 def metrics(workdir: Path) -> list[dict]:
@@ -87,11 +29,8 @@ def pixels(path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_cache, tmp_path_factory) -> Path:
-  """A finished two-epoch run; tests that change it copy it first."""
-  workdir = tmp_path_factory.mktemp("runs") / "trained"
-  ok(tiny_cache, f"--workdir={workdir}", "--config.train.epochs=2", *TINY)
-  return workdir
+def trained(trained_run) -> Path:
+  return trained_run("draw")
 
 
 def test_train_leaves_everything_that_was_promised(trained):
@@ -129,58 +68,59 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert origin.keys() == {"command", "git", "python", "versions", "device", "dataset_sha256"}
 
 
-def test_a_finished_run_is_left_alone(trained, tiny_cache):
+def test_a_finished_run_is_left_alone(trained):
   before = (trained / "results.json").read_text()
-  said = ok(tiny_cache, f"--workdir={trained}")
+  said = call_ok(f"--workdir={trained}")
   assert "nothing left to train" in said
   assert "without effect" not in said
-  said = ok(tiny_cache, f"--workdir={trained}", "--config.train.epochs=1", "--config.eval.nll_samples=9")
+  said = call_ok(f"--workdir={trained}", "--config.train.epochs=1", "--config.eval.nll_samples=9")
   assert "without effect on a finished run: eval.nll_samples: 3 -> 9; train.epochs: 2 -> 1\n" in said
   assert "resuming" not in said
   assert (trained / "results.json").read_text() == before
 
 
-def test_evaluate_and_sample_need_only_the_workdir(trained, tiny_cache, tmp_path):
+def test_evaluate_and_sample_need_only_the_workdir(trained, tmp_path):
   workdir = shutil.copytree(trained, tmp_path / "copy")
   for name in ("results.json", "samples.png", "reconstructions.png", "drawing.gif"):
     (workdir / name).unlink()
-  ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", cwd=tmp_path)
+  call_ok("--mode=evaluate", f"--workdir={workdir}", cwd=tmp_path)
   assert numbers(workdir) == numbers(trained)
   quick = ["--config.eval.nll_samples=5", "--config.eval.num_examples=4"]
-  said = ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", *quick)
+  said = call_ok("--mode=evaluate", f"--workdir={workdir}", *quick)
   assert "on the first 4 images" in said
   assert "nothing is written" in said
   assert numbers(workdir) == numbers(trained)
   more = ["--config.eval.nll_samples=500"]
-  ok(tiny_cache, "--mode=evaluate", f"--workdir={workdir}", *more)
+  call_ok("--mode=evaluate", f"--workdir={workdir}", *more)
   assert numbers(workdir)["test"]["nll_samples"] == 500
-  ok(tiny_cache, "--mode=sample", f"--workdir={workdir}")
+  call_ok("--mode=sample", f"--workdir={workdir}")
   assert (workdir / "samples.png").read_bytes() == (trained / "samples.png").read_bytes()
-  assert "no labels are known" in ok(tiny_cache, "--mode=encode", f"--workdir={workdir}", cwd=tmp_path)
+  assert "no labels are known" in call_ok("--mode=encode", f"--workdir={workdir}", cwd=tmp_path)
   with np.load(workdir / "latents.npz") as arrays:
     assert arrays["test_elbo"].mean() == pytest.approx(numbers(workdir)["test"]["elbo"])
-  ok(tiny_cache, "--mode=sample", f"--workdir={workdir}", "--config.seed=1")
+  call_ok("--mode=sample", f"--workdir={workdir}", "--config.seed=1")
   assert (workdir / "samples.png").read_bytes() != (trained / "samples.png").read_bytes()
 
 
-def test_resuming_equals_never_having_stopped(tiny_cache, tmp_path):
+@pytest.mark.parametrize("model", tiny.MODELS)
+def test_resuming_equals_never_having_stopped(trained_run, tmp_path, model):
   """Also after what SIGKILL leaves between the log and the checkpoint, and with the images elsewhere.
 
   The ladder has the most to carry over: running statistics, recomputed before numbers and pictures.
   """
-  whole, halves = tmp_path / "whole", tmp_path / "halves"
-  ok(tiny_cache, f"--workdir={whole}", *TINY_LADDER, "--config.train.epochs=2")
-  ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, "--config.train.epochs=1")
-  ok(tiny_cache, "--mode=evaluate", f"--workdir={halves}", "--config.eval.nll_samples=9")  # which does not outlive it
+  whole, halves = trained_run(model), tmp_path / "halves"
+  call_ok(f"--workdir={halves}", *tiny.flags(model, {"train.epochs": 1}))
+  call_ok("--mode=evaluate", f"--workdir={halves}", "--config.eval.nll_samples=9")  # which training does not keep
   log = halves / "metrics.jsonl"
   line = json.loads(log.read_text())
   log.write_text(log.read_text() + json.dumps(line | {"epoch": 2, "step": 0}) + '\n{"step": 1')
-  more = ["--config.train.epochs=2", "--config.data.placement=host"]
-  assert "resuming after epoch 1" in ok(tiny_cache, f"--workdir={halves}", *TINY_LADDER, *more)
+  more = tiny.flags(model, {"train.epochs": 2, "data.placement": "host"})
+  assert "resuming after epoch 1" in call_ok(f"--workdir={halves}", *more)
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)
-  assert len(numbers(whole)["test"]["kl_per_group"]) == 2
-  assert pixels(whole / "layers.png").std() > 0
+  groups = {"vae": 1, "ladder_vae": 2, "draw": 3}
+  assert len(numbers(whole)["test"]["kl_per_group"]) == groups[model]
+  assert (model == "ladder_vae") == (whole / "layers.png").exists()
 
 
 def test_colour_images_of_another_size(tmp_path):
@@ -189,19 +129,19 @@ def test_colour_images_of_another_size(tmp_path):
   np.savez(
     tmp_path / "colour.npz", **{k: generator.integers(0, 256, (n, 9, 7, 3), np.uint8) for k, n in splits.items()}
   )
-  none = ["--config.data.name=colour", "--config.data.binarization=none", "--config.train.epochs=1"]
-  ok(tmp_path, f"--workdir={tmp_path / 'run'}", *TINY_VAE, *none)
+  none = {"data.name": "colour", "data.binarization": "none", "train.epochs": 1}
+  call_ok(f"--workdir={tmp_path / 'run'}", *tiny.flags("vae", none), LATENTJAX_CACHE_DIR=tmp_path)
   assert json.loads((tmp_path / "run" / "results.json").read_text())["test"]["elbo"] < 0
   assert pixels(tmp_path / "run" / "samples.png").shape[-1] == 3
 
 
-def test_diverging_names_the_step_and_keeps_the_checkpoint(trained, tiny_cache, tmp_path):
+def test_diverging_names_the_step_and_keeps_the_checkpoint(trained, tmp_path):
   broken = shutil.copytree(trained, tmp_path / "broken")
   config = json.loads((broken / "config.json").read_text())
   config["train"]["learning_rate"] = 1e30
   (broken / "config.json").write_text(json.dumps(config))
   kept = sorted(path.name for path in (broken / "checkpoints").iterdir())
-  done = run(tiny_cache, f"--workdir={broken}", "--config.train.epochs=3")
+  done = call(f"--workdir={broken}", "--config.train.epochs=3")
   assert done.returncode == 1
   kept_step = metrics(trained)[-1]["step"]
   assert f"at step {kept_step + 1};" in done.stderr
@@ -210,12 +150,12 @@ def test_diverging_names_the_step_and_keeps_the_checkpoint(trained, tiny_cache, 
   assert sorted(path.name for path in (broken / "checkpoints").iterdir()) == kept
 
 
-def test_a_damaged_checkpoint_is_one_line(trained, tiny_cache, tmp_path):
+def test_a_damaged_checkpoint_is_one_line(trained, tmp_path):
   workdir = shutil.copytree(trained, tmp_path / "damaged")
   for file in (workdir / "checkpoints").rglob("*"):
     if file.is_file() and "metrics" not in str(file):
       file.write_bytes(b"")
-  done = run(tiny_cache, "--mode=evaluate", f"--workdir={workdir}")
+  done = call("--mode=evaluate", f"--workdir={workdir}")
   assert done.returncode == 1
   assert done.stderr.startswith("error: ")
   assert len(done.stderr.splitlines()) == 1
@@ -231,72 +171,24 @@ def change(workdir: Path, key: str, value: int | None) -> None:
 
 
 @pytest.mark.parametrize("mode", ["evaluate", "train"])
-def test_a_config_changed_by_hand_is_one_line_that_names_an_array(trained, tiny_cache, tmp_path, mode):
+def test_a_config_changed_by_hand_is_one_line_that_names_an_array(trained, tmp_path, mode):
   workdir = shutil.copytree(trained, tmp_path / "changed")
   (workdir / "model.npz").unlink()
   change(workdir, "hidden_dim", 9)
-  done = run(tiny_cache, f"--mode={mode}", f"--workdir={workdir}", "--config.train.epochs=3")
+  done = call(f"--mode={mode}", f"--workdir={workdir}", "--config.train.epochs=3")
   assert done.returncode == 1
   assert "does not fit the config: params." in done.stderr
   assert len(done.stderr.splitlines()) == 1
   change(workdir, "hidden_dim", None)
-  done = run(tiny_cache, f"--mode={mode}", f"--workdir={workdir}")
+  done = call(f"--mode={mode}", f"--workdir={workdir}")
   assert done.returncode == 2
   assert "model.hidden_dim is missing" in done.stderr
   assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_full_standard_output_ends_no_training(tiny_cache, tmp_path):
-  """What was to be said stands in train.log; where saying was all there was to do, it is a failure."""
-  with open("/dev/full", "w") as full:
-    done = run(tiny_cache, f"--workdir={tmp_path / 'run'}", *TINY, "--config.train.epochs=1", stdout=full)
-    assert (done.returncode, done.stderr) == (0, "")
-    asked = run(tiny_cache, "--mode=show", stdout=full)
-    assert (asked.returncode, asked.stderr) == (
-      1,
-      "error: cannot write to the standard output (No space left on device)\n",
-    )
-  assert numbers(tmp_path / "run")
-  assert "epoch   1/1" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
-
-
-EARLY = """
-import os, runpy, signal, sys
-class Interrupt:
-  def find_spec(self, name, *_):
-    if name == "absl":
-      os.kill(os.getpid(), signal.SIGINT)
-sys.meta_path.insert(0, Interrupt())
-sys.argv = ["main.py"]
-runpy.run_path("main.py", run_name="__main__")
-"""
-
-
-def test_a_cache_for_compiled_programs_that_cannot_be_is_no_news(tiny_cache, tmp_path):
-  (tmp_path / "tiny.npz").symlink_to(tiny_cache / "tiny.npz")
-  (tmp_path / "compiled").touch()
-  done = run(tmp_path, f"--workdir={tmp_path / 'run'}", *TINY_VAE, "--config.data.name=tiny", "--config.train.epochs=1")
-  assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_ctrl_c_while_everything_is_imported_is_one_line():
-  done = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, timeout=60)
-  assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped before anything began\n")
-
-
-@pytest.mark.parametrize(
-  ("variables", "said"),
-  [
-    ({"JAX_PLATFORMS": "foo"}, "error: JAX_PLATFORMS=foo: Unable to initialize backend 'foo'"),
-    ({"JAX_DEFAULT_MATMUL_PRECISION": "foo"}, "error: JAX cannot start: Invalid value"),
-    ({"LATENTJAX_CACHE_DIR": "/dev/null/x"}, "error: cannot keep decoded images in /dev/null/x"),
-  ],
-)
-def test_a_variable_that_makes_no_sense_is_one_line(tiny_cache, tmp_path, variables, said):
-  done = run(tiny_cache, f"--workdir={tmp_path / 'run'}", "--config=vae", **variables)
-  assert done.returncode == 2 - ("LATENTJAX_CACHE_DIR" in variables)
-  assert done.stderr.startswith(said)
-  assert len(done.stderr.splitlines()) == 1
+def test_a_cache_of_images_that_cannot_be_is_one_line(tmp_path):
+  done = call(f"--workdir={tmp_path / 'run'}", "--config=vae", LATENTJAX_CACHE_DIR="/dev/null/x")
+  assert_mistake(done, "error: Cannot cache decoded images in /dev/null/x", code=1)
   assert not (tmp_path / "run").exists()
 
 
@@ -319,12 +211,12 @@ def sweep():
 """
 
 
-def test_sweep_trains_every_run_once_and_ends_with_a_table(tiny_cache, tmp_path):
+def test_sweep_trains_every_run_once_and_ends_with_a_table(tmp_path):
   (tmp_path / "file.py").write_text(SWEEP)
   args = ["--mode=sweep", f"--config={tmp_path / 'file.py'}", "--config.sample.num_images=3"]
-  done = run(tiny_cache, *args, cwd=tmp_path)
+  done = call(*args, cwd=tmp_path)
   assert done.returncode == 1
-  assert done.stderr == "error: 1 of 3 runs failed; the same command tries them again\n"
+  assert done.stderr == "error: 1 of 3 runs failed. The same command tries them again.\n"
   assert "failed: train.batch_size = 1000 is larger than the 48 training images" in done.stdout
   (workdir,) = (tmp_path / "runs").iterdir()
   assert sorted(path.name for path in workdir.iterdir()) == ["lock", "seed=0", "seed=1"]
@@ -335,19 +227,18 @@ def test_sweep_trains_every_run_once_and_ends_with_a_table(tiny_cache, tmp_path)
   assert f"{elbos[best]:.2f}" in table
 
   args.append(f"--workdir={workdir.relative_to(tmp_path)}")
-  again = run(tiny_cache, *args, cwd=tmp_path)
+  again = call(*args, cwd=tmp_path)
   assert again.stdout.count("finished before") == 2
   assert again.stdout.endswith(table)
-  done = run(tiny_cache, *args, "--config.seed=3", cwd=tmp_path)
+  done = call(*args, "--config.seed=3", cwd=tmp_path)
   assert (done.returncode, done.stdout) == (2, "")
   assert "--config.seed would be overridden by sweep()" in done.stderr
 
 
-def test_benchmark_needs_no_workdir(tiny_cache, tmp_path):
+def test_benchmark_needs_no_workdir(tmp_path):
   """Also for batches larger than the set; it leaves its numbers in a new directory."""
   sizes = ["--config.benchmark.batch_sizes=4,64", "--config.benchmark.measurements=20"]
-  config = [f"--config={ROOT}/configs/vae.py", "--config.data.name=tiny", *TINY_VAE[1:]]
-  shown = ok(tiny_cache, "--mode=benchmark", *config, *sizes, cwd=tmp_path)
+  shown = call_ok("--mode=benchmark", *tiny.flags("vae"), *sizes, cwd=tmp_path)
   (file,) = tmp_path.glob("runs/benchmark-vae-demo-*/benchmark.json")
   results = json.loads(file.read_text())
   assert (results["phase"], results["precision"]) == ("train", "float32")
@@ -362,61 +253,61 @@ def test_benchmark_needs_no_workdir(tiny_cache, tmp_path):
   assert file.name in shown
 
 
-def test_benchmark_leaves_a_run_as_it_was(trained, tiny_cache, tmp_path):
+def test_benchmark_leaves_a_run_as_it_was(trained, tmp_path):
   """It takes the run's own config."""
   workdir = shutil.copytree(trained, tmp_path / "copy")
   config = (workdir / "config.json").read_text()
   before = {path.name for path in workdir.iterdir()}
   sampling = ["--config.benchmark.batch_sizes=3", "--config.benchmark.phase=sample"]
-  ok(tiny_cache, "--mode=benchmark", f"--workdir={workdir}", *sampling)
+  call_ok("--mode=benchmark", f"--workdir={workdir}", *sampling)
   assert {path.name for path in workdir.iterdir()} == before | {"benchmark.json"}
   assert json.loads((workdir / "benchmark.json").read_text())["config"]["model"]["hidden_dim"] == 8
   assert (workdir / "config.json").read_text() == config
 
 
-def test_show_prints_the_resolved_config(tiny_cache):
-  shown = json.loads(ok(tiny_cache, "--mode=show", "--config=configs/draw.py:paper", "--config.train.epochs=7"))
+def test_show_prints_the_resolved_config():
+  shown = json.loads(call_ok("--mode=show", "--config=configs/draw.py:paper", "--config.train.epochs=7"))
   assert shown["train"]["epochs"] == 7
   assert shown["model"]["num_steps"] == 64
 
 
 BAD = {
   "--config.trian.epochs=3": "'train.epochs'",
-  "--config.train.epochs=many": "train.epochs must be a whole number, not 'many'",
-  "--config=configs/draw.py:nope": "choose one of demo, base, wide, filterbank, deep, paper",
-  "--config=configs/nothing.py": "no such file; there are configs/draw.py, configs/ladder_vae.py, configs/vae.py",
+  "--config.train.epochs=many": "train.epochs must be a whole number from 1 to 1000000, not 'many'",
+  "--config=configs/draw.py:nope": "Choose one of demo, base, wide, filterbank, deep, paper",
+  "--config=configs/nothing.py": "no such file. Choose one of configs/draw.py, configs/ladder_vae.py, configs/vae.py",
   "--config=README.md": "--config=README.md: ",
-  "--config=latentjax/errors.py": "get_config",
+  "--config=latentjax/runtime/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is",
   "--mode=dance": "train|evaluate|sample|encode|explore|export|sweep|compare|benchmark|show",
-  "--colour=red": "unknown flag --colour",
-  "--learning_rate=1e-3": "the nearest is --config.train.learning_rate=1e-3",
-  "train": "is no flag",
+  "--colour=red": "Unknown flag --colour",
+  "--learning_rate=1e-3": "Did you mean --config.train.learning_rate=1e-3?",
+  "train": "is not a flag",
   "--config.model.name=vae --config.train.batch_size=16": "configs/vae.py",
   "--config.model.read_size=29 --config.train.batch_size=16": "larger than the image (28 x 28 pixels)",
   "--config.train.batch_size=1000": "larger than the 48 training images",
-  "--config.data.name=mnits": "did you mean mnist",
+  "--config.data.name=mnits": "Did you mean mnist",
   "--mode=sweep --config=configs/draw.py": "has no sweep()",
   "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
   "--mode=benchmark --config.benchmark.num_seeds=1,-8": "num_seeds must be one or more whole numbers",
-  "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=sample": "samples are those of one seed",
+  "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=sample": "samples from one seed",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--config.data.placement=cloud": "one of auto, device, host",
   "--mode=evaluate": "needs the --workdir",
   "--mode=explore": "needs the --workdir",
-  "--mode=explore --workdir=EMPTY": "holds no run: check its name",
-  "--mode=evaluate --workdir=EMPTY": "holds no run: check its name",
-  "--workdir=EMPTY --config.train.epochs=3": "holds no run: check its name",
-  "--mode=show --workdir=EMPTY": "holds no run: check its name",
+  "--mode=explore --workdir=EMPTY": "holds no run. Check its name",
+  "--mode=evaluate --workdir=EMPTY": "holds no run. Check its name",
+  "--workdir=EMPTY --config.train.epochs=3": "holds no run. Check its name",
+  "--mode=show --workdir=EMPTY": "holds no run. Check its name",
   "--workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--mode=evaluate --workdir=TRAINED --config.train.batch_size=7": "train.batch_size: 16 -> 7",
 }
 
 
 @pytest.mark.parametrize("line", BAD)
-def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, tmp_path):
+def test_a_users_mistake_is_one_line_and_exit_code_2(line, trained, tmp_path):
   before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
   args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
   own = any(word in line for word in ("--workdir", "evaluate", "explore"))
@@ -427,39 +318,13 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(line, tiny_cache, trained, 
     if any(name in line for name in ("data.name", "nothing", "nope", "README", "errors.py"))
     else ["--config.data.name=tiny"]
   )
-  done = run(tiny_cache, *args, *fresh, *tiny)
-  assert (done.returncode, done.stdout) == (2, ""), done.stdout
-  assert BAD[line] in done.stderr
-  assert done.stderr.startswith("error: ")
-  assert len(done.stderr.splitlines()) == 1
+  done = call(*args, *fresh, *tiny)
+  assert_mistake(done, BAD[line])
   assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_workdir_that_cannot_be_written_is_exit_code_1(tiny_cache, tmp_path):
+def test_a_workdir_that_cannot_be_written_is_exit_code_1(tmp_path):
   (tmp_path / "file").touch()
-  done = run(tiny_cache, f"--workdir={tmp_path / 'file' / 'run'}", *TINY)
-  assert done.returncode == 1
-  assert "cannot create" in done.stderr
-  assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGTERM, 0.3), (signal.SIGINT, 2.5)])
-def test_a_signal_while_the_step_compiles_ends_the_run_in_one_line(tiny_cache, tmp_path, number, seconds):
-  """Nothing is lost there, and an exception in JAX's midst could be lost itself, or crash the process."""
-  flags = ["--config.data.name=tiny", "--config.train.batch_size=16", "--config.compilation_cache=False"]
-  command = [sys.executable, str(ROOT / "main.py"), *flags]  # the demo's model: one that takes seconds to compile
-  environment = os.environ | {"LATENTJAX_CACHE_DIR": str(tiny_cache), "JAX_PLATFORMS": "cpu"}
-  environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-  process = subprocess.Popen(
-    command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-  )
-  while not process.stdout.readline().startswith("jax "):  # the last line before it compiles
-    assert process.poll() is None
-  time.sleep(seconds)
-  process.send_signal(number)
-  _, said = process.communicate(timeout=120)
-  assert process.returncode == 128 + number
-  assert said.startswith("stopped; resume with: ")
-  assert " --config=configs/draw.py --workdir=runs/draw-demo-" in said  # which has no config.json yet
-  assert said.count("\n") == 1
+  done = call(f"--workdir={tmp_path / 'file' / 'run'}", *tiny.flags("draw"))
+  assert_mistake(done, "Cannot create", code=1)

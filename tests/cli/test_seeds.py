@@ -1,6 +1,5 @@
 """A run of several seeds: each is the single run with its seed, and what stops the run changes none."""
 
-import importlib
 import json
 import re
 import shutil
@@ -10,16 +9,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
 from test_train import signal_in_call, signal_in_validation
 
 from latentjax.cli import compare, evaluate, sample, train
 from latentjax.inference.trained_model import load_first_seed
 from latentjax.runtime.errors import Interrupted, RunError, UsageError
-from latentjax.training import experiment as experiments
-from latentjax.training import trainer
 from latentjax.training.experiment import create_experiment
 from latentjax.workdir import weights
 from latentjax.workdir.checkpoints import Checkpointer
+from latentjax.workdir.run import Run
 
 SEED = 4
 TIMINGS = ("images_per_second", "seconds", "train_minutes", "evaluate_minutes")
@@ -27,51 +26,17 @@ TIMINGS = ("images_per_second", "seconds", "train_minutes", "evaluate_minutes")
 
 def tiny_config(seed: int = SEED, num_seeds: int = 2):
   """Learns so fast that seeds 4 and 5 are at their best in different epochs."""
-  config = importlib.import_module("configs.vae").get_config()
-  config.update_from_flattened_dict(
-    {
-      "seed": seed,
-      "data.name": "tiny",
-      "model.hidden_dims": (8,),
-      "train.num_seeds": num_seeds,
-      "train.batch_size": 16,
-      "train.epochs": 4,
-      "train.steps_per_call": 1,
-      "train.learning_rate": 0.03,
-      "train.schedule": "constant",
-      "train.ema_decay": 0.0,
-      "train.kl_warmup_epochs": 0.0,
-      "eval.nll_samples": 2,
-      "sample.num_images": 3,
-    }
-  )
-  return config
+  train = {"steps_per_call": 1, "learning_rate": 0.03, "ema_decay": 0.0, "kl_warmup_epochs": 0.0, "epochs": 4}
+  train |= {"num_seeds": num_seeds}
+  changes = {"seed": seed, "eval.nll_samples": 2} | {f"train.{key}": value for key, value in train.items()}
+  return tiny.create_config("vae", changes)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-  """All runs here differ in their seeds alone, and so may share what is compiled: that is most of their time."""
-
-  def once(function):
-    made = {}
-
-    def call(first, *args):
-      num_seeds = getattr(first, "config", first).train.num_seeds  # `first` is an experiment or a config
-      if num_seeds not in made:
-        made[num_seeds] = function(first, *args)
-      return made[num_seeds]
-
-    return call
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiments, "create_train_fns", once(experiments.create_train_fns))
-    patch.setattr(experiments, "create_inference_fns", once(experiments.create_inference_fns))
-    patch.setattr(trainer, "compile_train", once(trainer.compile_train))
-    yield
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module")
-def together(tiny_cache, tmp_path_factory) -> Path:
+def together(shared_programs, tmp_path_factory) -> Path:
   """A finished run of seeds 4 and 5; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / "together"
   train.run(tiny_config(), workdir)
@@ -91,7 +56,7 @@ def outcome(workdir: Path) -> tuple[list[dict], dict]:
 def newest_bytes(workdir: Path) -> list[bytes]:
   experiment = create_experiment(tiny_config())
   checkpoints = Checkpointer(workdir / "checkpoints", read_only=True)
-  state = checkpoints.restore(checkpoints.latest_step, experiment.steps.init(experiment.keys.init))
+  state = checkpoints.restore(checkpoints.latest_step, experiment.train_fns.init(experiment.keys.init))
   return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
@@ -127,8 +92,8 @@ def test_model_npz_holds_each_seed_at_its_own_best_epoch(together, tmp_path, mon
   assert weights.read_weights(workdir).steps == [12, 9]
   assert (workdir / "model.npz").read_bytes() == (together / "model.npz").read_bytes()
   capsys.readouterr()
-  load_first_seed(tiny_config(), workdir)
-  assert capsys.readouterr().out == "of seed 4, the first of 2:\n"
+  load_first_seed(Run.open(workdir))
+  assert capsys.readouterr().out == "Using seed 4, the first of 2.\n"
 
 
 def test_what_stands_in_a_single_runs_place_is_the_mean(together):
@@ -164,7 +129,7 @@ def test_other_modes_work_on_it(together, tmp_path, capsys):
   assert outcome(workdir) == outcome(together)
   (workdir / "samples.png").unlink()
   sample.run(tiny_config(), workdir)
-  assert "of seed 4, the first of 2" in capsys.readouterr().out
+  assert "Using seed 4, the first of 2." in capsys.readouterr().out
   assert (workdir / "samples.png").read_bytes() == (together / "samples.png").read_bytes()
 
   evaluate.run(tiny_config(seed=9), workdir)  # other noise, the same seeds
@@ -191,5 +156,5 @@ def test_the_seed_that_diverges_is_named(tmp_path, monkeypatch):
     return state.replace(params=jax.tree.map(lambda x: x.at[1].set(np.nan), state.params)), partial_epoch
 
   monkeypatch.setattr(train, "restore_state", poisoned)
-  with pytest.raises(RunError, match=r"^the loss of seed 5 became NaN or infinite at step 0; no checkpoint"):
+  with pytest.raises(RunError, match=r"^The loss of seed 5 became NaN or infinite at step 0; no checkpoint"):
     train.run(tiny_config(), tmp_path / "run")

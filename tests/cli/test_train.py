@@ -1,25 +1,20 @@
 """A training that was stopped, killed or damaged ends as if nothing had happened, or says why it cannot."""
 
-import dataclasses
-import functools
-import importlib
 import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
-from latentjax.cli import encode, evaluate, train
+from latentjax.cli import encode, evaluate
 from latentjax.cli.train import run
 from latentjax.inference.trained_model import load_seed
-from latentjax.runtime import rng
 from latentjax.runtime.errors import Interrupted, RunError, UsageError
-from latentjax.runtime.fileio import cache_dir
 from latentjax.training import trainer
 from latentjax.training.experiment import create_experiment
 from latentjax.training.state import TrainState
@@ -31,52 +26,16 @@ from latentjax.workdir.metrics_log import read_metrics
 EPOCHS, PER_EPOCH = 3, 3
 
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
 def tiny_config():
-  config = importlib.import_module("configs.vae").get_config()
-  config.update_from_flattened_dict(
-    {
-      "data.name": "tiny",
-      "model.hidden_dims": (8,),
-      "train.batch_size": 16,
-      "train.epochs": EPOCHS,
-      "train.steps_per_call": 1,
-      "eval.nll_samples": 2,
-      "sample.num_images": 3,
-    }
-  )
-  return config
-
-
-def fresh_keys() -> rng.RngStreams:
-  """The same streams for every run, each used once, as JAX demands here."""
-  return rng.RngStreams(*jax.random.split(jax.random.key(0), len(rng.RngStreams._fields)))
-
-
-def replace_create_experiment(patch: pytest.MonkeyPatch, create) -> None:
-  for module in (train, evaluate, sys.modules[__name__]):
-    patch.setattr(module, "create_experiment", create)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-  """All runs here share one config, and so may share what is compiled: that is most of their time."""
-  create, compile_train = create_experiment, trainer.compile_train
-  with pytest.MonkeyPatch.context() as patch:
-    made = functools.cache(lambda directory: create(tiny_config()))
-    replace_create_experiment(patch, lambda config: dataclasses.replace(made(cache_dir()), keys=fresh_keys()))
-    compiled = {}
-
-    def compile_once(experiment, state, feed):
-      if type(feed) not in compiled:
-        compiled[type(feed)] = compile_train(experiment, state, feed)
-      return compiled[type(feed)]
-
-    patch.setattr(trainer, "compile_train", compile_once)
-    yield
+  changes = {"train.epochs": EPOCHS, "train.steps_per_call": 1, "train.schedule": "cosine", "eval.nll_samples": 2}
+  return tiny.create_config("vae", changes)
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_cache, tmp_path_factory) -> Path:
+def whole(shared_programs, tmp_path_factory) -> Path:
   """A run of three epochs of three steps that nothing disturbed; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / "whole"
   run(tiny_config(), workdir)
@@ -121,8 +80,9 @@ def test_every_epoch_has_an_order_of_its_own(tiny_cache, tmp_path, monkeypatch):
 
   monkeypatch.setattr(trainer, "compile_train", recorded)
   run(tiny_config(), tmp_path / "run")
-  order = create_experiment(tiny_config()).steps.order
-  expected = [order(fresh_keys().order, epoch) for epoch in range(EPOCHS) for _ in range(PER_EPOCH)]
+  experiment = create_experiment(tiny_config())
+  order, keys = experiment.train_fns.order, experiment.keys
+  expected = [order(jax.random.clone(keys.order), epoch) for epoch in range(EPOCHS) for _ in range(PER_EPOCH)]
   np.testing.assert_array_equal(orders, expected)
   assert (orders[0] != orders[PER_EPOCH]).any()
 
@@ -133,14 +93,14 @@ def test_a_validation_that_is_no_number_ends_the_run_and_is_not_its_best(tiny_ca
   monkeypatch.setattr(trainer, "validate", lambda *args: validate(*args) | (broken if next(calls) == 2 else {}))
   with pytest.raises(RunError, match="became NaN or infinite at step 6; the checkpoint of step 3 is kept"):
     run(tiny_config(), tmp_path / "run")
-  assert Checkpointer(tmp_path / "run" / "checkpoints", read_only=True).best == [3]
+  assert Checkpointer(tmp_path / "run" / "checkpoints", read_only=True).best_steps == [3]
   assert len(read_metrics(tmp_path / "run")) == 1
 
 
 def newest_state(workdir: Path) -> TrainState:
   experiment = create_experiment(tiny_config())
   checkpoints = Checkpointer(workdir / "checkpoints", read_only=True)
-  return checkpoints.restore(checkpoints.latest_step, experiment.steps.init(experiment.keys.init))
+  return checkpoints.restore(checkpoints.latest_step, experiment.train_fns.init(experiment.keys.init))
 
 
 def signal_in_call(patch: pytest.MonkeyPatch, call: int, number: int) -> None:
@@ -187,7 +147,7 @@ def test_stopping_anywhere_changes_nothing(whole, tmp_path):
     assert stopped.value.exit_code == 128 + number
     checkpoints = Checkpointer(workdir / "checkpoints", read_only=True)
     assert checkpoints.latest_step == step
-    assert checkpoints.best == best
+    assert checkpoints.best_steps == best
   run(tiny_config(), workdir)
   assert outcome(workdir) == outcome(whole)
   run(tiny_config(), workdir)  # nothing left to do
@@ -197,8 +157,8 @@ def test_stopping_anywhere_changes_nothing(whole, tmp_path):
 def assert_is_the_best_checkpoint(workdir: Path) -> None:
   """model.npz holds every seed's averaged weights at its best epoch so far."""
   experiment, checkpoints = create_experiment(tiny_config()), Checkpointer(workdir / "checkpoints", read_only=True)
-  (step,), saved = checkpoints.best, weights.read_weights(workdir)
-  state = checkpoints.restore(step, experiment.steps.init(experiment.keys.init))
+  (step,), saved = checkpoints.best_steps, weights.read_weights(workdir)
+  state = checkpoints.restore(step, experiment.train_fns.init(experiment.keys.init))
   assert state.average is not None
   assert saved.steps == [step]
   jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[0], other), saved.variables, state.variables)
@@ -244,11 +204,10 @@ def test_a_model_can_be_opened_in_mid_training(whole, tmp_path, monkeypatch):
   assert (workdir / "model.npz").read_bytes() == second
 
 
-def test_images_fed_from_the_host_change_nothing(whole, tmp_path, monkeypatch):
+def test_images_fed_from_the_host_change_nothing(whole, tmp_path):
   """Also after a stop in mid-epoch, and with calls of other lengths."""
-  config, create = tiny_config(), create_experiment
+  config = tiny_config()
   config.update_from_flattened_dict({"data.placement": "host", "train.steps_per_call": 2})
-  replace_create_experiment(monkeypatch, lambda config: dataclasses.replace(create(config), config=config))
   workdir = tmp_path / "stopped"
   with pytest.MonkeyPatch.context() as patch:
     signal_in_call(patch, 3, signal.SIGTERM)
@@ -300,7 +259,7 @@ def test_no_whole_checkpoint_is_refused(whole, tmp_path):
   for folder in (workdir / "checkpoints").iterdir():
     flip(largest_file(folder))
   before = (workdir / "metrics.jsonl").read_text()
-  with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):
+  with pytest.raises(RunError, match=r"No checkpoint in .* is intact"):
     run(tiny_config(), workdir)
   assert (workdir / "metrics.jsonl").read_text() == before
 
@@ -309,7 +268,7 @@ def test_no_whole_checkpoint_is_refused(whole, tmp_path):
 def test_results_without_a_checkpoint_are_not_trained_over(whole, tmp_path, kept):
   for name in ("config.json", kept):
     shutil.copy(whole / name, tmp_path / name)
-  with pytest.raises(UsageError, match=f"has the {kept} of a trained model but no checkpoint to go on from"):
+  with pytest.raises(UsageError, match=f"has the {kept} of a trained model but no checkpoint to resume from"):
     run(tiny_config(), tmp_path)
   assert (tmp_path / kept).read_bytes() == (whole / kept).read_bytes()
   with pytest.raises(UsageError, match="has no checkpoint"):
@@ -320,8 +279,6 @@ def test_a_quick_look_writes_nothing(whole, tmp_path, monkeypatch, capsys):
   """Not even where nothing has been written yet, or can be; a training that ends with one does, to be finished."""
   workdir, quick = shutil.copytree(whole, tmp_path / "copy"), tiny_config()
   quick.eval.num_examples = 4
-  create = create_experiment
-  replace_create_experiment(monkeypatch, lambda config: dataclasses.replace(create(config), config=config))
   (workdir / "results.json").unlink()
   (workdir / "model.npz").unlink()
   before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
@@ -340,7 +297,7 @@ def test_a_quick_look_writes_nothing(whole, tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_written_is_not_evaluated_first(whole, monkeypatch):
   monkeypatch.setattr(os, "access", lambda path, mode: False)
   monkeypatch.setattr(evaluate, "measure_seed", None)
-  with pytest.raises(RunError, match="cannot write to"):
+  with pytest.raises(RunError, match="Cannot write to"):
     evaluate.run(tiny_config(), whole)
 
 
@@ -369,7 +326,7 @@ def test_other_images_under_the_same_name_are_refused(whole, tiny_cache, tmp_pat
 
 
 def test_a_second_training_in_a_workdir_is_refused(whole):
-  with WorkdirLock(whole), pytest.raises(RunError, match=r"process \d+ on .* is at work in"):
+  with WorkdirLock(whole), pytest.raises(RunError, match=r"Process \d+ on .* is using"):
     run(tiny_config(), whole)
   with WorkdirLock(whole):
     evaluate.run(tiny_config(), whole)  # reading beside it is allowed
@@ -378,6 +335,6 @@ def test_a_second_training_in_a_workdir_is_refused(whole):
 def test_checkpoints_without_a_config_are_not_gone_on_with(whole, tmp_path):
   workdir = shutil.copytree(whole, tmp_path / "run")
   (workdir / "config.json").unlink()
-  with pytest.raises(UsageError, match=r"has checkpoints but no config\.json that says of what"):
+  with pytest.raises(UsageError, match=r"has checkpoints but no config\.json"):
     run(tiny_config(), workdir)
   assert (workdir / "results.json").read_bytes() == (whole / "results.json").read_bytes()

@@ -1,6 +1,5 @@
 """Ending early, pictures and a profile: what a person sees of a training, and what of it must change nothing."""
 
-import importlib
 import io
 import os
 import signal
@@ -9,12 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from latentjax.cli import sweep, train
 from latentjax.runtime.errors import Interrupted
-from latentjax.training import experiment as experiments
 from latentjax.training import trainer
 from latentjax.training.experiment import create_experiment
 from latentjax.workdir import plots, records
@@ -26,17 +25,16 @@ PER_EPOCH = 3
 
 
 def tiny_config():
-  config = importlib.import_module("configs.vae").get_config()
-  config.model.update({"hidden_dims": (8,), "latent_dim": 2})
-  tiny = {"data.name": "tiny", "eval.nll_samples": 2, "sample.num_images": 3}
-  changes = {"batch_size": 16, "epochs": len(ELBOS), "patience": 2, "steps_per_call": 2, "log_images_every": 2}
-  config.update_from_flattened_dict(tiny | {f"train.{key}": value for key, value in changes.items()})
-  return config
+  train = {"epochs": len(ELBOS), "early_stopping_patience": 2, "steps_per_call": 2, "log_images_every": 2}
+  changes = {"train.schedule": "cosine", "eval.nll_samples": 2} | {
+    f"train.{key}": value for key, value in train.items()
+  }
+  return tiny.create_config("vae", changes)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def validated():
-  """Validation says `ELBOS`, whatever is trained; what all runs share is compiled once."""
+def validated(shared_programs):
+  """Validation returns `ELBOS`, whatever is trained."""
   validate = trainer.validate
 
   def said(experiment, state):
@@ -44,9 +42,6 @@ def validated():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(trainer, "validate", said)
-    patch.setattr(experiments, "create_inference_fns", once(experiments.create_inference_fns))
-    patch.setattr(experiments, "create_train_fns", once(experiments.create_train_fns))
-    patch.setattr(trainer, "compile_train", once(trainer.compile_train))
     yield
 
 
@@ -58,23 +53,12 @@ def whole(tiny_cache, tmp_path_factory) -> Path:
   return workdir
 
 
-def once(function):
-  made = []
-
-  def call(*args):
-    if not made:
-      made.append(function(*args))
-    return made[0]
-
-  return call
-
-
 def kept(workdir: Path) -> tuple[list[dict], list[bytes]]:
   """Epochs with their bounds, and the bytes of the newest state."""
   lines = [{key: line[key] for key in ("epoch", "train", "validation")} for line in read_metrics(workdir)]
   config = records.read_config(workdir)
   experiment, checkpoints = create_experiment(config), Checkpointer(workdir / "checkpoints", read_only=True)
-  state = checkpoints.restore(checkpoints.latest_step, experiment.steps.init(experiment.keys.init))
+  state = checkpoints.restore(checkpoints.latest_step, experiment.train_fns.init(experiment.keys.init))
   return lines, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
@@ -128,7 +112,7 @@ def test_the_importance_weighted_bound_chooses_where_there_is_one(tiny_cache, tm
   monkeypatch.setattr(f"{__name__}.ELBOS", [-100.0, -90.0, -80.0, -70.0])
   train.run(tiny_config(), tmp_path / "run")
   assert len(read_metrics(tmp_path / "run")) == 4
-  assert Checkpointer(tmp_path / "run" / "checkpoints", read_only=True).best == [2 * PER_EPOCH]
+  assert Checkpointer(tmp_path / "run" / "checkpoints", read_only=True).best_steps == [2 * PER_EPOCH]
   assert records.read_results(tmp_path / "run")["epoch"] == 2
 
 
