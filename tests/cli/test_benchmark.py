@@ -20,7 +20,7 @@ def test_every_phase_is_measured(file, phase, num_seeds, monkeypatch):
   config = importlib.import_module(f"configs.{file}").get_config()
   config.model.update({"hidden_dims": (6,), **({"latent_dims": (3,)} if file == "ladder_vae" else {"latent_dim": 3})})
   config.benchmark.phase, config.train.num_seeds = phase, num_seeds
-  monkeypatch.setattr(benchmark, "SHORTEST", 0.001)
+  monkeypatch.setattr(benchmark, "MIN_SECONDS", 0.001)
   monkeypatch.setattr(benchmark, "matmul_benchmark", lambda precision: (lambda: np.zeros(()), 1000))
   workload = create_workload(config, models.create_model(config.model, (5, 4, 1)), IMAGES, batch_size=4)
   row = benchmark.measure_workload(workload, 4, "float32", measurements=20)

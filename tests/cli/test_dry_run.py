@@ -8,6 +8,7 @@ import pytest
 from latentjax.cli import main, train
 from latentjax.runtime import cost
 from latentjax.runtime.errors import RunError, UsageError
+from latentjax.workdir import records
 
 CHANGES = {
   "data.name": "tiny",
@@ -46,7 +47,7 @@ def test_a_dry_run_says_what_a_step_takes_and_writes_nothing(tmp_path, monkeypat
 
 def test_only_training_has_a_dry_run(capsys):
   assert main.main(["main.py", "--mode=sample", "--dry_run"]) == 2
-  assert capsys.readouterr() == ("", "error: --dry_run is of --mode=train: leave it out with --mode=sample\n")
+  assert capsys.readouterr() == ("", "error: --dry_run is for --mode=train. Drop it with --mode=sample.\n")
 
 
 def test_a_dry_run_downloads_nothing(config, monkeypatch):
@@ -61,8 +62,8 @@ def test_a_step_that_does_not_fit_leaves_no_run(config, tmp_path, monkeypatch):
   with pytest.raises(RunError, match=r"needs 0\.0 GiB of memory"):
     train.run(config, tmp_path)
   assert not (tmp_path / "config.json").exists()
-  assert "error: a step needs" in (tmp_path / "train.log").read_text()
-  train.records.write_config(tmp_path, config, (28, 28, 1), {"dataset_sha256": ""})
+  assert "error: A step needs" in (tmp_path / "train.log").read_text()
+  records.write_config(tmp_path, config, (28, 28, 1), {"dataset_sha256": ""})
   config.model.latent_dim = 3
   with pytest.raises(UsageError, match=r"model\.latent_dim: 2 -> 3"):
     train.dry_run(config, tmp_path)

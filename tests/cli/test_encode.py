@@ -1,5 +1,6 @@
 """What --mode=encode leaves, of a run's own data set and of a person's files, against the model asked directly."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -16,6 +17,7 @@ from latentjax.inference import trained_model
 from latentjax.inference.trained_model import load_seed
 from latentjax.runtime.errors import UsageError
 from latentjax.workdir import records, weights
+from latentjax.workdir.protocol import protocol_of
 
 COUNTS = {"train": 48, "validation": 20, "test": 20}
 
@@ -55,7 +57,7 @@ def compiled_once(run):
   """All runs here are of one model, and share what is compiled: that is most of their time."""
   opened = load_seed(*run)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(trained_model, "load_seed", lambda config, workdir: opened._replace(config=config))
+    patch.setattr(trained_model, "load_seed", lambda config, workdir: dataclasses.replace(opened, config=config))
     yield
 
 
@@ -65,7 +67,7 @@ def copy(run, tmp_path):
 
 
 def encoded(images):
-  model = load_seed(None, None)
+  model = trained_model.load_seed(None, None)
   return [np.asarray(group) for group in model.inference.encode(model.variables, images)]
 
 
@@ -80,7 +82,7 @@ def test_every_split_of_the_data_set(copy, labelled, capsys):
   encode.run(config, None, workdir)
   arrays, told = read(workdir)
   data = dataset.load_dataset("halves", "dynamic")
-  results = evaluate.measure_seed(load_seed(config, workdir), data)
+  results = evaluate.measure_seed(load_seed(config, workdir), data, protocol_of(config).metric_names)
   for split, images in data.eval_splits().items():
     for number, group in enumerate(encoded(images), start=1):
       np.testing.assert_allclose(arrays[f"{split}_latents_{number}"], group, atol=1e-5)
@@ -91,7 +93,7 @@ def test_every_split_of_the_data_set(copy, labelled, capsys):
   assert arrays["test_log_likelihood"].mean() == pytest.approx(-results["test"]["nll"])
   assert arrays["label_names"].tolist() == ["upper", "lower"]
   assert told["linear_probe"]["accuracy"] > 0.8  # which half is noise can be read off the latents
-  assert f"{told['linear_probe']['accuracy']:.2%} of test" in capsys.readouterr().out
+  assert f"{told['linear_probe']['accuracy']:.2%} test accuracy" in capsys.readouterr().out
   assert not (workdir / "encoded").exists()
 
 
@@ -126,12 +128,12 @@ def test_a_persons_files_lie_beside_the_run(copy, labelled, tmp_path, capsys):
 @pytest.mark.parametrize(
   ("size", "colour", "words"),
   [
-    ((30, 20), "L", r"20 x 30 pixels, grey, and this model's are 28 x 28 pixels, grey: --config.data.image_size=28 "),
-    ((28, 28), "RGB", r"28 x 28 pixels, coloured, and this model's are .* grey: save them as such"),
+    ((30, 20), "L", r"20 x 30 pixels, grey, and the model expects 28 x 28 pixels, grey. --config.data.image_size=28 "),
+    ((28, 28), "RGB", r"28 x 28 pixels, coloured, and the model expects .* grey. Save them as such"),
     (
       (30, 20),
       "RGB",
-      r"coloured, .* grey: save them as grey images, and --config.data.image_size=28 crops and resizes",
+      r"coloured, .* grey. Save them as grey images; --config.data.image_size=28 crops and resizes",
     ),
   ],
 )
@@ -156,13 +158,13 @@ def test_photographs_are_cropped_and_resized_where_that_is_asked_for(copy, tmp_p
   [
     ("nothing", "there is no such folder"),
     ("empty", "there are no PNG or JPEG files in"),
-    ("array.npy", "an array comes in an .npz"),
+    ("array.npy", "is an .npy. Write an .npz"),
   ],
 )
 def test_no_images_are_one_line(run, tmp_path, name, words):
   (tmp_path / "empty").mkdir()
   np.save(tmp_path / "array.npy", np.zeros((3, 28, 28), np.uint8))
-  with pytest.raises(UsageError, match=rf"--images=.*{name}: {words}"):
+  with pytest.raises(UsageError, match=rf"--images=.*{name}:? {words}"):
     encode.run(run[0], str(tmp_path / name), run[1])
 
 
@@ -173,4 +175,4 @@ def test_without_labels_there_is_no_probe(copy, labelled, tmp_path, monkeypatch,
   arrays, told = read(copy[1])
   assert told["linear_probe"] is None
   assert not any("label" in name for name in arrays)
-  assert "no linear probe of halves: no labels are known" in capsys.readouterr().out
+  assert "no linear probe of halves: there are no labels" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from latentjax.cli import explore
 from latentjax.data import dataset
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.workdir import records, weights
+from latentjax.workdir.run import Run
 
 SHAPE = (28, 28, 1)
 
@@ -61,14 +62,14 @@ def test_a_quick_look_is_called_one(tmp_path):
   records.write_results(workdir, {**bounds, "parameters": 1, "step": 7, "epochs_trained": None})
   trained = SimpleNamespace(config=records.read_config(workdir), variables={"params": {}}, step=7)
   for count, few in ((20, " (of 4 images only)"), (4, "")):
-    words = explore.run_facts(trained, workdir, np.zeros((count, *SHAPE)))
+    words = explore.run_facts(Run.open(workdir), trained, np.zeros((count, *SHAPE)))
     assert words[2:] == [f"test ELBO -3.00 nats{few}", f"test NLL 2.50 nats (K = 2){few}"]
 
 
 def test_a_page_without_data_says_so_and_has_the_model(tmp_path, tiny_cache, capsys):
   config, *_ = make_run(tmp_path / "run", **TINY, **{"data.name": str(tmp_path / "gone")})
   explore.run(config, tmp_path / "run")
-  assert "only what the model draws by itself" in " ".join(capsys.readouterr().out.split())
+  assert "Images that need them are left out" in " ".join(capsys.readouterr().out.split())
   page = payload(tmp_path / "run")
   assert page["kl"] is None
   assert not any(name.startswith("test/") for name in page["arrays"])
@@ -87,7 +88,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path, tiny_
   with pytest.raises(UsageError, match="holds a different experiment"):
     explore.run(other, tmp_path / "run")
   (tmp_path / "run" / "model.npz").unlink()
-  with pytest.raises(UsageError, match=r"No trained model in .* --mode=train writes one"):
+  with pytest.raises(UsageError, match=r"No trained model in .* Run --mode=train"):
     explore.run(config, tmp_path / "run")
   make_run(tmp_path / "huge", **TINY)
   path = tmp_path / "huge" / "model.npz"
@@ -95,6 +96,6 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path, tiny_
     found = dict(arrays)
   found["params/pixels/bias"] += 1e6
   np.savez(path, **found)
-  with pytest.raises(RunError, match="pixels/bias has numbers beyond half precision"):
+  with pytest.raises(RunError, match="pixels/bias has values beyond half precision"):
     explore.run(config, tmp_path / "huge")
   assert not (tmp_path / "huge" / "explore.html").exists()

@@ -69,7 +69,7 @@ def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, mo
 @pytest.mark.parametrize(
   ("override", "said"),
   [
-    ({"train.betta": 4}, "the nearest is 'train.beta'"),
+    ({"train.betta": 4}, "Unknown config key 'train.betta'. Did you mean 'train.beta'"),
     ({"train.epochs": 0}, "train.epochs must be a whole number from 1"),
     ({"train.epochs": "ten"}, "train.epochs must be a whole number from 1 .* not 'ten'"),
     ({"model.hidden_dims": 3}, "model.hidden_dims must be one or more whole numbers"),
@@ -91,7 +91,7 @@ def test_a_run_that_takes_too_much_memory_is_one_line(config, tmp_path, monkeypa
   with pytest.raises(RunError, match="1 of 1 runs failed"):
     sweep.run(config, [{"seed": 1}], tmp_path)
   out, err = capfd.readouterr()
-  assert "failed: out of memory: lower train.batch_size" in out
+  assert "failed: Out of memory. Lower train.batch_size" in out
   assert err == ""
 
 
@@ -109,8 +109,8 @@ def test_a_stop_stops_the_sweep(config, tmp_path, monkeypatch):
   [
     ("import sys\n  sys.exit()", "SystemExit"),
     ("raise KeyError('x')", r"KeyError: 'x' \(.*own.py, line 3\)"),
-    ("yield {3: 1}", "yields 3, where the name of a key is expected"),
-    ("yield 3", "yields 3, where a dict of overrides is expected"),
+    ("yield {3: 1}", "yields the key 3. Use names of config keys"),
+    ("yield 3", "yields 3. Yield dicts of overrides"),
   ],
 )
 def test_what_is_wrong_in_sweep_is_one_line(tmp_path, body, message):
