@@ -23,8 +23,8 @@ def test_without_a_variant_it_is_the_demo():
   ("name", "changes", "problem"),
   [
     ("drow:base", [], "no config 'drow:base'"),
-    ("draw:bass", [], "choose one of demo, base"),
-    ("draw:base", ["model.latent_size=3"], "the nearest is 'model.latent_dim'"),
+    ("draw:bass", [], "Choose one of demo, base"),
+    ("draw:base", ["model.latent_size=3"], "Did you mean 'model.latent_dim'"),
     ("draw:base", ["model.latent_dim=wide"], "latent_dim"),
     ("draw:base", ["model.latent_dim"], "latent_dim"),
     ("draw:base", ["model.remat=some"], "model.remat must be one of"),
@@ -49,7 +49,7 @@ def test_a_plan_is_changed_field_by_field():
   [
     ("layout=gpu", "'layout'.*; a plan has unroll, weight_gradients, remat, attention_impl"),
     ("attention_impl=gpu", "must be one of cpu, gpu"),
-    ("remat=sqrt", "drop one of the two"),
+    ("remat=sqrt", "Drop one of the two"),
     ("unroll", "unroll must be at least 1"),
   ],
 )

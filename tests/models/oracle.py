@@ -1,4 +1,4 @@
-"""The papers' equations as plain float64 loops, written from the papers and not from the package.
+"""Equations of the papers as float64 loops, written independently of the package.
 
 Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps.
 """
@@ -34,8 +34,8 @@ def discretized_logistic_log_prob(numbers, log_scale, image):
   """Value by value for one image, the difference of two distribution functions, in the tail where both are small."""
   total = 0.0
   for place, k in np.ndenumerate(np.rint(255 * np.float64(image))):
-    centre, scale = 0.5 + np.float64(numbers[place]) / 4, np.exp(np.float64(log_scale[place[-1]]))
-    lower, upper = ((k - 0.5) / 255 - centre) / scale, ((k + 0.5) / 255 - centre) / scale
+    center, scale = 0.5 + np.float64(numbers[place]) / 4, np.exp(np.float64(log_scale[place[-1]]))
+    lower, upper = ((k - 0.5) / 255 - center) / scale, ((k + 0.5) / 255 - center) / scale
     lower, upper = -np.inf if k == 0 else lower, np.inf if k == 255 else upper
     total += np.log(sigmoid(-lower) - sigmoid(-upper) if lower > 0 else sigmoid(upper) - sigmoid(lower))
   return total

@@ -1,4 +1,4 @@
-"""The filterbank, reading and writing against plain float64 loops of the paper's equations."""
+"""The reference filterbank, reading and writing against float64 loops of the paper's equations."""
 
 import itertools
 from functools import partial
@@ -27,7 +27,7 @@ def image(shape, seed=0) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="size")
 def read(picture, numbers, size):
-  """[C, N, N] from five unconstrained numbers."""
+  """Returns a glimpse [C, N, N] for five unconstrained parameters."""
   window = attention.window(numbers, size, *picture.shape[:2])
   return attention.read(picture, attention.filterbanks(window, window.intensity, size, *picture.shape[:2]))
 
@@ -137,7 +137,7 @@ def test_all_five_numbers_receive_their_gradient(shape):
 
 @pytest.mark.parametrize("size", [1, 2, 12])
 def test_extreme_windows_stay_finite(size):
-  """Also in the corners of [-20, 20]^5, which a diverging head visits first."""
+  """Including the corners of [-20, 20]^5, which a diverging head visits first."""
   corners = np.array(list(itertools.product([-20.0, 20.0], repeat=5)))
   numbers = jnp.array(np.concatenate([corners, np.random.default_rng(0).uniform(-20, 20, (200, 5))]))
   picture, patch = jnp.array(image((28, 28, 1))), jnp.array(image((1, size, size)))
@@ -152,8 +152,8 @@ def test_extreme_windows_stay_finite(size):
   chex.assert_tree_all_finite(values_and_gradients(numbers))
 
 
-def test_a_centred_patch_is_centred():
-  """The replaced project's 0-based grid put this patch 5.75 pixels off the centre at N = 5."""
+def test_a_centered_patch_is_centered():
+  """The 0-based grid of the replaced project put this patch 5.75 pixels off the center at N = 5."""
   columns = jnp.broadcast_to(jnp.arange(28.0)[None, :, None], (28, 28, 1))
   small = jnp.array([0.0, 0.0, np.log(0.25), np.log(0.3), 0.0])
   along_x = read(columns, small, 5)[0]
@@ -165,8 +165,8 @@ def test_a_centred_patch_is_centred():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_centred_window_sees_a_mirrored_image_mirrored(shape):
-  picture, centred = jnp.array(image(shape)), jnp.array([0.0, 0.0, 0.3, -0.5, 0.2])
-  glimpse = read(picture, centred, 5)
+def test_a_centered_window_sees_a_mirrored_image_mirrored(shape):
+  picture, centered = jnp.array(image(shape)), jnp.array([0.0, 0.0, 0.3, -0.5, 0.2])
+  glimpse = read(picture, centered, 5)
   for axis in (0, 1):
-    chex.assert_trees_all_close(read(jnp.flip(picture, axis), centred, 5), jnp.flip(glimpse, axis + 1), rtol=1e-4)
+    chex.assert_trees_all_close(read(jnp.flip(picture, axis), centered, 5), jnp.flip(glimpse, axis + 1), rtol=1e-4)

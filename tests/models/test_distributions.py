@@ -22,7 +22,7 @@ def test_log_prob():
 
 
 def on_a_grid(mean, std):
-  """Points z that hold all of N(mean, std), and its log density there."""
+  """Returns points z that cover N(mean, std), and its log density there."""
   z = np.linspace(mean - 12 * std, mean + 12 * std, 20_001)
   return z, -0.5 * ((z - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
 
@@ -48,8 +48,8 @@ def test_kl_between_gaussians_is_its_integral():
   np.testing.assert_allclose(kl, expected, rtol=1e-5)
 
 
-def test_units_add_up_to_the_whole():
-  """Their KLs, their log densities, and the KL of what a Gaussian is in units of another."""
+def test_units_add_up():
+  """KL, log density, and the KL in units of another Gaussian."""
   one, other = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)), Gaussian(jnp.array(MEAN[::-1]), jnp.array(LOG_STD[::-1]))
   single = [
     [Gaussian(jnp.array([m]), jnp.array([s])) for m, s in zip(*row, strict=True)]
@@ -65,15 +65,15 @@ def test_units_add_up_to_the_whole():
   np.testing.assert_allclose(relative.sample(noise), other.whiten(one.sample(noise)), rtol=1e-5)
 
 
-def test_merge_is_the_normalised_product_of_densities():
+def test_product_is_the_normalized_product_of_densities():
   one, other = Gaussian(jnp.array(0.3), jnp.array(-0.5)), Gaussian(jnp.array(-1.0), jnp.array(0.4))
   z = np.linspace(-8, 8, 20_001)
-  product = np.exp(sum(-0.5 * ((z - float(g.mean)) / np.exp(float(g.log_std))) ** 2 for g in (one, other)))
-  product /= np.trapezoid(product, z)
-  mean = np.trapezoid(product * z, z)
-  merged = one.product(other)
-  assert float(merged.mean) == pytest.approx(mean, rel=1e-5)
-  assert float(jnp.exp(2 * merged.log_std)) == pytest.approx(np.trapezoid(product * (z - mean) ** 2, z), rel=1e-5)
+  density = np.exp(sum(-0.5 * ((z - float(g.mean)) / np.exp(float(g.log_std))) ** 2 for g in (one, other)))
+  density /= np.trapezoid(density, z)
+  mean = np.trapezoid(density * z, z)
+  product = one.product(other)
+  assert float(product.mean) == pytest.approx(mean, rel=1e-5)
+  assert float(jnp.exp(2 * product.log_std)) == pytest.approx(np.trapezoid(density * (z - mean) ** 2, z), rel=1e-5)
 
 
 def test_kl_of_the_standard_normal_is_zero():

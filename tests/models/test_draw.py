@@ -1,4 +1,4 @@
-"""DRAW against a loop over examples and steps, and against every fault of the project it replaces."""
+"""DRAW against a float64 loop over examples and steps, with a test for each bug of the project it replaces."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def create(attention: str, shape=GREY, **fields) -> DRAW:
 
 
 def random_weights(model: DRAW, seed: int = 0):
-  """Weights of ordinary size everywhere, learned initial states and biases too."""
+  """Random weights everywhere, including learned initial states and biases."""
   start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))["params"]["weights"]
   generator = np.random.default_rng(seed)
   return jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.5, x.shape), jnp.float32), start)
@@ -37,7 +37,7 @@ def apply(model: DRAW, weights, *args, **kwargs):
 
 
 def oracle_inputs(model: DRAW, weights):
-  """What `oracle.draw` takes: float64 weights, one example's initial state, sizes or None."""
+  """Returns the arguments of `oracle.draw`: float64 weights, the initial state of one example, sizes or None."""
   initial = weights["initial"]
   states = (initial.canvas, initial.encoder.hidden, initial.encoder.cell, initial.decoder.hidden, initial.decoder.cell)
   others = {name: value for name, value in weights.items() if name != "initial"}

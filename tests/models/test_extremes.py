@@ -1,4 +1,4 @@
-"""Properties of the pure functions over all that a diverging network may hand them, values and gradients."""
+"""Pure functions on inputs that a diverging network may produce: finite values and gradients."""
 
 from functools import cache
 
@@ -24,15 +24,15 @@ def number(bound: float):
   return st.floats(-bound, bound, width=32)
 
 
-ALL_LAYOUTS = {"reference": REFERENCE, **ATTENTION_IMPLS}
+ALL_IMPLS = {"reference": REFERENCE, **ATTENTION_IMPLS}
 
 
 @cache
-def through_a_window(layout: str, size: int):
-  """Jitted: five numbers -> (filter sums, values and gradients of reading and writing)."""
+def through_a_window(impl: str, size: int):
+  """Returns a jitted function: parameters -> (filter sums, values and gradients of reading and writing)."""
   generator = np.random.default_rng(0)
   picture, patch = jnp.array(generator.random(SHAPE)), jnp.array(generator.random((SHAPE[2], size, size)))
-  filterbanks, read, write = ALL_LAYOUTS[layout]
+  filterbanks, read, write = ALL_IMPLS[impl]
 
   def through(numbers, invert):
     window = attention.window(numbers, size, *SHAPE[:2])
@@ -52,14 +52,14 @@ def through_a_window(layout: str, size: int):
   return jax.jit(both)
 
 
-@pytest.mark.parametrize("layout", ALL_LAYOUTS)
+@pytest.mark.parametrize("impl", ALL_IMPLS)
 @pytest.mark.parametrize("size", [1, 2, 5])
 @thoroughly
 @given(numbers=st.lists(number(20), min_size=5, max_size=5))
 @example(numbers=[20.0, -20.0, -20.0, 20.0, -20.0])
 @example(numbers=[-20.0, 0.0, 20.0, -20.0, 20.0])
-def test_no_window_breaks_a_filter(layout, size, numbers):
-  sums, outcomes = through_a_window(layout, size)(jnp.array(numbers))
+def test_no_window_breaks_a_filter(impl, size, numbers):
+  sums, outcomes = through_a_window(impl, size)(jnp.array(numbers))
   for each in sums:
     np.testing.assert_allclose(each, 1, rtol=1e-5)
   chex.assert_tree_all_finite(outcomes)
@@ -81,23 +81,23 @@ def test_the_kl_is_finite_and_not_negative(numbers):
 
 @thoroughly
 @given(numbers=st.lists(number(20), min_size=4, max_size=4))
-def test_merging_two_gaussians_is_surer_than_either_and_lies_between(numbers):
+def test_product_of_gaussians_is_narrower_than_either_and_lies_between(numbers):
   one, other = Gaussian(*jnp.array(numbers[:2])[:, None]), Gaussian(*jnp.array(numbers[2:])[:, None])
-  merged = one.product(other)
+  product = one.product(other)
   slack = 1e-4 * (1 + max(map(abs, numbers)))
-  assert merged.log_std <= min(one.log_std, other.log_std) + slack
-  assert min(one.mean, other.mean) - slack <= merged.mean <= max(one.mean, other.mean) + slack
+  assert product.log_std <= min(one.log_std, other.log_std) + slack
+  assert min(one.mean, other.mean) - slack <= product.mean <= max(one.mean, other.mean) + slack
 
 
 @jax.jit
 def likelihood(logit, pixel):
-  return jax.value_and_grad(lambda logit: Bernoulli().log_prob(logit.reshape(1, 1, 1), pixel))(logit)
+  return jax.value_and_grad(lambda logit: Bernoulli().log_prob(logit.reshape(1, 1, 1), pixel.reshape(1, 1, 1)))(logit)
 
 
 @thoroughly
 @given(logit=number(1e6), pixel=st.sampled_from([0.0, 1.0]))
 def test_a_binary_pixels_log_probability_is_finite_and_not_positive(logit, pixel):
-  value, gradient = likelihood(jnp.array([logit]), pixel)
+  value, gradient = likelihood(jnp.array([logit]), jnp.array(pixel))
   chex.assert_tree_all_finite((value, gradient))
   assert value <= 0
   assert abs(gradient[0]) <= 1

@@ -1,4 +1,4 @@
-"""The fast path against the step as the paper has it, by every plan: all outputs, and gradients of all that goes in."""
+"""Fused steps against the reference under every plan: all outputs, and gradients of all inputs."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ CPU, GPU = PLANS.values()
 
 @cache
 def create(attention: str, shape, layer_norm: bool, prior: str, steps: int = STEPS):
-  """(model, (weights of the size of trained ones, images, noise))."""
+  """Returns (model, (weights as large as trained ones, images, noise))."""
   sizes = {"hidden_dim": 4, "latent_dim": LATENTS, "read_size": 2, "write_size": 3}
   model = DRAW(shape, attention, steps, layer_norm=layer_norm, prior=prior, **sizes)
   start = model.init(jax.random.key(0), jnp.zeros((1, *shape)), jax.random.key(1))["params"]["weights"]
@@ -37,7 +37,7 @@ def create(attention: str, shape, layer_norm: bool, prior: str, steps: int = STE
   return model, (weights, images, jnp.array(generator.normal(size=(steps, BATCH, LATENTS)), jnp.float32))
 
 
-def as_written(model, weights, images, noise):
+def by_reference(model, weights, images, noise):
   step = partial(infer_step, model.heads, jax.nn.sigmoid, images, weights)
   state, inferred = jax.lax.scan(step, initial_state(weights, BATCH), noise)
   return state.canvas, inferred
@@ -48,7 +48,7 @@ def by_plan(plan, model, weights, images, noise):
 
 
 def loss(infer, model, weights, images, noise):
-  """Something that every output of every step reaches."""
+  """A scalar that depends on every output of every step."""
   outputs = infer(model, weights, images, noise)
   return sum(jnp.sin(output).mean() for output in jax.tree.leaves(outputs)), outputs
 
@@ -59,10 +59,10 @@ def value_and_gradients(infer, model, arguments):
 
 @cache
 def expected(*case):
-  return value_and_gradients(as_written, *create(*case))
+  return value_and_gradients(by_reference, *create(*case))
 
 
-def require_same_as_written(plan: ExecutionPlan, *case):
+def check_equals_reference(plan: ExecutionPlan, *case):
   actual = value_and_gradients(partial(by_plan, plan), *create(*case))
   chex.assert_trees_all_close(actual, expected(*case), rtol=1e-5, atol=1e-5)
 
@@ -70,7 +70,7 @@ def require_same_as_written(plan: ExecutionPlan, *case):
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 @pytest.mark.parametrize("case", [BASE, COLOUR, WINDOW], ids=["base", "colour", "window"])
 def test_by_default(plan, case):
-  require_same_as_written(plan, *case)
+  check_equals_reference(plan, *case)
 
 
 @pytest.mark.parametrize(
@@ -91,30 +91,30 @@ def test_by_default(plan, case):
   ids=str,
 )
 def test_with_one_field_changed(backend, change):
-  require_same_as_written(dataclasses.replace(PLANS[backend], **change), *WINDOW)
+  check_equals_reference(dataclasses.replace(PLANS[backend], **change), *WINDOW)
 
 
 @pytest.mark.parametrize("plan", [CPU, GPU, dataclasses.replace(CPU, remat="sqrt")], ids=["cpu", "gpu", "sqrt"])
 def test_of_a_single_step(plan):
-  require_same_as_written(plan, *WINDOW, 1)
+  check_equals_reference(plan, *WINDOW, 1)
 
 
 @pytest.mark.parametrize("unroll", [1, STEPS])
 def test_of_several_seeds(unroll):
-  """Weights, images and noise of each its own, as `train.num_seeds` has them."""
+  """Each with its own weights, images and noise, as with `train.num_seeds`."""
   model, arguments = create(*WINDOW)
   seeds = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), arguments)
   plan = dataclasses.replace(GPU, unroll=unroll)
   actual, wanted = (
     jax.jit(jax.vmap(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 1, 2), has_aux=True)))(*seeds)
-    for infer in (partial(by_plan, plan), as_written)
+    for infer in (partial(by_plan, plan), by_reference)
   )
   chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("unroll", [1, STEPS])
 def test_of_several_importance_samples(unroll):
-  """Several draws of noise for one set of weights and images, as `train.iwae_samples` has them."""
+  """Several noise samples for the same weights and images, as with `train.iwae_samples`."""
   model, (weights, images, noise) = create(*WINDOW)
 
   def bound(infer, weights, images, noise):
@@ -126,12 +126,12 @@ def test_of_several_importance_samples(unroll):
     jax.jit(jax.value_and_grad(partial(bound, infer), argnums=(0, 1, 2), has_aux=True))(
       weights, images, jnp.stack([noise, -noise, 2 * noise])
     )
-    for infer in (partial(by_plan, plan), as_written)
+    for infer in (partial(by_plan, plan), by_reference)
   )
   chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_with_all_of_xlas_optimisations():
+def test_with_all_xla_optimizations():
   """The other tests run without most of them."""
   command = [sys.executable, "-m", "pytest", "-n0", "-k", "by_default and window", __file__]
   run = subprocess.run(
@@ -146,8 +146,8 @@ def test_with_all_of_xlas_optimisations():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_nothing_but_the_plan_asks_for_the_platform(platform):
-  """It lowers for a device that is not there, into operations that are the same wherever it is lowered."""
+def test_only_the_plan_depends_on_the_platform(platform):
+  """Lowering for another device gives the same operations."""
   model, arguments = create(*WINDOW)
   traced = jax.jit(jax.grad(lambda *x: loss(partial(by_plan, GPU), model, *x)[0])).trace(*arguments)
   texts = [traced.lower(lowering_platforms=(each,)).as_text() for each in (platform, "cpu")]

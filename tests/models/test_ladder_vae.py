@@ -1,4 +1,4 @@
-"""The Ladder VAE and its bottom-up control against numpy, and the faults that made the replaced one collapse."""
+"""The Ladder VAE and its bottom-up control against numpy, with a test for each bug of the replaced project."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def key():
 
 
 def create(inference="ladder", mlp_depth=1, skips=False):
-  """(model, variables) with weights and statistics that no initialiser would give, so that each one shows."""
+  """Returns (model, variables) with random weights and statistics, so that each matters."""
   model = LadderVAE(SHAPE, WIDTHS, LATENTS, mlp_depth, inference, skips)
   variables = model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))
   leaves, structure = jax.tree.flatten(variables)
@@ -29,7 +29,7 @@ def create(inference="ladder", mlp_depth=1, skips=False):
 
 
 class Numpy:
-  """The equations of the reference in float64. With `stats` None, batch norm uses the batch and keeps what it saw."""
+  """The equations in float64; while `training`, batch norm uses and stores the statistics of the batch."""
 
   def __init__(self, variables, mlp_depth=1, training=False, skips=False):
     self.params = oracle.float64(variables["params"])
@@ -57,7 +57,7 @@ class Numpy:
     return mean, np.log1p(np.exp(raw)) + 1e-6
 
   def prior(self, i, latents):
-    """Mean and variance of z_i given all layers' latents, of which it may see those above."""
+    """Mean and variance of z_i given the latents of all layers, of which it uses those above."""
     above = np.concatenate(latents[i + 1 :], axis=-1) if self.skips else latents[i + 1]
     return self.head(f"priors_{i}", self.mlp(f"decoders_{i + 1}", above))
 
@@ -140,7 +140,7 @@ def test_terms_equal_numpy(inference, mlp_depth, skips, training):
 
 @pytest.mark.parametrize("inference", ["ladder", "bottom_up"])
 def test_kl_agrees_with_the_mean_of_sampled_densities(inference):
-  """The bound is one and the same, whether its KL is integrated or sampled."""
+  """The bound is the same with analytic and with sampled KL."""
   model, variables = create(inference)
   terms = jax.jit(jax.vmap(model.apply, (None, None, 0)))(variables, IMAGES, jax.random.split(key(), 4000))
   sampled = np.asarray((terms.log_qz - terms.log_pz).sum(-1), np.float64)  # [K, B]
@@ -162,7 +162,7 @@ def test_with_skips_every_layer_above_reaches_every_prior():
 
 
 def test_every_layer_reaches_the_reconstruction():
-  """The replaced decoder went on with the prior's sample, so that evidence below the top layer was lost."""
+  """The replaced decoder continued with the prior's sample, so evidence below the top layer was lost."""
   model, variables = create()
 
   def reconstruction(shift, layer):
@@ -176,7 +176,7 @@ def test_every_layer_reaches_the_reconstruction():
 
 
 def test_variances_may_fall_below_one():
-  """The replaced project put softplus on the log-variance, so that no variance could."""
+  """The replaced project applied softplus to the log-variance, so no variance could."""
   model, variables = create()
   for layer in range(3):
     dense = variables["params"][f"evidence_{layer}"]["Dense_0"]
@@ -193,8 +193,8 @@ def test_variances_may_fall_below_one():
 
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("inference", ["ladder", "bottom_up"])
-def test_decode_takes_back_what_encode_gave(inference, skips):
-  """Through the means of all layers, standardised by their priors and put back."""
+def test_decode_inverts_the_units_of_encode(inference, skips):
+  """Means of all layers in units of their priors, decoded to the image of the means."""
   model, variables = create(inference, skips=skips)
   latents = model.apply(variables, IMAGES, method="encode")
   assert [z.shape for z in latents] == [(7, size) for size in LATENTS]
@@ -212,14 +212,14 @@ def test_samples_are_decoded_noise():
   np.testing.assert_array_equal(samples, model.apply(variables, noise, method="decode"))
 
 
-def test_what_is_held_is_the_same_along_a_row(monkeypatch):
-  """With a decoder that shows the latents themselves, those of z_1 first."""
+def test_held_latents_are_the_same_along_a_row(monkeypatch):
+  """With a decoder that outputs the latents themselves, z_1 first."""
   monkeypatch.setattr(LadderVAE, "decode", lambda self, latents: jnp.concatenate(latents, axis=1))
   model = LadderVAE((sum(LATENTS), 1, 1), WIDTHS, LATENTS)
   picture = model.apply({}, key(), None, method="pictures")["layers.png"]
   assert picture.titles == ("nothing held", "held from z3 up", "held from z2 up")
   shown = np.asarray(picture.images)[..., 0, 0]  # [3, R, R, Z]
-  for block, latents in enumerate((7, 5, 3)):  # the first of so many latents are drawn anew, the others held
+  for block, latents in enumerate((7, 5, 3)):  # so many latents are redrawn, the others held
     same = (shown[block] == shown[block, :, :1]).all((0, 1))
     np.testing.assert_array_equal(same, np.arange(7) >= latents)
   assert (shown[2, 0, 0, 3:] != shown[2, 1, 0, 3:]).all()

@@ -21,8 +21,13 @@ def test_bernoulli_log_prob(shape):
     np.testing.assert_allclose(Bernoulli().log_prob(jnp.array(logits), jnp.array(images)), expected, rtol=1e-5)
 
 
+def test_bernoulli_starts_at_the_mean_but_not_saturated():
+  mean = jnp.array([0.0, 0.3, 1.0]).reshape(3, 1, 1)
+  np.testing.assert_allclose(Bernoulli().mean(Bernoulli().init_params(mean)).ravel(), [0.01, 0.3, 0.99], rtol=1e-5)
+
+
 def test_bernoulli_log_prob_of_huge_logits():
-  """Right for certain costs nothing, wrong for certain costs the logit; no infinity and no NaN on the way."""
+  """A correct certain prediction costs 0, a wrong one the logit, without infinity or NaN."""
   logits = jnp.array([1e4, -1e4, 1e4, -1e4]).reshape(4, 1, 1, 1)
   images = jnp.array([1.0, 0.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
   np.testing.assert_allclose(Bernoulli().log_prob(logits, images), [0, 0, -1e4, -1e4])
@@ -31,23 +36,23 @@ def test_bernoulli_log_prob_of_huge_logits():
 
 
 def test_gradient_is_pixel_minus_probability_also_at_zero():
-  """A canvas that no window has met is exactly 0, where the parts of softplus have kinks."""
+  """A canvas that no window has reached is exactly 0, where the terms of softplus have kinks."""
   logits = jnp.array([-1.5, -0.0, 0.0, 2.0, 0.0]).reshape(1, 5, 1, 1)
   images = jnp.array([1.0, 1.0, 0.0, 0.0, 0.25]).reshape(1, 5, 1, 1)
   gradient = jax.grad(lambda logits: Bernoulli().log_prob(logits, images).sum())(logits)
   np.testing.assert_allclose(gradient, images - jax.nn.sigmoid(logits), atol=1e-6)
 
 
-def of_every_value(centre: float, log_scale: float) -> jax.Array:
-  """[256] log probabilities of a single channel value."""
-  numbers = jnp.full((256, 1, 1, 1), 4.0 * (centre - 0.5))
+def log_probs(center: float, log_scale: float) -> jax.Array:
+  """Returns the log probabilities [256] of a channel value."""
+  numbers = jnp.full((256, 1, 1, 1), 4.0 * (center - 0.5))
   return LOGISTIC.log_prob(numbers, jnp.array(LEVELS).reshape(256, 1, 1, 1), jnp.array([log_scale]))
 
 
 @pytest.mark.parametrize("log_scale", [-30.0, -12.0, -7.0, -4.0, -1.0, 2.0, 12.0, 30.0])
-@pytest.mark.parametrize("centre", [-3.0, 0.0, 0.3, 0.501, 1.0, 40.0])
-def test_the_256_probabilities_add_up_to_1(centre, log_scale):
-  np.testing.assert_allclose(np.exp(np.float64(of_every_value(centre, log_scale))).sum(), 1, rtol=2e-6)
+@pytest.mark.parametrize("center", [-3.0, 0.0, 0.3, 0.501, 1.0, 40.0])
+def test_the_256_probabilities_add_up_to_1(center, log_scale):
+  np.testing.assert_allclose(np.exp(np.float64(log_probs(center, log_scale))).sum(), 1, rtol=2e-6)
 
 
 def test_discretized_logistic_log_prob():
@@ -64,8 +69,8 @@ def test_discretized_logistic_log_prob():
 
 @pytest.mark.parametrize(("log_scale", "distance"), [(-4.0, 0.3), (-5.0, 0.9), (-12.0, 0.5), (-12.0, 1.0)])
 def test_a_far_tail_falls_by_its_distance_in_scales(log_scale, distance):
-  """Where both sigmoids are 0 or 1 in float32: log p = -distance / s there, to the nearest end of the interval."""
-  log_p = of_every_value(1.0 - distance, log_scale)[255]
+  """Where both sigmoids are 0 or 1 in float32, log p = -distance / s to the nearest end of the interval."""
+  log_p = log_probs(1.0 - distance, log_scale)[255]
   np.testing.assert_allclose(log_p, -(distance - 0.5 / 255) / np.exp(log_scale), rtol=1e-4)
 
 
@@ -98,19 +103,19 @@ def test_values_count_as_the_nearest_of_256():
   np.testing.assert_allclose(LOGISTIC.log_prob(numbers, near, log_scale), LOGISTIC.log_prob(numbers, whole, log_scale))
 
 
-def test_a_picture_shows_the_median():
-  """Half of the probability lies to each side of the value that is shown, also of one at an end."""
-  for centre in (-0.2, 0.0, 64 / 255, 0.701, 1.3):
-    shown = round(255 * float(LOGISTIC.mean(jnp.array(4.0 * (centre - 0.5)))))
-    p = np.exp(np.float64(of_every_value(centre, -3.0)))
+def test_mean_is_the_median():
+  """Half of the probability lies to each side of it, also at the ends."""
+  for center in (-0.2, 0.0, 64 / 255, 0.701, 1.3):
+    shown = round(255 * float(LOGISTIC.mean(jnp.array(4.0 * (center - 0.5)))))
+    p = np.exp(np.float64(log_probs(center, -3.0)))
     assert p[:shown].sum() < 0.5 < p[: shown + 1].sum()
 
 
-def test_the_logistic_starts_at_the_mean_and_the_deviation():
-  """The deviation is that of what it then draws: of draws of the logistic itself, by its quantiles."""
+def test_logistic_starts_at_the_mean_and_standard_deviation():
+  """`init_log_scale` gives the standard deviation of the discretized distribution."""
   mean, std = jnp.array([0.0, 0.3, 1.0]).reshape(3, 1, 1), jnp.array([0.05])
-  np.testing.assert_allclose(LOGISTIC.mean(LOGISTIC.start(mean)), mean, atol=1e-6)
+  np.testing.assert_allclose(LOGISTIC.mean(LOGISTIC.init_params(mean)), mean, atol=1e-6)
   (log_scale,) = LOGISTIC.init_log_scale(std).values()
-  p = np.exp(np.float64(of_every_value(0.5, float(log_scale[0]))))
+  p = np.exp(np.float64(log_probs(0.5, float(log_scale[0]))))
   np.testing.assert_allclose(np.sqrt((p * (LEVELS - 0.5) ** 2).sum()), 0.05, rtol=0.01)
   assert np.isfinite(LOGISTIC.init_log_scale(jnp.zeros(1))["log_scale"]).all()

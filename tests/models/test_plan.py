@@ -1,4 +1,4 @@
-"""What a backend and a config choose, and what no plan can be."""
+"""Execution plans: choices by backend and config, and invalid plans."""
 
 import dataclasses
 
@@ -17,14 +17,14 @@ def test_backends_differ_in_every_field_but_remat():
 
 
 @pytest.mark.parametrize("remat", ["step", "sqrt"])
-def test_remat_brings_no_other_layout(remat):
-  """It goes with neither of the two that cost memory for speed; attention stays as the backend has it."""
+def test_remat_disables_what_costs_memory(remat):
+  """The attention implementation remains that of the backend."""
   assert choose_plan(0, "auto", remat, 10, "cpu") == dataclasses.replace(CPU, remat=remat)
   changed = {"remat": remat, "unroll": 1, "weight_gradients": "per_step", "peel_last": True}
   assert choose_plan(0, "auto", remat, 10, "gpu") == dataclasses.replace(GPU, **changed)
 
 
-def test_a_config_overrules_the_backend():
+def test_config_overrides_the_backend():
   assert choose_plan(3, "deferred", "none", 10, "cpu") == dataclasses.replace(
     CPU, unroll=3, weight_gradients="deferred"
   )
@@ -38,11 +38,11 @@ def test_a_config_overrules_the_backend():
   [
     ({"unroll": 0}, "unroll must be at least 1, not 0"),
     ({"weight_gradients": "auto"}, "one of per_step, deferred, not 'auto'"),
-    ({"attention_impl": "cpu"}, "one of cpu, gpu, not 'joint'"),
+    ({"attention_impl": "tpu"}, "one of cpu, gpu, not 'tpu'"),
     ({"peel_last": "no"}, "one of True, False, not 'no'"),
-    ({"weight_gradients": "deferred", "remat": "sqrt"}, "drop one of the two"),
+    ({"weight_gradients": "deferred", "remat": "sqrt"}, "Drop one of the two"),
   ],
 )
-def test_impossible_plans_are_refused(changes, problem):
+def test_invalid_plans_are_refused(changes, problem):
   with pytest.raises(ValueError, match=problem):
     dataclasses.replace(CPU, **changes)

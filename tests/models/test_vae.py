@@ -1,4 +1,4 @@
-"""The VAE's terms, and the fault that kept the replaced project's variances above one."""
+"""The VAE against numpy, with a test for the bug that kept variances above one in the project it replaces."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ IMAGES = (np.random.default_rng(0).random((3, *SHAPE)) < 0.5).astype(np.float32)
 
 
 def create(**fields):
-  """(model, params) with weights of ordinary size, biases and scales among them, so that each one shows."""
+  """Returns (model, params) with random weights, including biases and scales, so that each matters."""
   model = VAE(SHAPE, hidden_dims=(6, 4), latent_dim=2, **fields)
   params = model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))["params"]
   generator = np.random.default_rng(1)
@@ -39,7 +39,7 @@ def dense_network(params, x, activation):
 
 
 def residual_network(params, x, activation):
-  """A stream, to which one block adds."""
+  """A residual stream with one block."""
   x = dense(params["Dense_0"], x)
   block = params["ResidualBlock_0"]
   hidden = activation(dense(block["Dense_0"], layer_norm(block["LayerNorm_0"], x)))
@@ -68,7 +68,7 @@ def test_terms_equal_numpy(activation, network):
 
 
 def test_posterior_variance_may_fall_below_one():
-  """The replaced project put softplus on the log-variance, so that no posterior could be sure of anything."""
+  """The replaced project applied softplus to the log-variance, so no variance could."""
   model, params = create()
   params["posterior"]["bias"] = jnp.array([0.0, 0.0, -3.0, -3.0])
   params["posterior"]["kernel"] = jnp.zeros_like(params["posterior"]["kernel"])

@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, and the importance-weighted bound against numerical integration."""
+"""Losses against values computed by hand, and the importance-weighted bound against numerical integration."""
 
 from functools import partial
 
@@ -110,7 +110,7 @@ def test_warm_up_is_linear_and_then_stays():
 
 
 def test_the_same_loss_of_a_whole_split_and_of_several_seeds():
-  """In float64, of NumPy's arrays: what `validate` gives it."""
+  """Of NumPy arrays in float64, as passed by `validate`."""
   reconstruction, kl = np.array([100.0, 90.0]), np.array([[2.0, 5.0], [4.0, -1e-9]])
   np.testing.assert_allclose(weighted_loss(reconstruction, kl, 0.5, 0.0), [103.5, 92], rtol=1e-9)
   np.testing.assert_allclose(weighted_loss(reconstruction, kl, 0.5, 3.0), [104, 93.5], rtol=1e-15)
