@@ -1,11 +1,11 @@
-"""Attention alone: which digit is it, among pieces of others? (Gregor et al. 2015, arXiv:1502.04623, table 1)
+"""Classification of cluttered digits with attention (Gregor et al. 2015, arXiv:1502.04623, table 1).
 
     python -m examples.cluttered_digits --workdir=runs/cluttered --config.data.name=mnist
 
-A digit lies anywhere on a canvas of 100 x 100 pixels among eight 8 x 8 pieces of other digits. An LSTM looks eight
-times through a 12 x 12 window, each time where its last state says, and then names the digit. Every canvas is made on
-the device, in the step that learns from it. Stopped at any time, the same command resumes at its last report;
---config.train.steps=0 tests the best so far by validation.
+A digit lies anywhere on a canvas of 100 x 100 pixels among eight 8 x 8 pieces of other digits. An LSTM reads eight
+glimpses through a 12 x 12 window, placed by its previous state, and then classifies the digit. Canvases are composed on
+the device in every training step. A stopped run resumes at its last report by the same command; --config.train.steps=0
+tests the best weights so far by validation error.
 
 Shapes: M images, B batch, S canvas size, N window size, T glimpses.
 """
@@ -37,7 +37,7 @@ from latentjax.runtime.errors import RunError, UsageError
 
 def get_config() -> ConfigDict:
   data = {
-    "name": "mnist",  # or mnist_digits, which need no download; any other set with labels from 0 to 9
+    "name": "mnist",  # or mnist_digits, without a download, or any dataset with labels from 0 to 9
     "canvas_size": 100,  # S
     "num_pieces": 8,  # of other digits
     "piece_size": 8,
@@ -54,23 +54,26 @@ def get_config() -> ConfigDict:
     "learning_rate": 1.5e-3,  # falls to 0 along a cosine
     "clip_norm": 1.0,
     "ema_decay": 0.999,  # moving average of weights for evaluation
-    "report_steps": 500,  # between validations, each of which keeps all that is needed to resume
+    "report_steps": 500,  # steps between validations, each of which saves the state
   }
   return ConfigDict({"seed": 0, "data": data, "model": model, "train": train})
 
 
 def make_canvases(data: ConfigDict, key: jax.Array, images: jax.Array, targets: jax.Array) -> jax.Array:
-  """[B, S, S, 1] in [0, 1]: each an image and pieces of others, all anywhere, summed and clipped.
+  """Returns canvases [B, S, S, 1] in [0, 1]: the sum of an image and pieces of others at random positions, clipped.
 
   Args:
-    images: [M, H, W, 1] uint8. targets: [B] numbers of those that are shown whole.
+    data: `config.data`.
+    key: Random key.
+    images: [M, H, W, 1] uint8.
+    targets: [B] indices of the images that are shown whole.
   """
-  size, places = data.piece_size, data.canvas_size - images.shape[1] + 1
+  size, positions = data.piece_size, data.canvas_size - images.shape[1] + 1
 
   def make(key, target):
     keys = jax.random.split(key, 4)
     canvas = jnp.zeros((data.canvas_size, data.canvas_size, 1), jnp.uint16)
-    canvas = add_at(canvas, images[target], jax.random.randint(keys[0], (2,), 0, places))
+    canvas = add_at(canvas, images[target], jax.random.randint(keys[0], (2,), 0, positions))
     others = jax.random.randint(keys[1], (data.num_pieces,), 0, len(images))
     crops = jax.random.randint(keys[2], (data.num_pieces, 2), 0, images.shape[1] - size + 1)
     corners = jax.random.randint(keys[3], (data.num_pieces, 2), 0, data.canvas_size - size + 1)
@@ -94,7 +97,7 @@ def init(model: ConfigDict, key: jax.Array) -> dict:
 
 
 def look(model: ConfigDict, weights: dict, canvases: jax.Array) -> tuple[jax.Array, attention.Window]:
-  """Logits [T, B, 10] after every glimpse, and its windows with fields [T, B]."""
+  """Returns logits [T, B, 10] after every glimpse, and the windows with fields [T, B]."""
 
   def glimpse(canvas, parameters):
     size = model.window_size, *canvas.shape[:2]
@@ -102,8 +105,8 @@ def look(model: ConfigDict, weights: dict, canvases: jax.Array) -> tuple[jax.Arr
     return read_cpu(canvas, filterbanks_cpu(window, window.intensity, *size)).reshape(-1), window
 
   def step(state, _):
-    seen, windows = jax.vmap(glimpse)(canvases, linear(weights["window"], state.hidden))
-    state = lstm(weights["lstm"], state, [seen])
+    glimpses, windows = jax.vmap(glimpse)(canvases, linear(weights["window"], state.hidden))
+    state = lstm(weights["lstm"], state, [glimpses])
     return state, (linear(weights["classes"], state.hidden), windows)
 
   state = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(canvases), *x.shape)), weights["initial"])
@@ -111,7 +114,7 @@ def look(model: ConfigDict, weights: dict, canvases: jax.Array) -> tuple[jax.Arr
 
 
 def loss(weights: dict, model: ConfigDict, canvases: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Cross-entropy in nats, the mean over all glimpses, so that the first ones learn as well; the last one's errors."""
+  """Returns the cross-entropy in nats, averaged over glimpses, and the error rate after the last glimpse."""
   logits, _ = look(model, weights, canvases)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.broadcast_to(labels, logits.shape[:-1]))
   return losses.mean(), (logits[-1].argmax(-1) != labels).mean()
@@ -122,15 +125,15 @@ def create_optimizer(train: ConfigDict) -> optax.GradientTransformation:
   return optax.chain(optax.clip_by_global_norm(train.clip_norm), optax.adam(rate))
 
 
-def first_state(config: ConfigDict) -> dict:
-  """All that a report keeps; `average` and `best` are weights to evaluate with."""
+def initial_state(config: ConfigDict) -> dict:
+  """Returns the state before the first step; `average` and `best` are weights to evaluate with."""
   weights = init(config.model, jax.random.split(jax.random.key(config.seed))[0])
   optimizer, best = create_optimizer(config.train).init(weights), {"error": jnp.ones(()), "weights": weights}
   return {"step": jnp.int32(0), "weights": weights, "average": weights, "optimizer": optimizer, "best": best}
 
 
 def train_steps(config: ConfigDict, state: dict, images: jax.Array, labels: jax.Array, count: jax.Array):
-  """The state after `count` more steps, and their mean [loss, error rate]."""
+  """Runs `count` steps; returns the new state, and the means [loss, error rate]."""
   train, optimizer = config.train, create_optimizer(config.train)
   key = jax.random.split(jax.random.key(config.seed))[1]
 
@@ -151,24 +154,24 @@ def train_steps(config: ConfigDict, state: dict, images: jax.Array, labels: jax.
   return state, total / count
 
 
-def held_out(data: ConfigDict, images: jax.Array, targets: jax.Array) -> jax.Array:
-  """The canvases [B, S, S, 1] of these targets: the same for every run and seed, so that their numbers compare."""
+def evaluation_canvases(data: ConfigDict, images: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns canvases [B, S, S, 1] that are the same for every run and seed, so that error rates are comparable."""
   return make_canvases(data, jax.random.fold_in(jax.random.key(0), targets[0]), images, targets)
 
 
 def evaluate(config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array) -> jax.Array:
-  """[T] error rates after every glimpse, of one canvas for each image."""
+  """Returns the error rate after every glimpse, [T], on one canvas per image."""
 
   def rates(targets):
-    logits, _ = look(config.model, weights, held_out(config.data, images, targets))
+    logits, _ = look(config.model, weights, evaluation_canvases(config.data, images, targets))
     return (logits.argmax(-1) != labels[targets][None]).mean(-1)
 
   return jax.lax.map(rates, jnp.arange(len(images)).reshape(-1, math.gcd(len(images), 500))).mean(0)
 
 
 def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array, rows: int = 6):
-  """Where it looks: a canvas in every row, with the window and what it says after each glimpse."""
-  canvases, columns = held_out(config.data, images, jnp.arange(rows)), config.model.num_glimpses
+  """Plots one canvas per row, with the window and the prediction after each glimpse."""
+  canvases, columns = evaluation_canvases(config.data, images, jnp.arange(rows)), config.model.num_glimpses
   logits, windows = jax.device_get(look(config.model, weights, canvases))
   figure = Figure(figsize=(1.4 * columns, 1.55 * rows), layout="constrained")
   for (row, step), axis in np.ndenumerate(figure.subplots(rows, columns, squeeze=False)):
@@ -177,43 +180,43 @@ def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Arra
     center = np.array([windows.center_x[step, row], windows.center_y[step, row]])
     side = (config.model.window_size - 1) * windows.stride[step, row]
     axis.add_patch(Rectangle(center - side / 2, side, side, fill=False, color="#d55e00", linewidth=1.5))
-    said = logits[step, row].argmax()
-    axis.set_title(said, fontsize="small", pad=2, color="#009e73" if said == labels[row] else "#d55e00")
+    predicted = logits[step, row].argmax()
+    axis.set_title(predicted, fontsize="small", pad=2, color="#009e73" if predicted == labels[row] else "#d55e00")
   figure.savefig(path, dpi=110)
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-  """Refuses a directory whose state another config has made; only `train.steps` may change."""
-  path, own = workdir / "config.json", config.to_dict()
-  del own["train"]["steps"]
+def check_workdir(workdir: Path, config: ConfigDict) -> None:
+  """Raises RunError if the workdir has another config; only `train.steps` may change."""
+  path, fields = workdir / "config.json", config.to_dict()
+  del fields["train"]["steps"]
   if not path.exists():
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(own, indent=2))
-  elif json.loads(path.read_text()) != own:
-    raise RunError(f"{path} is of another config: choose another --workdir")
+    path.write_text(json.dumps(fields, indent=2))
+  elif json.loads(path.read_text()) != fields:
+    raise RunError(f"{path} has another config. Choose another --workdir.")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
   data = dataset.load_dataset(config.data.name, "none")
   if len(data.labels) < 3:
-    raise UsageError(f"data.name = {config.data.name} has no labels: take mnist or mnist_digits")
-  train, validation, test = ((jnp.asarray(getattr(data, name)), jnp.asarray(of)) for name, of in data.labels.items())
-  claim(workdir, config)
-  path, state = workdir / "state.npz", first_state(config)
+    raise UsageError(f"data.name = {config.data.name} has no labels. Use mnist or mnist_digits.")
+  train, validation, test = ((jnp.asarray(getattr(data, split)), jnp.asarray(y)) for split, y in data.labels.items())
+  check_workdir(workdir, config)
+  path, state = workdir / "state.npz", initial_state(config)
   if path.exists():
     with np.load(path, allow_pickle=False) as arrays:
       state = jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(arrays[name]) for name in arrays.files])
   advance, rates = jax.jit(partial(train_steps, config)), jax.jit(partial(evaluate, config))
-  began = time.monotonic()
-  while (left := config.train.steps - int(state["step"])) > 0:
-    state, (value, error) = advance(state, *train, min(left, config.train.report_steps))
-    on_validation = rates(state["average"], *validation)[-1]
-    if on_validation <= state["best"]["error"]:
-      state["best"] = {"error": on_validation, "weights": state["average"]}
+  started = time.monotonic()
+  while (remaining := config.train.steps - int(state["step"])) > 0:
+    state, (value, error) = advance(state, *train, min(remaining, config.train.report_steps))
+    validation_error = rates(state["average"], *validation)[-1]
+    if validation_error <= state["best"]["error"]:
+      state["best"] = {"error": validation_error, "weights": state["average"]}
     np.savez(unfinished := workdir / "unfinished.npz", *jax.tree.leaves(state))
     unfinished.replace(path)
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes, step {state['step']}: loss {value:.3f}", end=", ")
-    print(f"error {error:.2%}, on validation {on_validation:.2%}", flush=True)
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes, step {state['step']}: loss {value:.3f}", end=", ")
+    print(f"error {error:.2%}, validation error {validation_error:.2%}", flush=True)
   print("test error after each glimpse:", *(f"{rate:.2%}" for rate in rates(state["best"]["weights"], *test)))
   save_picture(workdir / "glimpses.png", config, state["best"]["weights"], *test)
 
@@ -221,7 +224,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def main(argv: list[str]) -> None:
   try:
     if argv[1:]:
-      raise UsageError(f"{argv[1]!r} is no flag")
+      raise UsageError(f"{argv[1]!r} is not a flag. See --help.")
     run(CONFIG.value, Path(WORKDIR.value))
   except (UsageError, RunError) as error:
     sys.exit(f"error: {error}")
@@ -229,5 +232,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   CONFIG = config_flags.DEFINE_config_dict("config", get_config())
-  WORKDIR = flags.DEFINE_string("workdir", "runs/cluttered", "Where the state and the picture go.")
+  WORKDIR = flags.DEFINE_string("workdir", "runs/cluttered", "Directory of the state and the plot.")
   app.run(main)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from examples import cluttered_digits
-from examples.cluttered_digits import evaluate, first_state, get_config, look, loss, make_canvases, train_steps
+from examples.cluttered_digits import evaluate, get_config, initial_state, look, loss, make_canvases, train_steps
 from latentjax.runtime.errors import RunError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 1), np.uint8)
@@ -46,7 +46,7 @@ def test_a_canvas_is_the_clipped_sum_of_an_image_and_pieces():
 
 def test_the_first_window_spans_the_canvas_and_every_weight_learns():
   config = tiny()
-  weights = first_state(config)["weights"]
+  weights = initial_state(config)["weights"]
   canvases = jax.random.uniform(jax.random.key(1), (4, 14, 14, 1))
   logits, windows = jax.jit(partial(look, config.model))(weights, canvases)
   assert logits.shape == (2, 4, 10)
@@ -66,7 +66,7 @@ def test_one_class_of_many_is_soon_learnt():
   images = jnp.broadcast_to(images, IMAGES.shape)
   config = tiny(steps=200, learning_rate=1e-2, batch_size=8)
   train = jax.jit(partial(train_steps, config))
-  state, before = train(first_state(config), images, jnp.arange(20) % 2, 20)
+  state, before = train(initial_state(config), images, jnp.arange(20) % 2, 20)
   state, _ = train(state, images, jnp.arange(20) % 2, 160)
   _, after = train(state, images, jnp.arange(20) % 2, 20)
   assert after[0] < before[0] / 3
@@ -94,7 +94,7 @@ def test_it_resumes_and_says_what_is_wrong(tmp_path, monkeypatch, capsys):
   assert "test error after each glimpse:" in capsys.readouterr().out
 
   config.data.num_pieces += 1
-  with pytest.raises(RunError, match=r"half/config.json is of another config: choose another --workdir"):
+  with pytest.raises(RunError, match=r"half/config.json has another config. Choose another --workdir"):
     cluttered_digits.run(config, tmp_path / "half")
 
   config.data.name = str(tmp_path / "bare.npz")
@@ -102,5 +102,5 @@ def test_it_resumes_and_says_what_is_wrong(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(cluttered_digits, "WORKDIR", type("Flag", (), {"value": str(tmp_path)}), raising=False)
   with pytest.raises(SystemExit, match=r"^error: data.name = .*bare.npz has no labels"):
     cluttered_digits.main(sys.argv[:1])
-  with pytest.raises(SystemExit, match=r"^error: 'left' is no flag"):
+  with pytest.raises(SystemExit, match=r"^error: 'left' is not a flag"):
     cluttered_digits.main(["", "left"])

@@ -1,9 +1,8 @@
-"""What a config describes, made: or one line that says why it cannot be."""
-
-import importlib
+"""Errors of experiments that cannot be created."""
 
 import numpy as np
 import pytest
+import tiny
 
 from latentjax.runtime.errors import UsageError
 from latentjax.training.experiment import create_experiment
@@ -12,14 +11,13 @@ from latentjax.training.experiment import create_experiment
 @pytest.mark.parametrize(
   ("count", "message"),
   [
-    (2, r"mine\.npz has too few images: beside validation and test none is left to train on"),
-    (3, r"train\.batch_size = 128 is larger than the 1 training image of .*mine\.npz, beside those for validation"),
+    (2, r"mine\.npz has too few images\. None are left for training"),
+    (3, r"train\.batch_size = 16 is larger than the 1 training image of .*mine\.npz \(without validation and test\)"),
   ],
 )
-def test_a_set_that_is_too_small_is_said_to_be(tmp_path, monkeypatch, count, message):
+def test_too_few_images_are_an_error(tmp_path, monkeypatch, count, message):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
   np.savez(tmp_path / "mine.npz", train=np.zeros((count, 28, 28), np.uint8))
-  config = importlib.import_module("configs.vae").get_config("default")
-  config.data.name = str(tmp_path / "mine.npz")
+  config = tiny.create_config("vae", {"data.name": str(tmp_path / "mine.npz")})
   with pytest.raises(UsageError, match=message):
     create_experiment(config)

@@ -19,7 +19,7 @@ def test_a_vae_learns_digits():
   config.model.update({"hidden_dims": (128,), "latent_dim": 16})
   config.update_from_flattened_dict({"train.batch_size": 50, "train.epochs": 12, "train.kl_warmup_epochs": 0.0})
   experiment = create_experiment(config)
-  steps, keys = experiment.steps, experiment.keys
+  steps, keys = experiment.train_fns, experiment.keys
   state, count = steps.init(keys.init), experiment.steps_per_epoch
   for epoch in range(config.train.epochs):
     state, _ = steps.train(state, experiment.data.train, steps.order(keys.order, epoch), keys.train, count)

@@ -1,4 +1,4 @@
-"""The compiled steps of a run: what they report on a model that shows what it was given, and that a tiny VAE learns."""
+"""Compiled training steps: metrics of stand-in models that reveal their inputs, and learning of a tiny VAE."""
 
 import importlib
 from typing import ClassVar
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from latentjax import models
 from latentjax.inference.functions import create_inference_fns
@@ -20,9 +21,9 @@ ORDER, NOISE = jax.random.key(1), jax.random.key(2)
 
 
 class Probe:
-  """A stand-in for a model, so that metrics show which pixels, weights and keys a step used. It compiles in no time.
+  """Stand-in for a model whose metrics reveal the pixels, weights and keys that a step used.
 
-  One weight w, 0 at first; -log p(x|z) is the image's sum of pixels and (w - 1)^2; two groups have a KL of 2 and 5.
+  One weight w, initially 0; -log p(x|z) is the sum of pixels and (w - 1)^2; two groups have a KL of 2 and 5.
   """
 
   STACKED_KERNELS: ClassVar = {}
@@ -44,7 +45,7 @@ class Probe:
 
 
 class Numbered(Probe):
-  """Image number i costs 2^i nats, so that a sum over images tells which they were."""
+  """Image i costs 2^i nats, so a sum over images identifies them."""
 
   def terms(self, w, images, key):
     cost = 2.0 ** jnp.round(255 * images[:, 0, 0, 0])
@@ -52,14 +53,14 @@ class Numbered(Probe):
 
 
 class Noisy(Probe):
-  """log p(x|z) ~ N(0, 3) anew for every image and key; log p(z) - log q(z|x) is always -7."""
+  """log p(x|z) ~ N(0, 3) for every image and key; log p(z) - log q(z|x) is always -7."""
 
   def terms(self, w, images, key):
     return super().terms(w, images, key).replace(log_px=3 * jax.random.normal(key, (len(images),)) - 0 * w)
 
 
 class Normed(Probe):
-  """Has batch statistics: the mean pixel of the batch, and while training w itself."""
+  """Has batch statistics: the mean pixel of the batch, and w."""
 
   def init(self, *args):
     return {**super().init(*args), "batch_stats": {"pixel": jnp.zeros(()), "w": jnp.zeros(())}}
@@ -86,7 +87,7 @@ def config_with(**changes):
 
 
 def probing(model=None, images=IMAGES, **changes):
-  """(steps, their first state) of a probe."""
+  """Returns (training functions, initial state) of a probe."""
   steps = create_train_fns(config_with(**changes), model or Probe(), len(images))
   return steps, steps.init(jax.random.key(0))
 
@@ -105,14 +106,14 @@ def test_resuming_is_bitwise_the_same_as_never_stopping():
   whole, _ = advance(steps, steps.init(jax.random.key(0)), 7)
   half, _ = advance(steps, steps.init(jax.random.key(0)), 3)
   kept = jax.tree.map(np.array, jax.device_get(half))
-  fresh = vae_steps()  # as another process would build it
+  fresh = vae_steps()  # as in another process
   resumed, _ = advance(fresh, jax.device_put(kept), 4)
   assert int(resumed.step) == 7
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
-def test_the_compiler_knows_how_many_steps_a_call_has():
-  """Before each step of a loop of unknown length a GPU asks its host whether there is another one."""
+def test_number_of_steps_is_known_to_the_compiler():
+  """In a loop of unknown length a GPU waits for the host before each step."""
   steps, state = probing(Normed())
   arguments, order = (state, IMAGES, steps.order(ORDER, 0)), steps.order(ORDER, 1)
   train = steps.train.lower(*arguments, NOISE, 3)
@@ -122,8 +123,7 @@ def test_the_compiler_knows_how_many_steps_a_call_has():
 
 
 @pytest.mark.parametrize("iwae_samples", [1, 3])
-def test_a_step_is_a_function_like_any_other(iwae_samples):
-  """Without jit, one after the other, steps do what one compiled call does."""
+def test_steps_without_jit_equal_a_compiled_call(iwae_samples):
   config = config_with(train__iwae_samples=iwae_samples, data__binarization="none")
   model = models.create_model(config.model, IMAGES.shape[1:])
   recipe, steps = step.create_recipe(config, model, len(IMAGES)), create_train_fns(config, model, len(IMAGES))
@@ -137,8 +137,8 @@ def test_a_step_is_a_function_like_any_other(iwae_samples):
   assert total.mean() == pytest.approx(expected.mean(), rel=1e-5)
 
 
-def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_batches():
-  """Each image is in two scenes of its batch, which their sum shows; where it lies, the rows of its pixels."""
+def test_scenes_are_redrawn_in_every_step_and_equal_for_resident_images_and_batches():
+  """Each image is in two scenes of its batch, as their sum shows; the rows of its pixels show its position."""
 
   class Placed(Probe):
     image_shape = (60, 60, 1)
@@ -162,7 +162,7 @@ def test_scenes_are_made_anew_in_every_step_and_alike_of_resident_images_and_of_
   assert seen[:2] == seen[2:]
 
 
-def test_a_model_may_start_at_the_pixels_mean_and_scale():
+def test_initial_state_uses_the_statistics_of_pixels():
   class Starting(Probe):
     def init_to_data_mean(self, params, mean, std):
       return {"w": params["w"] + mean.sum() + std.sum()}
@@ -205,7 +205,7 @@ def test_reported_elbo_is_the_true_bound_whatever_the_loss(changes, loss):
 
 
 def test_metrics_are_means_over_steps():
-  """However the steps of an epoch are divided among calls."""
+  """However the steps of an epoch are divided into calls."""
   images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
   steps, state = probing(Numbered(), images, data__binarization="none", train__batch_size=2)
   state, first = advance(steps, state, 1, images=images)
@@ -216,7 +216,7 @@ def test_metrics_are_means_over_steps():
 
 
 def test_training_sees_each_image_of_an_epoch_at_most_once():
-  """Seven images in batches of two: six of them each epoch, batch by batch in the epoch's order."""
+  """Of seven images, batches of two use six in each epoch, in the epoch's order."""
   images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
   steps, state = probing(Numbered(), images, data__binarization="none", train__batch_size=2)
   for epoch in (0, 1):
@@ -229,7 +229,7 @@ def test_training_sees_each_image_of_an_epoch_at_most_once():
 
 
 @pytest.mark.parametrize(("binarization", "redrawn"), [("dynamic", True), ("static", False), ("none", False)])
-def test_only_dynamic_binarisation_draws_pixels_anew(binarization, redrawn):
+def test_only_dynamic_binarization_redraws_pixels(binarization, redrawn):
   steps, state = probing(data__binarization=binarization, train__batch_size=22, train__learning_rate=1e-12)
   sums = []
   for _ in range(3):  # each step sees all images
@@ -244,8 +244,8 @@ def test_only_dynamic_binarisation_draws_pixels_anew(binarization, redrawn):
     np.testing.assert_allclose(sums, grey, rtol=1e-5)
 
 
-def test_evaluation_takes_pixels_as_they_are():
-  """The replaced project binarised its test set anew at every evaluation."""
+def test_evaluation_does_not_binarize():
+  """The replaced project redrew its binary test set in every evaluation."""
   _, state = probing(data__binarization="dynamic")
   grey = IMAGES.reshape(22, -1).sum(1) / 255
   inference = create_inference_fns(config_with(data__binarization="dynamic"), Probe())
@@ -256,7 +256,7 @@ def test_evaluation_takes_pixels_as_they_are():
 
 
 def test_importance_weighting_by_config():
-  """Of 2000 weights exp(N(0, 3)) the log of the mean lies near 9/2, the mean of the logs at 0."""
+  """For 2000 weights exp(N(0, 3)), the log of the mean is near 9/2 and the mean of the logs 0."""
   means = {}
   for beta in (0.0, 1.0):
     steps, state = probing(Noisy(), train__iwae_samples=2000, train__beta=beta)
@@ -266,8 +266,8 @@ def test_importance_weighting_by_config():
   assert means[1.0]["loss"] - means[0.0]["loss"] == pytest.approx(7, rel=1e-4)
 
 
-def test_importance_weighting_begins_with_its_epoch():
-  """Before it the loss is the negative ELBO; of weights as above the bound is then some 4 nats better."""
+def test_importance_weighting_starts_with_its_epoch():
+  """Before it the loss is the negative ELBO; the bound of the weights above is about 4 nats better."""
   steps, state = probing(Noisy(), train__iwae_samples=2000, train__iwae_start_epoch=1)
   gains = []
   for _ in range(5):  # an epoch has 4 steps
@@ -277,7 +277,7 @@ def test_importance_weighting_begins_with_its_epoch():
   assert 2.5 < gains[4] < 5.5
 
 
-def test_diverging_names_the_first_bad_step():
+def test_divergence_reports_the_first_step():
   steps, state = probing()
   state, metrics = advance(steps, state, 2)
   assert int(metrics.diverged_at) == NO_DIVERGENCE
@@ -288,7 +288,7 @@ def test_diverging_names_the_first_bad_step():
   assert int(later.diverged_at) == 2
 
 
-def test_a_gradient_that_is_nan_or_infinite_is_noticed_under_a_finite_loss():
+def test_an_infinite_gradient_of_a_finite_loss_is_a_divergence():
   steps, state = probing(Cusp())
   _, metrics = advance(steps, state, 1)
   assert np.isfinite(metrics.loss)
@@ -296,7 +296,7 @@ def test_a_gradient_that_is_nan_or_infinite_is_noticed_under_a_finite_loss():
 
 
 def test_average_follows_its_recursion():
-  """And comes after the step: the average of the new weights."""
+  """It averages the weights after each step."""
   steps, state = probing(train__ema_decay=0.15)
   average = 0.0
   for index in range(4):
@@ -339,7 +339,7 @@ def test_without_average_the_weights_themselves_are_evaluated():
   assert state.variables["params"] is state.params
 
 
-def test_the_configs_learning_rate_is_the_steps():
+def test_learning_rate_is_that_of_the_config():
   """Adam's first step has the size of the learning rate."""
   steps, state = probing(train__learning_rate=0.02)
   state, _ = advance(steps, state, 1)
@@ -355,15 +355,40 @@ def test_the_configs_learning_rate_is_the_steps():
   ],
 )
 def test_precision_reaches_every_product(precision, written):
-  """Of the forward and of the backward pass, whatever the process's own default is."""
+  """In forward and backward pass, whatever the default of the process."""
   steps = vae_steps(precision=precision)
   state = jax.eval_shape(steps.init, jax.random.key(0))
   text = steps.train.lower(state, IMAGES, steps.order(ORDER, 0), NOISE, 1).as_text()
   products = [line for line in text.splitlines() if "dot_general" in line]
-  assert len(products) == 3 * 4 - 1  # each product has two gradients, but nobody asks for the image's
+  assert len(products) == 3 * 4 - 1  # each product has two gradients, but that of the image is not needed
   if written:
     assert all(written in line for line in products), products
   else:  # both inputs are bfloat16, or float32 and rounded
     of_float32 = [line for line in products if "xbf16>) -> tensor<" not in line]
     assert len(of_float32) == 4
     assert text.count("stablehlo.reduce_precision") == 2 * len(of_float32)
+
+
+@pytest.mark.parametrize(
+  ("name", "variant", "changes"),
+  [
+    ("draw", "filterbank", {"model.num_steps": 256, "model.remat": "sqrt"}),
+    ("ladder_vae", "default", {}),
+  ],
+)
+def test_constant_images_train(name, variant, changes):
+  """All black and all white, ten times the learning rate, T = 256, products in bfloat16."""
+  config = importlib.import_module(f"configs.{name}").get_config(variant)
+  config.update_from_flattened_dict(tiny.MODELS[name] | changes | {"precision": "bfloat16"})
+  config.train.update({"batch_size": 8, "learning_rate": 10 * config.train.learning_rate, "kl_warmup_epochs": 0.0})
+  shape = (8, 6, 5, 1)
+  steps = create_train_fns(config, models.create_model(config.model, shape[1:]), shape[0])
+  for value in (0, 255):
+    images = np.full(shape, value, np.uint8)
+    order_key, noise_key, init_key = jax.random.split(jax.random.key(value), 3)
+    state, order = steps.init(init_key), steps.order(order_key, 0)
+    state, first = steps.train(state, images, order, noise_key, 1)
+    state, rest = steps.train(state, images, order, noise_key, 40)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
+    assert rest.diverged_at == NO_DIVERGENCE
+    assert rest.mean()["elbo"] > first.mean()["elbo"]

@@ -1,11 +1,10 @@
-"""Several seeds in one program: each goes the way it goes alone. tests/modes/test_seeds.py has the same of a VAE."""
-
-import importlib
+"""Several seeds in one program: each trains as it does alone. tests/cli/test_seeds.py tests whole runs."""
 
 import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from latentjax import models
 from latentjax.inference import evaluation
@@ -15,15 +14,10 @@ from latentjax.training.compile import create_train_fns
 from latentjax.training.metrics import NO_DIVERGENCE, Metrics
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 6, 5, 1), np.uint8)
-TINY = {"hidden_dims": (6, 5), "latent_dims": (3, 2)}
 
 
 def tiny_config(seed: int, num_seeds: int):
-  config = importlib.import_module("configs.ladder_vae").get_config()
-  config.model.update(TINY)
-  config.train.batch_size = 5
-  config.seed, config.train.num_seeds = seed, num_seeds
-  return config
+  return tiny.create_config("ladder_vae", {"train.batch_size": 5, "seed": seed, "train.num_seeds": num_seeds})
 
 
 def compiled(config):
@@ -32,7 +26,7 @@ def compiled(config):
 
 
 def train(config, steps, inference, count: int = 3):
-  """(state, metrics, validation) after some steps and one more call."""
+  """Returns (state, metrics, validation) after `count` steps and one more call."""
   keys = create_rng_streams(config)
   order = steps.order(keys.order, 0)
   state, _ = steps.train(steps.init(keys.init), IMAGES, order, keys.train, count)
@@ -40,8 +34,8 @@ def train(config, steps, inference, count: int = 3):
   return state, metrics, evaluation.evaluate_elbo(inference, state.variables, IMAGES, keys.evaluate, batch_size=8)
 
 
-def test_each_seed_is_a_run_of_its_own():
-  """Weights, their averages, batch statistics, Adam's moments, metrics and validation; no two seeds are alike."""
+def test_each_seed_equals_a_single_run():
+  """In weights, their averages, batch statistics, Adam's moments, metrics and validation; seeds differ."""
   together, alone = (compiled(tiny_config(4, num_seeds)) for num_seeds in (3, 1))
   state, metrics, validation = train(tiny_config(4, 3), *together)
   assert int(state.step) == 4
