@@ -7,39 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from latentjax.inference.trained_model import TrainedModel
-from latentjax.runtime.errors import UsageError
 from latentjax.training.experiment import Experiment
 from latentjax.training.state import TrainState
-from latentjax.workdir import weights
 from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.weights import BestWeights
 
 
-def restore_best(experiment: Experiment, workdir: Path) -> Iterator[TrainedModel]:
-  """Yields the model of every seed from its best checkpoint in `workdir`.
-
-  Raises:
-    UsageError: There is no checkpoint.
-    RunError: A checkpoint cannot be read.
-  """
-  checkpoints = Checkpointer(workdir / "checkpoints", read_only=True)
-  if not checkpoints.best_steps:
-    if (workdir / weights.WEIGHTS_NAME).exists():
-      raise UsageError(
-        f"{workdir} has no checkpoint. Its {weights.WEIGHTS_NAME} suffices for sample, encode, explore and export."
-      )
-    raise UsageError(f"{workdir} has no checkpoint yet. --mode=train writes one after every epoch.")
-  return select_best(experiment, checkpoints, experiment.train_fns.init(experiment.keys.init))
-
-
 def select_best(experiment: Experiment, checkpoints: Checkpointer, template: TrainState) -> Iterator[TrainedModel]:
-  """Yields the model of every seed from its best checkpoint.
-
-  Args:
-    experiment: The experiment of the run.
-    checkpoints: Open checkpoints, at least one of them validated.
-    template: A state of the experiment.
-  """
+  """Yields the model of every seed from its best checkpoint; `template` is any state of the experiment."""
   per_seed = experiment.per_seed
   for index, (single, step) in enumerate(zip(per_seed, checkpoints.best_steps, strict=True)):
     state = checkpoints.restore(step, template)
@@ -61,21 +36,10 @@ def recompute_batch_statistics(experiment: Experiment, state: TrainState) -> Tra
 
 
 def open_weights(experiment: Experiment, checkpoints: Checkpointer, template: TrainState, workdir: Path) -> BestWeights:
-  """Opens model.npz for updates during training, after updating it to the best checkpoints.
-
-  Args:
-    experiment: The experiment of the run.
-    checkpoints: Checkpoints of the run, possibly none.
-    template: A state of the experiment.
-    workdir: Directory of model.npz.
-
-  Raises:
-    RunError: A checkpoint cannot be read, or model.npz cannot be written.
-  """
+  """Returns a writer of model.npz in `workdir`, after writing the weights of the best checkpoints."""
   config, best = experiment.config, checkpoints.best_steps
   seeds = range(config.seed, config.seed + config.train.num_seeds)
-  best_weights = BestWeights(workdir, experiment.data.image_shape, seeds, template)
-  outdated = {step for step, current in zip(best, best_weights.steps, strict=False) if step != current}
-  for step in sorted(outdated):  # none before the first checkpoint
+  best_weights = BestWeights(workdir, experiment.data.image_shape, seeds)
+  for step in sorted({*best}):  # none before the first validation
     best_weights.update(checkpoints.restore(step, template), best)
   return best_weights

@@ -21,12 +21,11 @@ from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from latentjax.runtime import distributed
-from latentjax.runtime.errors import RunError, damaged
+from latentjax.runtime.errors import damaged
 from latentjax.runtime.fileio import open_npz, write_atomic
 from latentjax.workdir.records import FORMAT, check_format, checked_image_shape
 
 WEIGHTS_NAME = "model.npz"
-ADVICE = "Delete it, then --mode=evaluate writes it again"
 
 COLLECTIONS = ("params", "batch_stats")
 
@@ -48,66 +47,31 @@ class Weights(NamedTuple):
 
 
 class BestWeights:
-  """The model.npz of a run in training, with the weights of every seed at its best epoch so far.
+  """Writes the model.npz of a run in training, with the weights of every seed at its best epoch so far.
 
-  All processes make the same calls; process 0 does all I/O.
-
-  Args:
-    workdir: Its model.npz is the start if it matches the run.
-    image_shape: (H, W, C).
-    seeds: Seeds of the run.
-    state: A `TrainState` of the run, for its shapes.
-
-  Attributes:
-    steps: Training step of every seed's weights; None for a seed without weights.
+  All processes make the same calls; process 0 writes.
   """
 
-  def __init__(self, workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], state: Any):
+  def __init__(self, workdir: Path, image_shape: Sequence[int], seeds: Sequence[int]):
     self._workdir, self._image_shape, self._seeds = workdir, image_shape, seeds
-    self._variables: list[dict[str, Any] | None] = [None] * len(seeds)
-    self.steps: list[int | None] = distributed.on_process_zero(lambda: self._read(state))
+    self._steps: list[int | None] = [None] * len(seeds)
+    self._variables: list[Any] = [None] * len(seeds)
 
   def update(self, state: Any, best_steps: Sequence[int]) -> None:
-    """Replaces the weights of the seeds for which `state` is the best so far.
-
-    Args:
-      state: A `TrainState`.
-      best_steps: See `Checkpointer.best_steps`.
-
-    Raises:
-      RunError: The disk refuses.
-    """
-    step = int(state.step)
-    new = [index for index, current in enumerate(self.steps) if current != step == best_steps[index]]
-    if new:
-      self.steps = [step if index in new else current for index, current in enumerate(self.steps)]
-      variables = distributed.first_shard(state.variables)
-      distributed.on_process_zero(lambda: self._write(new, jax.device_get(variables)))
-
-  def _read(self, state: Any) -> list[int | None]:
-    try:
-      saved = read_weights(self._workdir)
-    except RunError:  # damaged: training writes it again
-      saved = None
-    expected = describe(to_state_dict(state.variables), 1 if len(self._seeds) > 1 else 0)
-    if saved is None or len(saved.steps) != len(self._seeds) or describe(saved.variables, 1) != expected:
-      return [None] * len(self._seeds)
-    self._variables = [_of_seed(saved.variables, index) for index in range(len(self._seeds))]
-    return saved.steps
-
-  def _write(self, new: Sequence[int], variables: Any) -> None:
-    variables = to_state_dict(variables)
-    if len(self._seeds) == 1:
-      variables = jax.tree.map(lambda x: x[None], variables)
+    """Replaces the weights of the seeds for which a `TrainState` is the best so far; see `Checkpointer.best_steps`."""
+    step, single = int(state.step), len(self._seeds) == 1
+    new = [index for index, current in enumerate(self._steps) if current != step == best_steps[index]]
+    if not new:
+      return
+    variables = jax.device_get(distributed.first_shard(state.variables))
     for index in new:
-      self._variables[index] = _of_seed(variables, index)
-    if None not in self.steps:
-      write_weights(self._workdir, self._image_shape, self._seeds, self.steps, self._variables)
-
-
-def _of_seed(variables: dict[str, Any], index: int) -> dict[str, Any]:
-  # Copies: on a CPU, a NumPy array may be a view of a buffer that the next training step overwrites.
-  return jax.tree.map(lambda x: np.array(x[index]), variables)
+      self._steps[index] = step
+      # Copies: on a CPU, a NumPy array may be a view of a buffer that the next training step overwrites.
+      self._variables[index] = jax.tree.map(lambda x, i=index: np.array(x if single else x[i]), variables)
+    if None not in self._steps:
+      distributed.on_process_zero(
+        lambda: write_weights(self._workdir, self._image_shape, self._seeds, self._steps, self._variables)
+      )
 
 
 def write_weights(
@@ -116,9 +80,7 @@ def write_weights(
   """Writes model.npz atomically.
 
   Args:
-    workdir: Of the run.
     image_shape: (H, W, C).
-    seeds: Seeds of the run.
     steps: Training step of every seed.
     variables: Variables of every seed.
 
@@ -126,15 +88,9 @@ def write_weights(
     RunError: The disk refuses.
   """
   stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *variables)
+  arrays = flatten_dict(to_state_dict(stacked), sep="/")
   file = io.BytesIO()
-  np.savez(
-    file,
-    format=FORMAT,
-    image_shape=np.array(image_shape),
-    seed=np.array(seeds),
-    step=np.array(steps),
-    **flatten_dict(to_state_dict(stacked), sep="/"),
-  )
+  np.savez(file, format=FORMAT, image_shape=np.array(image_shape), seed=np.array(seeds), step=np.array(steps), **arrays)
   write_atomic(workdir / WEIGHTS_NAME, file.getvalue())
 
 
@@ -152,8 +108,8 @@ def read_weights(workdir: Path) -> Weights | None:
   check_format(path, number)
   try:
     image_shape, steps = checked_image_shape(found["image_shape"].tolist()), found["step"].tolist()
-    if not (isinstance(steps, list) and all(isinstance(step, int) for step in steps)):
-      raise ValueError(f"step is {steps!r}")
+    if not all(isinstance(step, int) for step in steps):
+      raise ValueError(f"step is {steps}")
     flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
     if not all(np.isfinite(array).all() for array in flat.values()):
       raise ValueError("some weights are not finite")
