@@ -15,9 +15,11 @@ from latentjax.inference.trained_model import TrainedModel
 from latentjax.models.base import num_parameters
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console, progress
+from latentjax.runtime.errors import UsageError
 from latentjax.training import restore
 from latentjax.training.experiment import Experiment, create_experiment
 from latentjax.workdir import plots, records, weights
+from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.protocol import MetricNames, MetricsRow, aggregate_seeds
 from latentjax.workdir.run import Run
 from latentjax.workdir.tables import results_table
@@ -38,7 +40,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     run.check_writable()
   experiment = create_experiment(config)
   run.check_data(experiment.data.sha256)
-  seeds = list(restore.restore_best(experiment, workdir))
+  checkpoints = Checkpointer(workdir / "checkpoints", read_only=True)
+  if not checkpoints.best_steps:
+    hint = " yet. --mode=train writes one after every epoch."
+    if (workdir / weights.WEIGHTS_NAME).exists():
+      hint = f". Its {weights.WEIGHTS_NAME} suffices for sample, encode, explore and export."
+    raise UsageError(f"{workdir} has no checkpoint{hint}")
+  seeds = list(restore.select_best(experiment, checkpoints, experiment.train_fns.init(experiment.keys.init)))
   if quick:
     _print_results(run, experiment, _measure_run(run, experiment, seeds))
     console.print("eval.num_examples is above 0: nothing is written")

@@ -19,8 +19,9 @@ from latentjax.runtime.errors import RunError
 from latentjax.runtime.signals import GracefulShutdown
 from latentjax.training import restore, trainer
 from latentjax.training.experiment import Experiment, create_experiment
+from latentjax.training.metrics import Metrics
 from latentjax.training.state import TrainState
-from latentjax.training.trainer import EpochProgress, profile_steps
+from latentjax.training.trainer import EpochProgress
 from latentjax.workdir import plots
 from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.directory import WorkdirLock
@@ -62,17 +63,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
       log = MetricWriter(workdir, run.epochs)  # reports a damaged file before anything is compiled
       best_weights = restore.open_weights(experiment, checkpoints, state, workdir)
       # Before config.json is written: a workdir whose step needs too much memory stays empty.
-      prepared = None if trained else trainer.compile_training(experiment, state)
+      feed = None if trained else experiment.feed()
+      train = None if trained else trainer.compile_train(experiment, state, feed)
       run.write_config(experiment.data.image_shape, experiment.data.sha256)
       with log:
-        if prepared is not None:
+        if not trained:
           log.add_hparams(config)
-          with profile_steps(prepared.train, config.train.profile_steps, workdir / "tensorboard") as step:
-            prepared = prepared._replace(train=step)
+          with trainer.profile_steps(train, config.train.profile_steps, workdir / "tensorboard") as profiled:
             state = trainer.train_epochs(
-              experiment, prepared, state, partial_epoch, checkpoints, best_weights, log, shutdown
+              experiment, feed, profiled, state, partial_epoch, checkpoints, best_weights, log, shutdown
             )
-          del prepared  # frees the images on the devices
+          del feed  # frees the images on the devices
         shutdown.disarm()
         if log.lines:  # on process 0
           plots.save_loss(workdir / "loss.png", log.lines, run.metric_names.terms)
@@ -101,7 +102,7 @@ def dry_run(config: ConfigDict, workdir: Path | None) -> None:
   experiment = create_experiment(config)
   check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
   state, feed = _initial_state(experiment), experiment.feed()
-  _describe_run(experiment, state, EpochProgress.begin(config.train.num_seeds), workdir=None)
+  _describe_run(experiment, state, EpochProgress(Metrics.zero(config.train.num_seeds)), workdir=None)
   traced = experiment.train_fns.train.trace(*trainer.describe_arguments(experiment, state, feed), 1)
   compiled, flops = compile_checked(traced), matmul_flops(traced.jaxpr)
   images = config.train.num_seeds * config.train.batch_size
@@ -122,11 +123,12 @@ def dry_run(config: ConfigDict, workdir: Path | None) -> None:
 
 def restore_state(experiment: Experiment, checkpoints: Checkpointer) -> tuple[TrainState, EpochProgress]:
   """Returns the state and partial epoch of the newest checkpoint, or those before the first step."""
-  partial_epoch, newest = EpochProgress.begin(experiment.config.train.num_seeds), checkpoints.latest_step
+  partial_epoch = EpochProgress(Metrics.zero(experiment.config.train.num_seeds))
+  newest = checkpoints.latest_step
   if newest is None:
     return _initial_state(experiment), partial_epoch
-  template = experiment.train_fns.init(experiment.keys.init)
-  return checkpoints.restore(newest, template), checkpoints.restore_partial(newest, partial_epoch) or partial_epoch
+  state = checkpoints.restore(newest, experiment.train_fns.init(experiment.keys.init))
+  return state, checkpoints.restore_partial(newest, partial_epoch) or partial_epoch
 
 
 def _initial_state(experiment: Experiment) -> TrainState:

@@ -42,14 +42,7 @@ class TrainFns(NamedTuple):
 
 
 def create_train_fns(config: ConfigDict, model: Model, num_images: int, mesh: Mesh | None = None) -> TrainFns:
-  """Jits the training functions of a model.
-
-  Args:
-    config: The whole config.
-    model: As returned by `create_model`.
-    num_images: M of the training split.
-    mesh: Devices to use; None uses the default device.
-  """
+  """Jits the training functions of a model; `num_images` is M of the training split."""
   recipe = step.create_recipe(config, model, num_images, mesh)
   jit, precise = jit_on(mesh), partial(at_precision, config.precision)
   create = partial(create_state, model, recipe.optimizer, config.train.ema_decay)

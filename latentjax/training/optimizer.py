@@ -27,18 +27,14 @@ MIN_MATRIX_SIDE = 16  # smaller kernels use Adam, such as the heads that predict
 MOMENTUM = 0.95
 
 NEWTON_SCHULZ_STEPS = 5
-
 NEWTON_SCHULZ_COEFFICIENTS = 3.4445, -4.775, 2.0315  # of Jordan et al.: singular values end between 0.7 and 1.2
 
 
 def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-  """Returns a schedule: constant until epoch `decay_start`, then decaying to 0 at epoch `decay_end`.
+  """Returns the schedule of `config.train`: constant until epoch `decay_start`, then falling to 0 at epoch `decay_end`.
 
-  During the first `warmup_epochs` it is multiplied by a factor that rises from near 0 to 1.
-
-  Args:
-    config: `config.train`; a `decay_end` of 0 means `epochs`.
-    steps_per_epoch: Steps per epoch.
+  During the first `warmup_epochs` it is multiplied by a factor that rises from near 0 to 1. A `decay_end` of 0 means
+  the last epoch.
   """
   start = epoch_to_step(config.decay_start, steps_per_epoch)
   length = max(epoch_to_step(config.decay_end or config.epochs, steps_per_epoch) - start, 1)
@@ -62,15 +58,10 @@ def epoch_to_step(epoch: float, steps_per_epoch: int) -> float:
 def create_optimizer(
   config: ConfigDict, schedule: optax.Schedule, stacked: Mapping[str, int]
 ) -> optax.GradientTransformation:
-  """Creates Adam or Muon with clipping of the global gradient norm and weight decay.
+  """Creates the optimizer of `config.train`: Adam or Muon, with clipping of the global gradient norm and weight decay.
 
   Weight decay is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101) and applies to kernels only. A `clip_norm` or
-  `weight_decay` of 0 disables either.
-
-  Args:
-    config: `config.train`.
-    schedule: Learning rate by step.
-    stacked: `Model.STACKED_KERNELS`.
+  `weight_decay` of 0 disables either. See `scale_by_muon` for `stacked`.
   """
   clip = _clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
   muon = config.optimizer == "muon"
@@ -82,9 +73,7 @@ def create_optimizer(
 def scale_by_muon(adam_b1: float, stacked: Mapping[str, int]) -> optax.GradientTransformation:
   """Rescales gradients of kernels by Muon and all others by Adam; like `optax.scale_by_adam`, without a learning rate.
 
-  Args:
-    adam_b1: First decay rate of Adam.
-    stacked: n by name, for layers whose kernel [I, n O] concatenates n matrices.
+  `stacked` is `Model.STACKED_KERNELS`: n by name, for layers whose kernel [I, n O] concatenates n matrices.
   """
 
   def label(path, x: jax.Array) -> str:
@@ -129,7 +118,6 @@ def orthogonalize_via_newton_schulz(x: jax.Array) -> jax.Array:
 
 
 def _is_kernel(path: tuple) -> bool:
-  """Returns True if `path` leads to the kernel of a layer."""
   return path[-1] == jax.tree_util.DictKey("kernel")
 
 
@@ -158,5 +146,4 @@ def global_norm(gradient: Params) -> jax.Array:
 
 
 def global_norm_joined(gradient: Params) -> jax.Array:
-  """Returns the norm of all arrays concatenated."""
   return jnp.sqrt(jnp.square(jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(gradient)])).sum())

@@ -50,10 +50,7 @@ def create_state(
   """Creates the state before the first step.
 
   Args:
-    model: As returned by `create_model`.
-    optimizer: As returned by `create_optimizer`.
     ema_decay: Decay of the weight average; 0 disables it.
-    key: Random key of the initial weights.
     pixel_stats: Mean [H, W, C] of the training images in [0, 1] and standard deviation [C] around it, passed to
       `Model.init_to_data_mean`; None skips that.
   """

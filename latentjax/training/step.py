@@ -27,13 +27,10 @@ STATISTICS_DECAY = 0.99  # of batch-norm statistics if weights are not averaged;
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """Everything that a training step needs besides arrays.
+  """Everything that a training step needs besides arrays; see `create_recipe`.
 
   Attributes:
-    config: The whole config.
-    model: As returned by `create_model`.
     steps_per_epoch: Number of full batches in the training set.
-    optimizer: As returned by `create_optimizer`.
     learning_rate, beta: (step) -> scalar; beta is the weight of the KL in the loss.
     mesh: Devices over which a batch is sharded; None uses the default device.
   """
@@ -64,17 +61,7 @@ def create_recipe(config: ConfigDict, model: Model, num_images: int, mesh: Mesh 
 
 
 def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
-  """Runs one optimizer step.
-
-  Args:
-    recipe: Model, optimizer and schedules.
-    state: State before the step.
-    images: [B, H, W, C] uint8.
-    key: Key of the run, into which the step number is folded.
-
-  Returns:
-    The new state, and the metrics of the step.
-  """
+  """Runs one optimizer step on images [B, H, W, C] uint8; the step number is folded into the key of the run."""
   train = recipe.config.train
   pixels, model_key = _draw_pixels(recipe, images, jax.random.fold_in(key, state.step))
   (value, (terms, stats)), gradient = _value_and_grad(state.params, recipe, pixels, model_key, state.step)
@@ -97,15 +84,10 @@ def train_step(recipe: Recipe, state: TrainState, images: jax.Array, key: jax.Ar
 def train_steps(
   recipe: Recipe, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, count: int
 ) -> tuple[TrainState, Metrics]:
-  """Runs `count` optimizer steps; returns the new state, and the sums of their metrics.
+  """Runs `count` optimizer steps on batches of `gather(images, order, ...)`; returns the sums of their metrics.
 
   Batch and randomness depend on the step number only, so a restored state continues bit for bit. `count` is static:
   in a loop of unknown length a GPU would wait for the host before each step.
-
-  Args:
-    recipe, state, key: As in `train_step`.
-    images, order: Arguments of `gather`.
-    count: Number of steps.
   """
 
   def body(_, carry):
@@ -129,15 +111,7 @@ def add_batch_statistics(
   first: jax.Array,
   count: int,
 ) -> Params:
-  """Adds the batch-norm statistics of the evaluated weights on `count` training batches to `total`.
-
-  Args:
-    recipe, state, key: As in `train_step`.
-    total: Sum of statistics so far.
-    images, order: Arguments of `gather`.
-    first: Index of the first batch in its epoch.
-    count: Number of batches.
-  """
+  """Adds to `total` the batch-norm statistics of the evaluated weights on `count` batches, from batch `first` on."""
 
   def body(offset, total):
     index = first + offset

@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,23 +43,13 @@ class EpochProgress(NamedTuple):
   """
 
   metrics: Metrics
-  seconds: float
-
-  @classmethod
-  def begin(cls, num_seeds: int) -> "EpochProgress":
-    return cls(Metrics.zero(num_seeds), 0.0)
-
-
-class CompiledTraining(NamedTuple):
-  """Feed of training images, and the compiled `TrainFns.train` for it."""
-
-  feed: BatchFeed
-  train: Callable
+  seconds: float = 0.0
 
 
 def train_epochs(
   experiment: Experiment,
-  compiled: CompiledTraining,
+  feed: BatchFeed,
+  train: Callable,
   state: TrainState,
   partial_epoch: EpochProgress,
   checkpoints: Checkpointer,
@@ -70,14 +60,11 @@ def train_epochs(
   """Trains until the last epoch or early stopping.
 
   Args:
-    experiment: The experiment of the run.
-    compiled: As returned by `compile_training`.
+    feed: As returned by `Experiment.feed`.
+    train: As returned by `compile_train`.
     state: State to start from; donated.
     partial_epoch: Progress within the current epoch.
-    checkpoints: Checkpoints of the run.
     best_weights: Writer of model.npz, up to date with `checkpoints`.
-    log: Metrics of the run.
-    shutdown: Handler of signals.
 
   Returns:
     The last state.
@@ -89,8 +76,7 @@ def train_epochs(
   config, train_fns, keys = experiment.config, experiment.train_fns, experiment.keys
   metric_names, image_shape = protocol_of(config).metric_names, experiment.data.image_shape
   bound = metric_names.terms["elbo"]
-  images_per_step = config.train.num_seeds * config.train.batch_size
-  feed, train = compiled
+  images_per_step, patience = config.train.num_seeds * config.train.batch_size, config.train.early_stopping_patience
   with progress() as bar:
     total = config.train.epochs * experiment.steps_per_epoch
     task = bar.add_task("training", total=total, completed=int(state.step), note="")
@@ -140,16 +126,12 @@ def train_epochs(
           f" {row['validation']['elbo']:8.2f} validation{bits}  KL {row['validation']['kl']:6.2f}"
           f"  {row['images_per_second']:,.0f} images/s"
         )
-        partial_epoch = EpochProgress.begin(config.train.num_seeds)
+        partial_epoch = EpochProgress(Metrics.zero(config.train.num_seeds))
         if config.train.log_images_every and (epoch + 1) % config.train.log_images_every == 0:
           log.add_pictures(step, _draw_samples_and_reconstructions(experiment, state))
-        if config.train.early_stopping_patience and distributed.on_process_zero(
-          lambda: training_finished(config, log.lines)
-        ):
+        if patience and distributed.on_process_zero(lambda: training_finished(config, log.lines)):
           if epoch + 1 < config.train.epochs:
-            console.print(
-              f"No better validation bound in {config.train.early_stopping_patience} epochs. Stopping early."
-            )
+            console.print(f"No better validation bound in {patience} epochs. Stopping early.")
           break
   return state
 
@@ -157,16 +139,6 @@ def train_epochs(
 def epochs_done(experiment: Experiment, state: TrainState, partial_epoch: EpochProgress) -> int:
   """Returns the number of complete epochs, including their validation."""
   return int(state.step - partial_epoch.metrics.steps) // experiment.steps_per_epoch
-
-
-def compile_training(experiment: Experiment, state: TrainState) -> CompiledTraining:
-  """Creates the feed and compiles the training function; the result keeps the images on the devices.
-
-  Raises:
-    RunError: A step needs more memory than is free.
-  """
-  feed = experiment.feed()
-  return CompiledTraining(feed, compile_train(experiment, state, feed))
 
 
 def compile_train(experiment: Experiment, state: TrainState, feed: BatchFeed) -> Callable:
@@ -193,7 +165,7 @@ def compile_train(experiment: Experiment, state: TrainState, feed: BatchFeed) ->
 
 
 def describe_arguments(experiment: Experiment, state: TrainState, feed: BatchFeed) -> tuple[Any, ...]:
-  """Returns shapes and shardings of the arguments of `TrainFns.train` but the count; arrays may be donated later."""
+  """Returns shapes and shardings of the arguments of `TrainFns.train` but the count."""
 
   def describe(x):
     committed = getattr(x, "committed", False)  # uncommitted arrays follow the others
@@ -226,18 +198,16 @@ def validate(experiment: Experiment, state: TrainState) -> dict[str, Any]:
 
 def _importance_bound(experiment: Experiment, state: TrainState) -> float | list[float]:
   """Evaluates the importance-weighted bound on the validation split; with several seeds, a list."""
-  config, num_seeds = experiment.config, experiment.config.train.num_seeds
+  config, keys, num_seeds = experiment.config, experiment.keys.evaluate, experiment.config.train.num_seeds
 
-  def evaluate(variables, key):
-    images, num_samples = experiment.data.validation, [config.train.iwae_samples]
-    bounds = evaluation.log_likelihoods(
-      experiment.inference, variables, images, key, config.eval.batch_size, num_samples, report=lambda count: None
-    )
+  def evaluate(state, key):
+    args = experiment.inference, state.variables, experiment.data.validation, key, config.eval.batch_size
+    bounds = evaluation.log_likelihoods(*args, [config.train.iwae_samples], report=lambda count: None)
     return float(bounds.mean(dtype=np.float64))
 
   if num_seeds == 1:
-    return evaluate(state.variables, experiment.keys.evaluate)
-  return [evaluate(state.of_seed(index).variables, experiment.keys.evaluate[index]) for index in range(num_seeds)]
+    return evaluate(state, keys)
+  return [evaluate(state.of_seed(index), keys[index]) for index in range(num_seeds)]
 
 
 def _collect_seeds(config: ConfigDict, splits: dict[str, dict[str, Any]]) -> MetricsRow:
@@ -287,29 +257,20 @@ def profile_steps(train: Callable, num_steps: int, directory: Path) -> Iterator[
     num_steps: Minimum number of steps; 0 disables profiling.
     directory: Parent of `plugins/profile/`.
   """
-  remaining, running = num_steps if jax.process_index() == 0 else 0, False
+  done, num_steps = 0, num_steps if jax.process_index() == 0 else 0
+  with ExitStack() as trace:  # closed after the last profiled step, or when training ends early
 
-  def finish() -> None:
-    nonlocal running
-    running = False
-    jax.profiler.stop_trace()
-    console.print(f"  {directory / 'plugins' / 'profile'}  {num_steps - remaining} steps")
+    def profiled(*args):
+      nonlocal done
+      if done >= num_steps:
+        return train(*args)
+      if done == 0:
+        trace.callback(lambda: console.print(f"  {directory / 'plugins' / 'profile'}  {done} steps"))
+        trace.enter_context(jax.profiler.trace(str(directory)))
+      result = jax.block_until_ready(train(*args))
+      done += args[-1]
+      if done >= num_steps:
+        trace.close()
+      return result
 
-  def profiled(state, images, order, key, count):
-    nonlocal remaining, running
-    if remaining > 0 and not running:
-      jax.profiler.start_trace(str(directory))
-      running = True
-    result = train(state, images, order, key, count)
-    if running:
-      jax.block_until_ready(result)
-      remaining -= int(count)
-      if remaining <= 0:
-        finish()
-    return result
-
-  try:
     yield profiled
-  finally:
-    if running:  # training ended early
-      finish()
