@@ -1,7 +1,6 @@
 """Working directory of a run, and the lock on it."""
 
 import datetime
-import errno
 import fcntl
 import itertools
 import os
@@ -17,11 +16,7 @@ from latentjax.runtime.fileio import expand_user
 
 
 def parse_workdir(workdir: str | None) -> Path | None:
-  """Returns the directory of --workdir, which need not exist, or None if it is not given.
-
-  Raises:
-    UsageError: It is a URL or a file.
-  """
+  """Returns the directory of --workdir, which need not exist; raises UsageError if it is a URL or a file."""
   if workdir is None:
     return None
   if re.match(r"[a-z][a-z0-9+.-]*://", workdir):
@@ -33,25 +28,22 @@ def parse_workdir(workdir: str | None) -> Path | None:
 
 
 def create_workdir(name: str) -> Path:
-  """Creates a directory under runs/ with a name and the time, such as runs/draw-demo-20261231-235959.
-
-  Within a second, further directories end in -2, -3 and so on.
+  """Creates a directory such as runs/draw-demo-20261231-235959; further ones of that second end in -2, -3 and so on.
 
   Raises:
     RunError: The disk refuses.
   """
-  name = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+  runs, name = Path("runs"), f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+  workdir, numbers = runs / name, itertools.count(2)
   try:
-    Path("runs").mkdir(exist_ok=True)
-    for number in itertools.count(1):
-      workdir = Path("runs", name if number == 1 else f"{name}-{number}")
+    runs.mkdir(exist_ok=True)
+    while True:
       with suppress(FileExistsError):
         workdir.mkdir()
         return workdir
+      workdir = runs / f"{name}-{next(numbers)}"
   except OSError as error:
-    runs = Path.cwd() / "runs"
-    raise RunError(f"Cannot create a directory under {runs} ({error.strerror}). Give a --workdir.") from None
-  raise AssertionError
+    raise RunError(f"Cannot create a directory under {runs.absolute()} ({error.strerror}). Give a --workdir.") from None
 
 
 def remove_if_empty(workdir: Path) -> None:
@@ -64,13 +56,10 @@ def remove_if_empty(workdir: Path) -> None:
 class WorkdirLock:
   """Holds an exclusive lock on the workdir; released when the process exits, however it exits.
 
-  A context manager. All processes of a run construct it; process 0 holds the lock.
-
-  Args:
-    workdir: Created if missing.
+  A context manager. All processes of a run construct it; process 0 creates the workdir if missing and holds the lock.
 
   Raises:
-    RunError: Another process holds the lock, or the workdir cannot be created.
+    RunError: Another process holds the lock, or the workdir cannot be written.
   """
 
   def __init__(self, workdir: Path):
@@ -80,9 +69,6 @@ class WorkdirLock:
   def _acquire(self, workdir: Path) -> None:
     try:
       workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise RunError(f"Cannot create {workdir} ({error.strerror}). Choose another --workdir.") from None
-    try:
       self._file = (workdir / "lock").open("a+")
     except OSError as error:
       raise RunError(f"Cannot write to {workdir} ({error.strerror}). Choose another --workdir.") from None
@@ -94,9 +80,7 @@ class WorkdirLock:
       self._file.close()
       raise RunError(f"{holder} is using {workdir}. Wait for it to finish, or choose another --workdir.") from None
     except OSError as error:
-      if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-        raise
-      console.print(f"This file system does not support locks. Start no other training in {workdir}.")
+      console.print(f"Cannot lock {workdir} ({error.strerror}). Start no other training there.")
     self._file.truncate(0)
     self._file.write(f"Process {os.getpid()} on {socket.gethostname()}\n")
     self._file.flush()

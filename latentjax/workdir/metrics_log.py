@@ -4,8 +4,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -23,11 +23,11 @@ from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir.protocol import TERMS, MetricsRow
 from latentjax.workdir.records import require_keys
 
+HPARAM_SECTIONS = ("seed", "precision", "data", "model", "train")  # of a config: those that decide the results
+
 
 def read_metrics(workdir: Path) -> list[MetricsRow]:
-  """Returns all lines of metrics.jsonl, one per epoch.
-
-  A last line that a killed run left incomplete is reported and ignored.
+  """Returns all lines of metrics.jsonl; a last line that a killed run left incomplete is reported and ignored.
 
   Raises:
     RunError: A line is damaged.
@@ -53,12 +53,7 @@ def read_metrics(workdir: Path) -> list[MetricsRow]:
 
 
 def training_finished(config: ConfigDict, lines: Sequence[MetricsRow]) -> bool:
-  """Returns True after the last epoch, or after `train.early_stopping_patience` epochs without improvement.
-
-  Args:
-    config: The whole config.
-    lines: Lines of metrics.jsonl.
-  """
+  """Returns True after the last epoch, or after `train.early_stopping_patience` epochs without improvement."""
   patience = config.train.early_stopping_patience
   return len(lines) >= config.train.epochs or bool(patience and epochs_since_best(lines) >= patience)
 
@@ -71,11 +66,8 @@ def epochs_since_best(lines: Sequence[MetricsRow]) -> int:
 
 def validation_bounds(line: MetricsRow) -> list[float]:
   """Returns the validation bound of every seed: the importance-weighted one if that is trained, else the ELBO."""
-  seeds: Iterable[Mapping] = line["seeds"].values() if "seeds" in line else [line]
+  seeds = line["seeds"].values() if "seeds" in line else [line]
   return [seed["validation"].get("importance_bound", seed["validation"]["elbo"]) for seed in seeds]
-
-
-HPARAM_SECTIONS = ("seed", "precision", "data", "model", "train")  # of a config: those that decide the results
 
 
 class MetricWriter:
@@ -93,7 +85,7 @@ class MetricWriter:
     lines: Lines of metrics.jsonl, one per epoch.
 
   Raises:
-    RunError: The file is damaged, lacks an epoch, or cannot be written.
+    RunError: The file is damaged, lacks an epoch, or, in any method, the disk refuses.
   """
 
   def __init__(self, workdir: Path, epoch: int):
@@ -117,15 +109,12 @@ class MetricWriter:
 
   def _open(self) -> None:
     write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
-    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
     directory = self._path.parent / "tensorboard"
-    try:
+    started = SessionLog(status=SessionLog.START)  # TensorBoard then drops earlier events from this step on
+    with self._disk_errors():
       directory.mkdir(exist_ok=True)
       self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
-      started = SessionLog(status=SessionLog.START)  # TensorBoard then drops earlier events from this step on
-      self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=started))
-    except OSError as error:
-      raise RunError(f"Cannot write to {directory} ({error.strerror}).") from None
+      self._events.write_event(Event(wall_time=time.time(), step=self._next_step, session_log=started))
 
   def __exit__(self, *_) -> None:
     if self._events is not None:
@@ -133,20 +122,15 @@ class MetricWriter:
         self._events.close()
 
   def append(self, line: MetricsRow) -> None:
-    """Appends a line; its numbers become TensorBoard scalars such as validation/elbo.
-
-    Raises:
-      RunError: The disk refuses.
-    """
+    """Appends a line; its numbers become TensorBoard scalars such as validation/elbo."""
     distributed.on_process_zero(lambda: self._append(line))
 
   def add_hparams(self, config: ConfigDict) -> None:
     """Adds the config to TensorBoard's table of hyperparameters, beside the validation ELBO."""
     keys = flatten({name: value for name, value in config.to_dict().items() if name in HPARAM_SECTIONS})
     shown = {key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in keys.items()}
-    first_step = self.lines[-1]["step"] + 1 if self.lines else 0
     protos = summary.hparams(shown, {"validation/elbo": None})[:2]  # the third marks the end of the run
-    distributed.on_process_zero(lambda: self._write(first_step, *protos))
+    distributed.on_process_zero(lambda: self._write_events(self._next_step, *protos))
 
   def add_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
     """Adds images, PNG by name, to TensorBoard."""
@@ -156,28 +140,31 @@ class MetricWriter:
         width, height = picture.size
       image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
       values.append(Summary.Value(tag=name, image=image))
-    distributed.on_process_zero(lambda: self._write(step, Summary(value=values)))
+    distributed.on_process_zero(lambda: self._write_events(step, Summary(value=values)))
 
   def _append(self, line: MetricsRow) -> None:
     self.lines.append(line)
     scalars = flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
     values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
-    try:
-      with self._path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-      raise self._write_error(error) from None
-    self._write(line["step"], Summary(value=values))
+    with self._disk_errors(), self._path.open("a", encoding="utf-8") as file:
+      file.write(json.dumps(line) + "\n")
+      file.flush()
+      os.fsync(file.fileno())
+    self._write_events(line["step"], Summary(value=values))
 
-  def _write(self, step: int, *summaries: Summary) -> None:
-    try:
+  def _write_events(self, step: int, *summaries: Summary) -> None:
+    with self._disk_errors():
       for content in summaries:
         self._events.write_event(Event(wall_time=time.time(), step=step, summary=content))
       self._events.flush()
-    except OSError as error:
-      raise self._write_error(error) from None
 
-  def _write_error(self, error: OSError) -> RunError:
-    return RunError(f"Cannot write to {self._path.parent} ({error.strerror}).")
+  @property
+  def _next_step(self) -> int:
+    return self.lines[-1]["step"] + 1 if self.lines else 0
+
+  @contextmanager
+  def _disk_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise RunError(f"Cannot write to {self._path.parent} ({error.strerror}).") from None

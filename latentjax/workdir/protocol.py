@@ -20,21 +20,16 @@ BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, if pixels have 256 va
 
 @dataclasses.dataclass(frozen=True)
 class MetricNames:
-  """Names of the metrics `elbo`, `kl`, `reconstruction` and `nll` under a likelihood.
+  """Names of the metrics `elbo`, `kl`, `reconstruction` (in `terms`) and `nll` under a likelihood.
 
-  Attributes:
-    likelihood: Its name in titles and in results.json.
-    terms: `elbo`, `kl` and `reconstruction` -> name.
-    nll: Name of `nll`.
-    bits: Report bits per dimension beside nats.
-    note: Explanation for the reader, or None.
+  `bits` adds bits per dimension to nats; `note` explains the metrics to the reader.
   """
 
   likelihood: str
-  terms: Mapping[str, str]
-  nll: str
-  bits: bool
-  note: str | None
+  terms: Mapping[str, str] = dataclasses.field(default_factory=lambda: TERMS)
+  nll: str = "NLL"
+  bits: bool = False
+  note: str | None = None
 
   def in_bits(self, numbers: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
     """Returns a split's metrics, with `bits_per_dim` (of -ELBO) and `nll_bits_per_dim` added if `bits` is set.
@@ -48,24 +43,19 @@ class MetricNames:
     return {**numbers, **(bits if self.bits else {})}
 
 
-BINARY = MetricNames("Bernoulli", TERMS, "NLL", bits=False, note=None)
+BINARY = MetricNames("Bernoulli")
 
 CROSS_ENTROPY = MetricNames(
   "cross-entropy",
   {"elbo": "CE bound", "kl": "KL", "reconstruction": "cross-entropy"},
   "marginal CE",
-  bits=False,
-  note=(
-    "The pixels are grey values under a Bernoulli, so the metrics are cross-entropies (CE), not log-likelihoods: CE"
-    " bound is -(KL + cross-entropy), and marginal CE is its estimate from importance samples. For likelihoods of such"
-    " pixels, set model.likelihood = discretized_logistic."
-  ),
+  note="The pixels are grey values under a Bernoulli, so the metrics are cross-entropies (CE), not log-likelihoods: CE"
+  " bound is -(KL + cross-entropy), and marginal CE is its estimate from importance samples. For likelihoods of such"
+  " pixels, set model.likelihood = discretized_logistic.",
 )
 
 DISCRETIZED = MetricNames(
   "discretised logistic",
-  TERMS,
-  "NLL",
   bits=True,
   note="The pixels have 256 values per channel. Bits per dimension are nats / (H W C ln 2), of -ELBO and of the NLL.",
 )
@@ -83,9 +73,7 @@ class Protocol(NamedTuple):
   def metric_names(self) -> MetricNames:
     if self.likelihood == "bernoulli":
       return CROSS_ENTROPY if self.binarization == "none" else BINARY
-    if self.likelihood == "discretized_logistic":
-      return DISCRETIZED
-    return MetricNames(self.likelihood.replace("_", " "), TERMS, "NLL", bits=False, note=None)
+    return DISCRETIZED if self.likelihood == "discretized_logistic" else MetricNames(self.likelihood.replace("_", " "))
 
   @property
   def title(self) -> str:
@@ -114,20 +102,20 @@ def aggregate_seeds(rows: Mapping[int, MetricsRow]) -> MetricsRow:
     The entry itself if there is one seed. Otherwise the mean of every number, `std` with the sample standard deviation
     (n - 1) over seeds of the metrics in `WITH_STD`, split by split, and `seeds` with the entry of every seed.
   """
-  first, *others = rows.values()
-  if not others:
-    return first
+  entries = list(rows.values())
+  if len(entries) == 1:
+    return entries[0]
   std = {
     split: {
-      name: _map_numbers(statistics.stdev, [row[split][name] for row in rows.values()])
+      name: _map_numbers(statistics.stdev, [entry[split][name] for entry in entries])
       for name in metrics
       if name in WITH_STD
     }
-    for split, metrics in first.items()
+    for split, metrics in entries[0].items()
     if isinstance(metrics, Mapping)
   }
-  seeds = {str(seed): row for seed, row in rows.items()}
-  return {**_map_numbers(statistics.mean, [first, *others]), "std": std, "seeds": seeds}
+  seeds = {str(seed): entry for seed, entry in rows.items()}
+  return {**_map_numbers(statistics.mean, entries), "std": std, "seeds": seeds}
 
 
 def _map_numbers(function: Callable[[Sequence[float]], float], values: Sequence[Any]) -> Any:

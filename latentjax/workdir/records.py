@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from latentjax._version import __version__
@@ -32,16 +33,7 @@ def write_config(
   provenance: MetricsRow,
   earlier: Sequence[MetricsRow] = (),
 ) -> None:
-  """Writes config.json in an existing directory.
-
-  Args:
-    image_shape: (H, W, C).
-    provenance: See `current_provenance`.
-    earlier: Provenance of earlier commands; `provenance` is added unless it equals the last one.
-
-  Raises:
-    RunError: The file cannot be written.
-  """
+  """Writes config.json; `provenance` is added to that of earlier commands unless it equals the last one."""
   history = [*earlier, *([provenance] if provenance not in earlier[-1:] else [])]
   content = {"format": FORMAT, "image_shape": image_shape, **config.to_dict(), "run": history}
   write_atomic(workdir / "config.json", json.dumps(content, indent=2) + "\n")
@@ -54,30 +46,21 @@ def read_config(workdir: Path) -> ConfigDict:
     UsageError: There is none.
     RunError: It is damaged, or of a later format.
   """
-  path = workdir / "config.json"
-  if not path.exists():
+  if not (workdir / "config.json").exists():
     raise UsageError(f"{workdir} has no config.json. Give the --workdir of a run that --mode=train has started.")
-  _read_tree(workdir)
-  return read_config_json(path)
+  read_provenance(workdir)  # checks the format first
+  return read_config_json(workdir / "config.json")
 
 
 def read_provenance(workdir: Path) -> list[MetricsRow]:
-  """Returns every `current_provenance` under which a run was trained, oldest first.
-
-  Raises:
-    RunError: config.json is damaged.
-  """
-  return _read_tree(workdir)["run"]
-
-
-def _read_tree(workdir: Path) -> MetricsRow:
+  """Returns every `current_provenance` under which a run was trained, oldest first; raises like `read_config`."""
   path = workdir / "config.json"
   try:
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    check_format(path, tree["format"])
-    checked_image_shape(tree["image_shape"])
-    require_keys(tree["run"][-1], ("dataset_sha256",))
-    return tree
+    content = json.loads(path.read_text(encoding="utf-8"))
+    check_format(path, content["format"])
+    checked_image_shape(content["image_shape"])
+    require_keys(content["run"][-1], ("dataset_sha256",))
+    return content["run"]
   except OSError as error:
     raise unreadable(path, error) from None
   except (LookupError, TypeError, ValueError):
@@ -107,11 +90,7 @@ def write_results(workdir: Path, results: MetricsRow) -> None:
 
 
 def read_results(workdir: Path) -> MetricsRow | None:
-  """Returns the content of results.json, or None before the evaluation.
-
-  Raises:
-    RunError: It is damaged.
-  """
+  """Returns the content of results.json, or None before the evaluation; raises RunError if it is damaged."""
   path = workdir / "results.json"
   if not path.exists():
     return None
@@ -125,18 +104,12 @@ def read_results(workdir: Path) -> MetricsRow | None:
 
 
 def current_provenance(dataset_sha256: str) -> dict[str, Any]:
-  """Returns everything besides the config that decides a run's numbers.
-
-  Args:
-    dataset_sha256: Hash of all images.
-  """
-  import jax  # config.json is read before JAX is started, see cli.main
-
+  """Returns everything besides the config that decides a run's numbers."""
   devices = jax.devices()
   return {
     "command": shlex.join(sys.argv),
     "git": git_commit(),
-    "python": ".".join(str(part) for part in sys.version_info[:3]),
+    "python": ".".join(map(str, sys.version_info[:3])),
     "versions": {"latentjax": __version__, **{name: metadata.version(name) for name in LIBRARIES}},
     "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
     "dataset_sha256": dataset_sha256,
@@ -145,15 +118,14 @@ def current_provenance(dataset_sha256: str) -> dict[str, Any]:
 
 def git_commit() -> dict[str, Any] | None:
   """Returns the commit of this code and whether tracked files differ from it, or None outside its repository."""
-  commands = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+
+  def git(*command: str) -> str:
+    command = ["git", "-C", str(REPOSITORY), *command]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
   try:
-    located, status = (
-      subprocess.run(
-        ["git", "-C", str(REPOSITORY), *command], capture_output=True, text=True, check=True, timeout=30
-      ).stdout
-      for command in commands
-    )
-    top, commit = located.splitlines()
+    top, commit = git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+    dirty = bool(git("status", "--porcelain", "--untracked-files=no").strip())
   except (OSError, subprocess.SubprocessError, ValueError):
     return None
-  return {"commit": commit, "dirty": bool(status.strip())} if Path(top) == REPOSITORY else None
+  return {"commit": commit, "dirty": dirty} if Path(top) == REPOSITORY else None
