@@ -4,7 +4,7 @@ Shapes: M images of a split, H W C image.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +15,7 @@ from latentjax.runtime.errors import unreadable
 
 SPLITS = ("train", "validation", "test")
 
-LABELS = "_labels"  # after the name of a split
-
-LABEL_NAMES = "label_names"
+LABELS, LABEL_NAMES = "_labels", "label_names"  # "_labels" follows the name of a split
 
 # uint8 images [M, H, W, C] of each split; int64 labels [M] as `train_labels` and so on, negative if unknown; and
 # `label_names` of the labels 0, 1 ... Both may be missing.
@@ -29,22 +27,12 @@ class Source(Protocol):
 
   All but `name` and `is_available` may download, prepare or decode images. They raise UsageError if there is no such
   set or its images differ in size, and RunError if it cannot be had.
-
-  Attributes:
-    name: Value of `data.name`.
-    key: Name in the cache: `name`, or for the user's own images one that changes with their content.
-    is_available: True if it can be read at once, without a download.
-    image_shape: (H, W, C).
   """
 
-  name: str
-  key: str
-
-  @property
-  def is_available(self) -> bool: ...
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]: ...
+  name: str  # value of `data.name`
+  key: str  # name in the cache: `name`, or for the user's own images one that changes with their content
+  is_available: bool  # True if it can be read at once, without a download
+  image_shape: tuple[int, int, int]  # (H, W, C)
 
   def read(self) -> Splits:
     """Returns its splits, decoded: uint8 [M, H, W, C] from 0 to 255, with labels if it has them."""
@@ -61,17 +49,14 @@ def warn_ignored(label: str, names: Sequence[str]) -> None:
     console.print(f"{label}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} ignored")
 
 
-def content_key(name: str, size: int, contents: Iterable[tuple[str, bytes]]) -> str:
-  """Returns a cache key: the last part of the name, and a hash of the contents by path."""
+def content_key(name: str, size: int, files: Mapping[str, Path]) -> str:
+  """Returns a cache key: the last part of the name, and a hash of the files by relative path."""
   digest = hashlib.sha256(f"{size}".encode())
-  for path, content in contents:
-    digest.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
+  for relative, path in files.items():
+    try:
+      content = path.read_bytes()
+    except OSError as error:
+      raise unreadable(path, error) from None
+    digest.update(f"{relative}\0{len(content)}\0".encode(errors="surrogateescape"))
     digest.update(content)
   return f"{Path(name).stem}-{digest.hexdigest()[:16]}"
-
-
-def read_bytes(path: Path) -> bytes:
-  try:
-    return path.read_bytes()
-  except OSError as error:
-    raise unreadable(path, error) from None

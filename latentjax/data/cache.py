@@ -11,15 +11,11 @@ from latentjax.data.base import Splits
 from latentjax.runtime.errors import RunError
 from latentjax.runtime.fileio import cache_dir, open_npz
 
-MAX_NAME_BYTES = 150  # file systems allow 255
-
 
 def cached_path(key: str) -> Path:
-  """Returns the path of a decoded set, such as imagenet_resized%2F64x64.npz.
-
-  A long key is cut at its start: the end of one of the user's own images is their hash.
-  """
-  return cache_dir() / f"{quote(key, safe='', errors='surrogateescape')[-MAX_NAME_BYTES:]}.npz"
+  """Returns the path of a decoded set, such as imagenet_resized%2F64x64.npz; a long key keeps its end, the hash."""
+  name = quote(key, safe="", errors="surrogateescape")[-150:]  # file systems allow 255 bytes
+  return cache_dir() / f"{name}.npz"
 
 
 def read_cache(key: str) -> Splits | None:

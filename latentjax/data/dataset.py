@@ -9,9 +9,10 @@ import hashlib
 import jax
 import numpy as np
 
-from latentjax.data import cache, sources, two_digits
-from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Source, Splits
+from latentjax.data import cache, two_digits
+from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
 from latentjax.data.cache import cached_path
+from latentjax.data.sources import create_source
 from latentjax.runtime.errors import UsageError
 
 SEED = 0  # of splits, fixed scenes and fixed binarisation
@@ -25,8 +26,7 @@ class Dataset:
 
   Attributes:
     train: Grey if `binarization` is "dynamic". For scenes, the smaller images that they are composed of.
-    validation: Binary unless `binarization` is "none".
-    test: Binary unless `binarization` is "none".
+    validation, test: Binary unless `binarization` is "none".
     binarization: "dynamic", "static" or "none".
     in_scenes: True if training batches are composed into scenes.
     labels: Integers [M] of each split that has labels, negative if unknown.
@@ -61,7 +61,8 @@ class Dataset:
 
   def std_pixels(self) -> np.ndarray:
     """Returns the standard deviation [C] of pixels in [0, 1] around the mean image, from at most 1,000 images."""
-    images = _evenly_spaced(self.train, 1000)
+    indices = np.linspace(0, len(self.train) - 1, min(1000, len(self.train))).astype(int)  # evenly spaced
+    images = self.train[indices]
     images = _fixed_scenes(images, "train") if self.in_scenes else images
     return (np.sqrt(images.var(0, dtype=np.float32).mean((0, 1))) / 255).astype(np.float32)
 
@@ -83,13 +84,7 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
   """Loads a dataset; the arguments are the keys of `config.data`.
 
   Validation and test are binarised once, with a fixed seed; "static" does the same to train. The first call decodes the
-  set into the cache; later ones read only that file.
-
-  Args:
-    name: Name or path.
-    binarization: "dynamic", "static" or "none", which keeps values from 0 to 255.
-    placement: Unused here, see `create_feed`.
-    image_size: Side of the square to which the user's own images are cropped and resized, or 0.
+  set into the cache; later ones read only that file. `placement` is unused here, see `create_feed`.
 
   Raises:
     UsageError: There is no such set, its images differ in size, or they cannot be binarised or composed.
@@ -100,10 +95,12 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
     raise UsageError(
       f"data.binarization = static draws all images once, but {name} composes new ones in every step. Use dynamic."
     )
-  source = _create_source(name, image_size)
-  if not cached_path(source.key).exists():
+  source = create_source(name, image_size)
+  splits = cache.read_cache(source.key)
+  if splits is None:
     _check_grayscale(name, source.image_shape, binarization)  # before minutes of decoding
-  splits = _read_splits(source)
+    splits = source.read()
+    cache.write_cache(source.key, splits)
   label_names = tuple(splits.get(LABEL_NAMES, np.array([])).tolist())
   splits = split_validation_test(splits)
   _check_grayscale(name, splits["train"].shape[1:], binarization)
@@ -121,7 +118,7 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
 
 def is_prepared(name: str, image_size: int = 0) -> bool:
   """Returns True if a dataset can be loaded without a download; raises as `load_dataset` does."""
-  source = _create_source(name, image_size)
+  source = create_source(name, image_size)
   return cached_path(source.key).exists() or source.is_available
 
 
@@ -132,24 +129,17 @@ def split_validation_test(splits: Splits) -> Splits:
   """
   if "train" not in splits:
     raise UsageError(f"The dataset has no train split, only {', '.join(splits)}. Choose another data.name.")
-  num_train = len(splits["train"])
-  order = np.random.default_rng(SEED).permutation(num_train)
-  count = min(NUM_HELD_OUT, max(1, num_train // 5))
-
-  def with_labels(split):
-    return {kind: splits[split + kind] for kind in ("", LABELS) if split + kind in splits}
-
-  completed = {}
+  train = {kind: splits["train" + kind] for kind in ("", LABELS) if "train" + kind in splits}
+  order = np.random.default_rng(SEED).permutation(len(train[""]))
+  count = min(NUM_HELD_OUT, max(1, len(order) // 5))
+  completed = dict(splits)
   for split in ("validation", "test"):
-    if split in splits:
-      completed[split] = with_labels(split)
-    else:
+    if split not in splits:
       order, last = order[:-count], order[-count:]
-      completed[split] = {kind: array[last] for kind, array in with_labels("train").items()}
-  completed["train"] = with_labels("train")
-  if len(order) < num_train:
-    completed["train"] = {kind: array[order] for kind, array in completed["train"].items()}
-  return {split + kind: array for split, arrays in completed.items() for kind, array in arrays.items()}
+      completed |= {split + kind: array[last] for kind, array in train.items()}
+  if len(order) < len(train[""]):
+    completed |= {"train" + kind: array[order] for kind, array in train.items()}
+  return completed
 
 
 def fixed_binarization(images: np.ndarray, split: str) -> np.ndarray:
@@ -166,25 +156,6 @@ def _fixed_scenes(images: np.ndarray, split: str) -> np.ndarray:
   """Composes a scene for each image [M, H, W, C] of a split, the same at every call."""
   key = jax.random.fold_in(jax.random.key(SEED), SPLITS.index(split))
   return np.asarray(jax.jit(two_digits.compose_scenes)(key, images))
-
-
-def _evenly_spaced(images: np.ndarray, count: int) -> np.ndarray:
-  """Returns at most `count` images, evenly spaced."""
-  return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
-
-
-def _create_source(name: str, image_size: int) -> Source:
-  """Returns the source of a dataset, for scenes that of the images they are composed of."""
-  return sources.create_source(two_digits.base_dataset(name) or name, image_size)
-
-
-def _read_splits(source: Source) -> Splits:
-  """Returns the splits of a source, from the cache or into it."""
-  splits = cache.read_cache(source.key)
-  if splits is None:
-    splits = source.read()
-    cache.write_cache(source.key, splits)
-  return splits
 
 
 def _check_grayscale(name: str, image_shape: tuple[int, int, int], binarization: str) -> None:

@@ -11,19 +11,13 @@ from PIL import Image, ImageOps
 
 from latentjax.runtime.errors import UsageError, damaged, unreadable
 
-MAX_UINT16 = 2**16 - 1
-
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # of broken files
 
 
 def decode_image(path: Path, size: int) -> np.ndarray:
-  """Returns uint8 [H, W] of a grey image, [H, W, 3] of a coloured one.
+  """Returns uint8 [H, W] of a grey image, [H, W, 3] of a coloured one, cropped and resized to a `size` above 0.
 
   EXIF orientation is applied, transparency is drawn on white, and 16 bits become 8.
-
-  Args:
-    path: The file.
-    size: 0, or the side of the square to crop and resize to.
 
   Raises:
     UsageError: The image is animated.
@@ -44,7 +38,7 @@ def decode_image(path: Path, size: int) -> np.ndarray:
 def _to_8_bits(image: Image.Image) -> Image.Image:
   """Returns the image in mode L or RGB."""
   if image.mode.startswith(("I", "F")):
-    pixels = np.asarray(image).astype(np.float64) * 255 / MAX_UINT16
+    pixels = np.asarray(image).astype(np.float64) * 255 / np.iinfo(np.uint16).max
     return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
   mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
   if image.has_transparency_data:

@@ -14,17 +14,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from latentjax.runtime import distributed
-from latentjax.runtime.cost import free_device_bytes
+from latentjax.runtime.cost import free_bytes
 from latentjax.runtime.distributed import DATA_AXIS, sharding
 
 
 class Chunk(NamedTuple):
   """The input of one call of `TrainFns.train` or `TrainFns.add_batch_statistics`.
 
-  Attributes:
-    count: Number of steps, at most S.
-    images: See `preprocessing.gather`.
-    order: See `preprocessing.gather`.
+  `count` is the number of steps, at most S. For `images` and `order` see `preprocessing.gather`.
   """
 
   count: int
@@ -33,17 +30,11 @@ class Chunk(NamedTuple):
 
 
 class BatchFeed:
-  """Base of both feeds.
+  """Base of both feeds of images [M, H, W, C], uint8; S is at most the number of steps of an epoch."""
 
-  Args:
-    num_images: M.
-    batch_size: B.
-    steps_per_chunk: S, at most the steps of an epoch.
-  """
-
-  def __init__(self, num_images: int, batch_size: int, steps_per_chunk: int):
-    self._batch_size, self._steps = batch_size, num_images // batch_size
-    self._steps_per_chunk = steps_per_chunk
+  def __init__(self, images: np.ndarray, batch_size: int, steps_per_chunk: int):
+    self._images, self._batch_size, self._steps_per_chunk = images, batch_size, steps_per_chunk
+    self._steps = len(images) // batch_size
 
   @property
   def counts(self) -> set[int]:
@@ -52,17 +43,10 @@ class BatchFeed:
 
 
 class DeviceFeed(BatchFeed):
-  """Keeps all images on every device.
-
-  Args:
-    images: [M, H, W, C] uint8.
-    batch_size: B.
-    steps_per_chunk: S.
-    mesh: From `create_mesh`.
-  """
+  """Keeps all images on every device."""
 
   def __init__(self, images: np.ndarray, batch_size: int, steps_per_chunk: int, mesh: Mesh | None):
-    super().__init__(len(images), batch_size, steps_per_chunk)
+    super().__init__(images, batch_size, steps_per_chunk)
     self._images = jax.make_array_from_callback(images.shape, sharding(mesh), lambda index: images[index])
 
   def chunks(self, order: jax.Array, first: int) -> Iterator[Chunk]:
@@ -72,15 +56,14 @@ class DeviceFeed(BatchFeed):
 
 
 class HostFeed(BatchFeed):
-  """Keeps images in the host's memory and gives every device its own rows of the batches; see `DeviceFeed`.
+  """Keeps images in the host's memory and gives every device its own rows of the batches.
 
   A thread gathers and sends the next chunk while the devices work on this one, so up to three chunks are on a device
   for a moment. A process gathers only the rows of its own devices.
   """
 
   def __init__(self, images: np.ndarray, batch_size: int, steps_per_chunk: int, mesh: Mesh | None):
-    super().__init__(len(images), batch_size, steps_per_chunk)
-    self._images = images
+    super().__init__(images, batch_size, steps_per_chunk)
     divisible = mesh is None or batch_size % mesh.size == 0  # else every device has all rows, as in `shard_batch`
     self._sharding = sharding(mesh, None, DATA_AXIS) if divisible else sharding(mesh)
 
@@ -103,17 +86,10 @@ class HostFeed(BatchFeed):
 
 
 def create_feed(placement: str, images: np.ndarray, batch_size: int, max_steps: int, mesh: Mesh | None) -> BatchFeed:
-  """Returns the feed of a placement.
-
-  Args:
-    placement: "device", "host", or "auto": "device" if the images take at most half of its free memory.
-    images: [M, H, W, C] uint8.
-    batch_size: B.
-    max_steps: Largest S.
-    mesh: From `create_mesh`.
-  """
+  """Returns the feed of a placement: "device", "host", or "auto", see `config.data`; S is at most `max_steps`."""
   if placement == "auto":  # one decision for all processes
-    placement = "device" if distributed.on_process_zero(lambda: _fits_on_device(images.nbytes)) else "host"
+    fits = distributed.on_process_zero(lambda: images.nbytes <= free_bytes() / 2)
+    placement = "device" if fits else "host"
   feed = {"device": DeviceFeed, "host": HostFeed}[placement]
   return feed(images, batch_size, _steps_per_chunk(len(images) // batch_size, max_steps), mesh)
 
@@ -123,9 +99,3 @@ def _steps_per_chunk(steps: int, max_steps: int) -> int:
   largest = min(steps, max_steps)
   divisors = (count for count in range(largest, largest // 2, -1) if steps % count == 0)
   return next(divisors, -(-steps // -(-steps // largest)))
-
-
-def _fits_on_device(size: int) -> bool:
-  """Returns True if so many bytes are at most half of a device's free memory; on a CPU always."""
-  free = free_device_bytes()
-  return free is None or size <= free / 2

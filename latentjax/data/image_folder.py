@@ -24,12 +24,8 @@ class ImageFolder:
 
   Subfolders `train`, `validation` and `test` are its splits; without them all files are `train`, in the order of their
   paths. If all images of a split are in subfolders of it, these are their labels. Hidden and other files are ignored.
-
-  Args:
-    name: Path of the folder.
-    size: 0, or the side of the square to which images are cropped and resized.
-    to_encode: If True, any split is enough, files of a folder without splits are `images`, and a single image may
-      stand for a folder.
+  `size` is 0, or the side of the square to which images are cropped and resized. With `to_encode`, any split is enough,
+  files of a folder without splits are `images`, and a single image may stand for a folder.
   """
 
   is_available = True
@@ -40,9 +36,8 @@ class ImageFolder:
 
   @cached_property
   def key(self) -> str:
-    files = [file for files in self._files.values() for file in files]
-    contents = ((str(file.relative_to(self._root)), base.read_bytes(file)) for file in files)
-    return base.content_key(self.name, self._size, contents)
+    files = {str(file.relative_to(self._root)): file for files in self._files.values() for file in files}
+    return base.content_key(self.name, self._size, files)
 
   @cached_property
   def image_shape(self) -> tuple[int, int, int]:
@@ -61,7 +56,9 @@ class ImageFolder:
     """See `Source`."""
     if not self._to_encode:
       console.print(f"decoding the images in {self.name} once into {cache_dir()}")
-    base.warn_ignored(self._label, self._ignored())
+    if self._root not in self._folders.values():
+      names = {file.relative_to(self._root).parts[0] for file in _list_images(self._root)}
+      base.warn_ignored(self._label, sorted(names - {folder.name for folder in self._folders.values()}))
     decoded = {file: decode_image(file, self._size) for files in self._files.values() for file in files}
     first, shape = next((file, image.shape[:2]) for file, image in decoded.items())
     for file, image in decoded.items():
@@ -92,13 +89,6 @@ class ImageFolder:
       raise UsageError(f"{self._label}: there are no PNG or JPEG files in {folder}.")
     return {split: files for split, files in found.items() if files}
 
-  def _ignored(self) -> list[str]:
-    """Names of files and folders with images beside those of the splits."""
-    if self._root in self._folders.values():
-      return []
-    names = {file.relative_to(self._root).parts[0] for file in _list_images(self._root)}
-    return sorted(names - {folder.name for folder in self._folders.values()})
-
   def _labels(self) -> Splits:
     """The subfolder of every image, as a number, for splits whose images are all in subfolders."""
     labels = {}
@@ -120,11 +110,7 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def source_from_path(name: str, size: int) -> ImageFolder | NpzImages | None:
-  """Returns the source of a `data.name` that is a path, or None if it is the name of a dataset.
-
-  Raises:
-    UsageError: There is nothing to read at the path.
-  """
+  """Returns the source of a `data.name`; None for a dataset's name, UsageError if there is nothing at a path."""
   path = expand_user(name)
   if path.suffix == ".npz" and path.is_file():
     return NpzImages(name, size)
@@ -138,15 +124,7 @@ def source_from_path(name: str, size: int) -> ImageFolder | NpzImages | None:
 
 
 def source_to_encode(name: str, size: int) -> ImageFolder | NpzImages:
-  """Returns the source of `--images`: a folder, a single image or an `.npz`.
-
-  Args:
-    name: Its path.
-    size: 0, or the side of the square to which images are cropped and resized.
-
-  Raises:
-    UsageError: There is nothing to read at the path.
-  """
+  """Returns the source of `--images`: a folder, a single image or an `.npz`; raises UsageError if there is none."""
   path = expand_user(name)
   if not path.exists():
     raise UsageError(f"--images={name}: there is no such folder, image or .npz file.")

@@ -4,11 +4,12 @@ Shapes: M images of a split, H W C image.
 """
 
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from latentjax.data.base import LABELS, SPLITS, Splits, content_key, read_bytes, source_label, warn_ignored
+from latentjax.data.base import LABELS, SPLITS, Splits, content_key, source_label, warn_ignored
 from latentjax.data.decoding import crop_and_resize, with_channels
 from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import expand_user, open_npz
@@ -17,31 +18,23 @@ from latentjax.runtime.fileio import expand_user, open_npz
 class NpzImages:
   """A `Source` of uint8 arrays `train` and optionally `validation` and `test`, [M, H, W] or [M, H, W, C].
 
-  Pixels are from 0 to 255, or 0 and 1. Integer labels [M] may be in `train_labels` and so on.
-
-  Args:
-    name: Path of the file.
-    size: 0, or the side of the square to which images are cropped and resized.
-    to_encode: If True, any of the splits is enough, or an array `images`.
+  Pixels are from 0 to 255, or 0 and 1. Integer labels [M] may be in `train_labels` and so on. `size` is 0, or the side
+  of the square to which images are cropped and resized. With `to_encode`, any split is enough, or an array `images`.
   """
 
   is_available = True
+  names: ClassVar[dict[str, list[str]]] = {}  # arrays have no paths
 
   def __init__(self, name: str, size: int = 0, to_encode: bool = False):
     self.name, self._size, self._path, self._to_encode = name, size, expand_user(name), to_encode
 
   @cached_property
   def key(self) -> str:
-    return content_key(self.name, self._size, [("", read_bytes(self._path))])
+    return content_key(self.name, self._size, {"": self._path})
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
     return self._splits["train"].shape[1:]
-
-  @property
-  def names(self) -> dict[str, list[str]]:
-    """Empty: arrays have no paths."""
-    return {}
 
   def read(self) -> Splits:
     """See `Source`."""

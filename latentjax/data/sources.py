@@ -11,15 +11,12 @@ from latentjax.runtime.errors import RunError, UsageError
 
 
 def create_source(name: str, image_size: int = 0) -> Source:
-  """Returns the source of a name or path, without reading it.
-
-  Args:
-    name: Value of `data.name`.
-    image_size: Value of `data.image_size`.
+  """Returns the source of a `data.name`, without reading it; for scenes that of the images they are composed of.
 
   Raises:
     UsageError: The path does not exist, or `image_size` is given for a set with a size of its own.
   """
+  name = two_digits.base_dataset(name) or name
   own = None if name in BUNDLED_SOURCES else image_folder.source_from_path(name, image_size)
   if own is not None:
     return own

@@ -22,12 +22,7 @@ INSTALL_HINT = "pip install -r requirements-tfds.txt, or pip install 'latentjax[
 
 
 class TFDS:
-  """A `Source` by its name in TFDS.
-
-  Args:
-    name: Name, config and version as in `tfds.builder`.
-    other_names: Names outside TFDS to suggest for a misspelt one.
-  """
+  """A `Source` by its name, config and version as in `tfds.builder`; `other_names` are suggested for a misspelt one."""
 
   def __init__(self, name: str, other_names: Sequence[str] = ()):
     self.name = self.key = name

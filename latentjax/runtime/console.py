@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from latentjax.runtime.errors import Interrupted, user_message
 
@@ -18,49 +18,40 @@ STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 
 class SafeStream:
-  """A text stream that ignores write errors: after the first, such as a closed pipe or a full disk, it drops its text.
-
-  Attributes:
-    failure: the first error, or None.
-  """
+  """A text stream that drops its text after the first write error, such as a closed pipe or a full disk."""
 
   def __init__(self, stream: Any):
     self._stream = stream
-    self.failure: OSError | None = None
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
 
   def write(self, text: str) -> int:
-    try:
+    with self._dropping():
       self._stream.write(text)
-    except OSError as error:
-      self._drop(error)
     return len(text)
 
   def flush(self) -> None:
-    try:
+    with self._dropping():
       self._stream.flush()
-    except OSError as error:
-      self._drop(error)
 
-  def _drop(self, failure: OSError) -> None:
-    """Redirects the stream to /dev/null so that later flushes succeed."""
-    self.failure = self.failure or failure
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, self._stream.fileno())
-    os.close(null)
-    with suppress(OSError):
-      self._stream.flush()
+  @contextmanager
+  def _dropping(self) -> Iterator[None]:
+    """Redirects the stream to /dev/null after an error, so that later flushes succeed."""
+    try:
+      yield
+    except OSError:
+      with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), self._stream.fileno())
+      with suppress(OSError):
+        self._stream.flush()
 
 
 def protect_stdio() -> None:
-  """Wraps stdout and stderr so that neither can end a run; characters they cannot encode are escaped."""
-  for number in range(3):  # the next opened file would take the number of a closed one
-    try:
-      os.fstat(number)
-    except OSError:
-      os.open(os.devnull, os.O_RDWR)
+  """Keeps errors of stdout and stderr from ending a run, and escapes characters that they cannot encode."""
+  while (number := os.open(os.devnull, os.O_RDWR)) < 3:  # the next opened file would take that of a closed stream
+    pass
+  os.close(number)
   for name, number in (("stdout", 1), ("stderr", 2)):
     stream = getattr(sys, name) or os.fdopen(number, "w", closefd=False)
     stream.reconfigure(errors="backslashreplace")
@@ -95,11 +86,8 @@ class LoggingConsole(Console):
 
   @contextmanager
   def log_to(self, path: Path) -> Iterator[None]:
-    """Appends the command, the output of this block, and its error or interruption to a file.
-
-    A file that cannot be written does not end the run. Of several processes only process 0 writes.
-    """
-    if self.quiet:
+    """Appends the command, the output of this block, and its error or interruption to a file, if it can be written."""
+    if self.quiet:  # not process 0
       yield
       return
     try:
@@ -115,11 +103,9 @@ class LoggingConsole(Console):
         self._log.print(*objects, **options)
       try:
         yield
-      except Interrupted:
-        self._log.print("stopped")
-        raise
-      except Exception as error:
-        self._log.print(f"error: {user_message(error) or f'{type(error).__name__}: {error}'}")
+      except (Interrupted, Exception) as error:
+        message = user_message(error) or f"{type(error).__name__}: {error}"
+        self._log.print("stopped" if isinstance(error, Interrupted) else f"error: {message}")
         raise
       finally:
         self._log = None
@@ -130,18 +116,9 @@ console = LoggingConsole()
 
 def progress() -> Progress:
   """Returns a progress bar with a text field `note`; silent unless the output is a terminal."""
-  return Progress(
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TextColumn("{task.fields[note]}"),
-    TimeElapsedColumn(),
-    TextColumn("<"),
-    TimeRemainingColumn(),
-    console=console,
-    transient=True,
-    disable=not console.is_terminal,
-  )
+  columns = ["{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}"]
+  columns += [TimeElapsedColumn(), "<", TimeRemainingColumn()]
+  return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def compiling() -> AbstractContextManager:

@@ -1,6 +1,6 @@
 """Memory and arithmetic of compiled functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
 
 import jax
@@ -11,16 +11,10 @@ from latentjax.runtime.errors import RunError
 from latentjax.runtime.precision import at_precision
 
 
-def free_device_bytes() -> int | None:
-  """Returns the free bytes of a local device; None on a CPU, whose memory is the host's."""
-  stats = jax.local_devices()[0].memory_stats()
-  return stats["bytes_limit"] - stats["bytes_in_use"] if stats else None
-
-
 def free_bytes() -> int:
   """Returns the free bytes of a local device, or of the host if the device is a CPU."""
-  free = free_device_bytes()
-  return psutil.virtual_memory().available if free is None else free
+  stats = jax.local_devices()[0].memory_stats()
+  return stats["bytes_limit"] - stats["bytes_in_use"] if stats else psutil.virtual_memory().available
 
 
 def compile_checked(traced: jax.stages.Traced) -> jax.stages.Compiled:
@@ -28,17 +22,14 @@ def compile_checked(traced: jax.stages.Traced) -> jax.stages.Compiled:
   compiled = traced.lower().compile()
   stats = compiled.memory_analysis()
   if stats is not None:  # without the arguments, which are on the devices already
-    _check_memory(stats.temp_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes)
+    needed = stats.temp_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    free = free_bytes()
+    if needed > free:
+      raise RunError(
+        f"A step needs {needed / 2**30:,.1f} GiB of memory and only {free / 2**30:,.1f} GiB are free. Lower"
+        " train.batch_size, train.num_seeds or the model's sizes; for many steps of DRAW set model.remat=sqrt."
+      )
   return compiled
-
-
-def _check_memory(needed: int) -> None:
-  free = free_bytes()
-  if needed > free:
-    raise RunError(
-      f"A step needs {needed / 2**30:,.1f} GiB of memory and only {free / 2**30:,.1f} GiB are free. Lower"
-      " train.batch_size, train.num_seeds or the model's sizes; for many steps of DRAW set model.remat=sqrt."
-    )
 
 
 def needed_bytes(compiled: jax.stages.Compiled) -> dict[str, int | None]:
@@ -56,12 +47,9 @@ def mebibytes(count: float | None) -> str:
 
 
 def matmul_flops(jaxpr) -> int:
-  """Returns the floating-point operations of a program's matrix products and convolutions, two per multiply-add.
+  """Returns the floating-point operations of matrix products and convolutions in a jaxpr, two per multiply-add.
 
   A scan counts as often as it runs, a loop of unknown length once, and a condition as its most expensive branch.
-
-  Args:
-    jaxpr: From `jax.jit(f).trace(...)` or `jax.make_jaxpr(f)(...)`.
   """
   jaxpr = getattr(jaxpr, "jaxpr", jaxpr)  # of a ClosedJaxpr
   return sum(_equation_flops(equation) for equation in jaxpr.eqns)
@@ -76,17 +64,11 @@ def _equation_flops(equation) -> int:
   if name == "conv_general_dilated":
     kernel, out = equation.invars[1].aval, equation.outvars[0].aval
     return 2 * out.size * kernel.size // kernel.shape[parameters["dimension_numbers"].rhs_spec[0]]
-  inner = [matmul_flops(jaxpr) for jaxpr in _inner_jaxprs(parameters)]
+  values = jax.tree.leaves(list(parameters.values()))
+  inner = [matmul_flops(value) for value in values if hasattr(value, "eqns") or hasattr(value, "jaxpr")]
   if name == "cond":
     return max(inner)
   return sum(inner) * (parameters["length"] if name == "scan" else 1)
-
-
-def _inner_jaxprs(parameters: dict) -> Iterator:
-  for value in parameters.values():
-    for item in value if isinstance(value, tuple | list) else [value]:
-      if hasattr(item, "eqns") or hasattr(item, "jaxpr"):
-        yield item
 
 
 def matmul_benchmark(precision: str) -> tuple[Callable[[], jax.Array], int]:

@@ -1,7 +1,4 @@
-"""Devices and processes: one program over all of them.
-
-Every process runs the same program; process 0 does all I/O.
-"""
+"""Devices and processes: every process runs the same program, and process 0 does all I/O."""
 
 import json
 import os
@@ -23,8 +20,6 @@ DATA_AXIS = "data"
 
 CLUSTER = "auto"  # the cluster's scheduler tells the coordinator's address, the number of processes and their ranks
 
-SHUTDOWN_TIMEOUT = 60  # seconds that a process which failed alone waits for the others before it ends them
-
 
 def create_mesh() -> Mesh | None:
   """Returns the mesh of all devices of all processes, or None if there is only one device."""
@@ -38,11 +33,10 @@ def sharding(mesh: Mesh | None, *axes: str | None) -> Sharding:
 
 
 def check_divisible(mesh: Mesh | None, key: str, batch_size: int) -> None:
-  """Raises UsageError if the batch size, the value of a config key, is no multiple of the number of devices."""
+  """Raises UsageError if the batch size, set by a config key, is no multiple of the number of devices."""
   if mesh is not None and batch_size % mesh.size:
     raise UsageError(
-      f"{key} = {batch_size} cannot be divided among {mesh.size} devices. Choose a multiple of {mesh.size}, or show JAX"
-      " fewer devices."
+      f"{key} = {batch_size} cannot be divided among {mesh.size} devices. Choose a multiple, or show JAX fewer devices."
     )
 
 
@@ -56,28 +50,23 @@ def shard_batch(mesh: Mesh | None, images: jax.Array) -> jax.Array:
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
   """Connects the processes of a run, before anything else touches a device. Only process 0 prints from then on.
 
-  JAX ends the process if the others do not connect within five minutes.
-
-  Args:
-    coordinator: HOST:PORT where process 0 listens, or CLUSTER, which needs no other argument.
-    num_processes: Number of processes.
-    process_id: Number of this process, from 0.
+  Process 0 listens at HOST:PORT, the coordinator; CLUSTER needs no other argument. JAX ends the process if the others
+  do not connect within five minutes.
 
   Raises:
     UsageError: An argument is missing, no cluster was detected, the port is in use, or process_id >= num_processes.
   """
-  address = {} if coordinator == CLUSTER else {"coordinator_address": coordinator}
-  host, _, port = (coordinator or "").rpartition(":")
-  if address and (not host or None in (num_processes, process_id)):
-    raise UsageError(
-      "Several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or --coordinator=auto."
-    )
-  if address:
+  address = None if coordinator == CLUSTER else coordinator
+  if coordinator != CLUSTER:
+    host, _, port = (coordinator or "").rpartition(":")
+    if not host or None in (num_processes, process_id):
+      raise UsageError(
+        "Several processes need --coordinator=HOST:PORT --num_processes=N --process_id=I, or --coordinator=auto."
+      )
     _check_port(port, process_id)
+  shutdown_timeout = 60  # seconds that a process which failed alone waits for the others before it ends them
   try:
-    jax.distributed.initialize(
-      **address, num_processes=num_processes, process_id=process_id, shutdown_timeout_seconds=SHUTDOWN_TIMEOUT
-    )
+    jax.distributed.initialize(address, num_processes, process_id, shutdown_timeout_seconds=shutdown_timeout)
   except ValueError as error:
     missing = "JAX finds no cluster here. Give HOST:PORT, --num_processes and --process_id."
     raise UsageError(f"--coordinator={coordinator}: {missing if coordinator == CLUSTER else error}") from None
@@ -97,22 +86,18 @@ def _check_port(port: str, process_id: int) -> None:
 
 
 def on_process_zero(call: Callable[[], Any]) -> Any:
-  """Calls a function in process 0; its result, UsageError or RunError is that of all processes.
-
-  Args:
-    call: Returns a JSON value and does not communicate with other processes.
-  """
+  """Calls a function in process 0; its result, a JSON value, or its UsageError or RunError is that of all processes."""
   if jax.process_count() == 1:
     return call()
-  outcome, message = None, ""
+  message = b""
   if jax.process_index() == 0:
     try:
       outcome = {"value": call()}
     except (UsageError, RunError) as error:
       outcome = {"error": str(error), "usage": isinstance(error, UsageError)}
-    message = json.dumps(outcome)
-  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message.encode()))))
-  text = np.frombuffer(message.encode().ljust(length), np.uint8)
+    message = json.dumps(outcome).encode()
+  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+  text = np.frombuffer(message.ljust(length), np.uint8)
   outcome = json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))
   if "error" in outcome:
     raise (UsageError if outcome["usage"] else RunError)(outcome["error"])

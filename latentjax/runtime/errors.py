@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # XLA's messages on accelerators and on CPUs
-
 
 class UsageError(Exception):
   """A request that makes no sense."""
@@ -18,11 +16,7 @@ class RunError(Exception):
 
 
 class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` does not catch it
-  """A signal stopped the run, and nothing was lost.
-
-  Args:
-    signal: Its number. The exit code is the shells': 130 for Ctrl-C, 143 for SIGTERM.
-  """
+  """A signal stopped the run, and nothing was lost. Exit codes are those of shells: 130 for Ctrl-C, 143 for SIGTERM."""
 
   def __init__(self, signal: int):
     super().__init__(f"stopped by signal {signal}")
@@ -53,7 +47,8 @@ def user_message(error: Exception) -> UsageError | RunError | None:
   if isinstance(error, OSError):
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return RunError(": ".join([" and ".join(names), error.strerror] if names and error.strerror else [str(error)]))
-  exhausted = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+  xla_messages = ("RESOURCE_EXHAUSTED", "Out of memory")  # on accelerators and on CPUs
+  exhausted = isinstance(error, RuntimeError) and any(message in str(error) for message in xla_messages)
   if isinstance(error, MemoryError) or exhausted:
     return RunError("Out of memory. Lower train.batch_size, eval.batch_size, train.num_seeds or the model's sizes.")
   return None

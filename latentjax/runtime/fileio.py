@@ -13,15 +13,7 @@ from latentjax.runtime.errors import RunError, UsageError, damaged, unreadable
 
 @contextmanager
 def open_npz(path: Path, advice: str) -> Iterator[np.lib.npyio.NpzFile]:
-  """Opens an `.npz` without unpickling; the block should only take arrays from it.
-
-  Args:
-    path: The file.
-    advice: For the user of a damaged file, see `errors.damaged`.
-
-  Raises:
-    RunError: The file cannot be read or is damaged.
-  """
+  """Opens an `.npz` without unpickling; raises RunError, with `advice`, if the block cannot read it."""
   try:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       yield arrays
@@ -34,22 +26,19 @@ def open_npz(path: Path, advice: str) -> Iterator[np.lib.npyio.NpzFile]:
 
 
 def expand_user(name: str | os.PathLike) -> Path:
-  """Returns the path of a name that may begin with ~; raises UsageError if that user does not exist."""
+  """Returns the path of a name that may begin with ~; raises UsageError if there is no such home directory."""
   try:
     return Path(name).expanduser()
   except RuntimeError:
-    raise UsageError(f"{name}: no such user. Give the whole path.") from None
+    raise UsageError(f"{name}: no such user, or no home directory. Give the whole path, or set HOME.") from None
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
-  """Writes a file whole or not at all.
+  """Writes a file whole or not at all; raises RunError if the disk refuses.
 
   Args:
     path: The file, whose directory exists.
     content: Its content, or a function that writes content too large to have twice in memory.
-
-  Raises:
-    RunError: The disk refuses.
   """
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
   try:
@@ -70,9 +59,4 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], None]) 
 def cache_dir() -> Path:
   """Returns the directory of decoded datasets: $LATENTJAX_CACHE_DIR, or `latentjax` in the user's cache directory."""
   own, user_cache = os.environ.get("LATENTJAX_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
-  if own or user_cache:
-    return Path(own) if own else Path(user_cache, "latentjax")
-  try:
-    return Path.home() / ".cache" / "latentjax"
-  except RuntimeError:
-    raise UsageError("No home directory to cache decoded images in. Set LATENTJAX_CACHE_DIR.") from None
+  return Path(own) if own else Path(user_cache or expand_user("~/.cache"), "latentjax")

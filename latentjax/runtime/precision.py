@@ -1,6 +1,6 @@
 """Precision of matrix products: their inputs are rounded; sums, weights and all else stay float32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import jax
@@ -34,19 +34,18 @@ def _lower_bf16_matmuls(function: Callable, *args):
 
 
 def _rewrite_jaxpr(jaxpr: Jaxpr, constants: Sequence[jax.Array], args: Sequence[jax.Array]) -> list[jax.Array]:
-  """Evaluates a program with its products rewritten."""
   values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *args], strict=True))
 
   def value(atom):
     return atom.val if isinstance(atom, Literal) else values[atom]
 
   for equation in jaxpr.eqns:
-    outputs = _rewrite_equation(equation, [value(atom) for atom in equation.invars])
+    outputs = _rewrite_equation(equation, map(value, equation.invars))
     values.update(zip(equation.outvars, outputs, strict=True))
-  return [value(atom) for atom in jaxpr.outvars]
+  return list(map(value, jaxpr.outvars))
 
 
-def _rewrite_equation(equation: JaxprEqn, inputs: list[jax.Array]) -> Sequence[jax.Array]:
+def _rewrite_equation(equation: JaxprEqn, inputs: Iterable[jax.Array]) -> Sequence[jax.Array]:
   primitive, parameters = equation.primitive, equation.params
   if parameters.get("precision") == lax.DotAlgorithmPreset.BF16_BF16_F32:
     return [_bf16_dot_general(*inputs, parameters["dimension_numbers"])]
@@ -76,9 +75,7 @@ def _rewrite_subjaxpr(parameter):
   if isinstance(parameter, ClosedJaxpr):
     return jax.make_jaxpr(lambda *args: _rewrite_jaxpr(parameter.jaxpr, parameter.consts, args))(*parameter.in_avals)
   if isinstance(parameter, Jaxpr):
-    return jax.make_jaxpr(lambda *args: _rewrite_jaxpr(parameter, (), args))(
-      *(atom.aval for atom in parameter.invars)
-    ).jaxpr
+    return _rewrite_subjaxpr(ClosedJaxpr(parameter, ())).jaxpr
   if type(parameter) is tuple:
     return tuple(_rewrite_subjaxpr(item) for item in parameter)
   return parameter

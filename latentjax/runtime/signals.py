@@ -13,25 +13,21 @@ from latentjax.runtime.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-DEBOUNCE_SECONDS = 0.2  # launchers that forward Ctrl-C make two of one, faster than a user does
-
 
 class GracefulShutdown:
   """Context manager that raises Interrupted at the end of a `critical_section` in which a signal came.
 
   Outside of critical sections a signal reaches the earlier handler, and so does a second Ctrl-C in one, once the
-  compiled call under way returns, a second or so later. A second SIGTERM is ignored: its sender follows with SIGKILL.
-  Outside the main thread, where Python handles no signals, nothing changes.
+  compiled call under way returns. A second SIGTERM is ignored: its sender follows with SIGKILL. Outside the main
+  thread, where Python handles no signals, nothing changes.
 
-  Args:
-    sync: Reduces the signal of this process, or 0, to that of any process; needed if several must stop at the same
-      step. All of them must then read `requested` and end critical sections equally often, and a signal waits for the
-      next time.
+  If several processes must stop at the same step, `sync` reduces the signal of each, or 0, to that of any. All must
+  read `requested` and end critical sections equally often, and a signal waits for the next time.
   """
 
   def __init__(self, sync: Callable[[int], int] | None = None):
-    self._signal: int | None = None
     self._sync = sync
+    self._signal: int | None = None
     self._earlier: dict[int, Any] = {}  # handlers
     self._in_critical_section = False
     self._announced = False  # to the user, that the run will stop
@@ -42,15 +38,12 @@ class GracefulShutdown:
 
     self._console = console
     if threading.current_thread() is threading.main_thread():
-      self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+      self._earlier = {number: signal.getsignal(number) for number in SIGNALS}  # before one can be received
       for number in SIGNALS:
         signal.signal(number, self._receive)
     return self
 
   def __exit__(self, *_) -> None:
-    self._restore()
-
-  def _restore(self) -> None:
     for number, handler in self._earlier.items():
       signal.signal(number, handler)
     self._earlier = {}
@@ -78,9 +71,8 @@ class GracefulShutdown:
 
   def disarm(self) -> None:
     """Restores the earlier handlers before the context ends; raises Interrupted if an unhandled signal came."""
-    self._restore()
-    if self.requested:
-      raise Interrupted(self._signal)
+    with self.critical_section():
+      self.__exit__()
 
   def _receive(self, number: int, frame: FrameType | None) -> None:
     deferred = self._in_critical_section or self._sync is not None
@@ -96,24 +88,19 @@ class GracefulShutdown:
       message = "stopping after the current steps; press Ctrl-C again to stop at once"
       # In a thread: the signal may have interrupted the main one while it prints.
       threading.Thread(target=self._console.print, args=[message], daemon=True).start()
-      time.sleep(DEBOUNCE_SECONDS)  # a launcher's copy comes meanwhile and is ignored
+      time.sleep(0.2)  # launchers that forward Ctrl-C make two of one: the copy comes meanwhile and is ignored
       self._debounced = True
 
 
 def exit_on_signal(message: str, discard: Callable[[], None] = lambda: None) -> None:
-  """Makes Ctrl-C and SIGTERM end this process at once, except in a critical section.
+  """Makes Ctrl-C and SIGTERM call `discard`, print a message and end this process, except in a critical section.
 
   An exception during a compilation might be lost in a callback or crash the interpreter.
-
-  Args:
-    message: The line to print.
-    discard: Called first.
   """
 
-  def stop(number: int, frame: FrameType | None) -> None:
-    del frame
+  def stop(number: int, _) -> None:
     discard()
-    with suppress(OSError):  # not a stream, which the signal may have interrupted while it writes
+    with suppress(OSError):  # os.write, because the signal may have interrupted a stream while it writes
       if os.isatty(1):
         os.write(1, b"\033[?25h")  # a progress bar may have hidden the cursor
       os.write(2, f"{message}\n".encode(errors="backslashreplace"))

@@ -20,7 +20,7 @@ for number in range(20_000):
   print("said", number)
 print("wrong", file=sys.stderr)
 with open(sys.argv[1], "w") as file:
-  file.write(f"{type(sys.stdout.failure).__name__} {file.fileno() > 2}")
+  file.write(str(file.fileno() > 2))
 """
 
 
@@ -107,19 +107,11 @@ def talk(tmp_path: Path, redirection: str) -> str:
 
 
 @pytest.mark.parametrize(
-  ("redirection", "failure"),
-  [
-    ("| head -1", "BrokenPipeError"),
-    ("> /dev/full", "OSError"),
-    ("> /dev/full 2> /dev/full", "OSError"),
-    (">&-", "NoneType"),
-    (">&- 2>&- <&-", "NoneType"),
-    ("> /dev/null", "NoneType"),
-  ],
+  "redirection", ["| head -1", "> /dev/full", "> /dev/full 2> /dev/full", ">&-", ">&- 2>&- <&-", "> /dev/null"]
 )
-def test_closed_or_full_output_does_not_end_a_process(tmp_path, redirection, failure):
+def test_closed_or_full_output_does_not_end_a_process(tmp_path, redirection):
   """No opened file takes the number of a closed stream, into which libraries would write."""
-  assert talk(tmp_path, redirection) == f"{failure} True"
+  assert talk(tmp_path, redirection) == "True"
 
 
 def test_unencodable_character_is_escaped():
