@@ -1,8 +1,11 @@
 """Settings of all tests: strict JAX, exact matrix products, no data but the tests' own, shared compiled programs."""
 
+import ctypes
 import functools
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +43,9 @@ def bounded_memory() -> Iterator[None]:
   """Frees the compiled programs of a module after it; a worker that keeps all of them grows beyond 3 GB."""
   yield
   jax.clear_caches()
+  gc.collect()
+  if sys.platform == "linux":
+    ctypes.CDLL(None).malloc_trim(0)  # else glibc keeps most of what was freed
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -54,6 +54,13 @@ def test_a_step_of_training_is_one_of_the_first():
   assert flops(iwae_samples=5, iwae_start_epoch=0) > 3 * alone
 
 
+def test_the_reference_is_a_matrix_product():
+  product, flops = benchmark.matmul_benchmark("float32")
+  result = product()
+  assert result.ndim == 2
+  assert flops == 2 * result.shape[0] ** 3
+
+
 @pytest.mark.parametrize("remat", ["step", "sqrt"])
 def test_what_remat_computes_again_is_no_work(remat):
   """The model's own operations are those without remat; of the steps most of the forward pass is computed again."""
