@@ -1,12 +1,11 @@
 """`--mode=benchmark`: time, memory and arithmetic of a step of training, evaluation or sampling."""
 
-import dataclasses
 import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +14,6 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from latentjax import models
-from latentjax.cli.runs import open_run
 from latentjax.data import dataset
 from latentjax.inference.functions import create_inference_fns
 from latentjax.runtime.console import compiling, console
@@ -24,126 +22,81 @@ from latentjax.runtime.distributed import check_divisible, create_mesh, sharding
 from latentjax.runtime.fileio import write_atomic
 from latentjax.runtime.rng import create_rng_streams
 from latentjax.training.compile import create_train_fns
+from latentjax.workdir.run import Run
 
 WARMUP_STEPS = 2  # of the first call on a CPU, where a step may take seconds; at least 2 keep it a loop, as in training
-
 MIN_SECONDS = 1.0  # of one measurement, which takes many steps per call, as in training
 
-Row = dict[str, Any]
 
+class Workload(NamedTuple):
+  """A compiled function with its arguments on the device."""
 
-@dataclasses.dataclass(frozen=True)
-class Workload:
-  """A compiled function with its arguments on the device.
-
-  Attributes:
-    call: (count) -> None runs `count` steps and waits for them; the first call with a count compiles it.
-    compiled: Executable of `warmup_steps` steps, for its memory statistics.
-    compile_seconds: Time to trace, lower and compile it.
-    devices: Number of devices that share the work.
-    num_seeds: Number of seeds trained or evaluated together.
-    images: Images per step, of all seeds.
-    flops: FLOPs per step, see `matmul_flops`, without those of rematerialization.
-    recomputed_flops: FLOPs per step of rematerialization.
-    warmup_steps: Steps of the first call; on an accelerator `max_steps`, so that rarely another count is compiled.
-    max_steps: Steps per call in training.
-  """
-
-  call: Callable[[int], None]
-  compiled: Any
-  compile_seconds: float
-  devices: int
-  num_seeds: int
-  images: int
-  flops: int
-  recomputed_flops: int
-  warmup_steps: int
-  max_steps: int
+  call: Callable[[int], None]  # runs so many steps and waits for them; the first call with a number compiles it
+  compiled: Any  # executable of `warmup_steps` steps, for its memory statistics
+  compile_seconds: float  # to trace, lower and compile it
+  devices: int  # that share the work
+  num_seeds: int  # trained or evaluated together
+  flops: int  # per step, see `matmul_flops`, without those of rematerialization
+  recomputed_flops: int  # per step, of rematerialization
+  warmup_steps: int  # of the first call; on an accelerator `max_steps`, so that rarely another number is compiled
+  max_steps: int  # per call in training
 
 
 def create_workload(
   config: ConfigDict, model, images: np.ndarray, batch_size: int, mesh: Mesh | None = None
 ) -> Workload:
-  """Compiles the phase `config.benchmark.phase` for one batch size.
-
-  Args:
-    images: [M, H, W, C] uint8; repeated if they do not fill a batch.
-    mesh: Devices that share each batch, as in training.
-
-  Raises:
-    RunError: It needs more memory than is free.
-  """
-  config = config.copy_and_resolve_references()
+  """Compiles `config.benchmark.phase` for one batch size; images [M, H, W, C] that do not fill a batch are repeated."""
+  config, phase = config.copy_and_resolve_references(), config.benchmark.phase
   config.train.batch_size = batch_size
-  if config.benchmark.phase == "sample":
+  if phase == "sample":
     config.train.num_seeds = 1  # as in --mode=sample
   if config.train.iwae_start_epoch > 0:
     config.train.iwae_samples = 1  # as in the first steps
   images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
   images = jax.device_put(images, sharding(mesh))
   steps, inference = create_train_fns(config, model, len(images), mesh), create_inference_fns(config, model, mesh)
-  keys, recomputed = create_rng_streams(config), 0
-  max_steps = config.train.steps_per_call
+  keys, max_steps = create_rng_streams(config), config.train.steps_per_call
   warmup_steps = WARMUP_STEPS if jax.default_backend() == "cpu" else max_steps
   state = steps.init(keys.init)
 
-  def compile_ahead(function, *args):
-    began = time.perf_counter()
-    with compiling():
-      traced = function.trace(*args)
-      compiled = compile_checked(traced)
-    return compiled, time.perf_counter() - began, matmul_flops(traced.jaxpr)
+  if phase == "train":
+    function, args, static = steps.train, (state, images, steps.order(keys.order, 0), keys.train), (warmup_steps,)
+  elif phase == "eval":
+    function, args, static = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), ()
+  else:
+    function, args, static = inference.sample, (state.variables, keys.sample), (batch_size,)
+  start = time.perf_counter()
+  with compiling():
+    traced = function.trace(*args, *static)
+    compiled = compile_checked(traced)
+  seconds = time.perf_counter() - start
+  flops, recomputed = matmul_flops(traced.jaxpr), 0
 
-  if config.benchmark.phase == "train":
-    order = steps.order(keys.order, 0)
-    arguments = images, order, keys.train
-    compiled, seconds, flops = compile_ahead(steps.train, state, *arguments, warmup_steps)
+  if phase == "train":
     if getattr(model, "remat", "none") != "none":
-      plain = create_train_fns(config, model.clone(remat="none"), len(images), mesh)
-      plain_flops = matmul_flops(plain.train.trace(state, *arguments, warmup_steps).jaxpr)
-      recomputed = (flops - plain_flops) // warmup_steps
+      plain = create_train_fns(config, model.clone(remat="none"), len(images), mesh).train
+      recomputed = (flops - matmul_flops(plain.trace(*args, *static).jaxpr)) // warmup_steps
     flops //= warmup_steps
 
-    def call(count):
-      nonlocal state
-      ahead = count == warmup_steps
-      state, metrics = compiled(state, *arguments) if ahead else steps.train(state, *arguments, count)
-      jax.block_until_ready((state, metrics))
+  def train(count):
+    nonlocal state
+    ahead = count == warmup_steps
+    state, metrics = compiled(state, *args[1:]) if ahead else steps.train(state, *args[1:], count)
+    jax.block_until_ready((state, metrics))
 
-  else:
-    if config.benchmark.phase == "eval":
-      function, args, num_traced = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), 3
-    else:
-      function, args, num_traced = inference.sample, (state.variables, keys.sample, batch_size), 2
-    compiled, seconds, flops = compile_ahead(function, *args)
+  def infer(count):
+    for _ in range(count):
+      out = compiled(*args)
+    jax.block_until_ready(out)
 
-    def call(count):
-      for _ in range(count):
-        out = compiled(*args[:num_traced])
-      jax.block_until_ready(out)
-
-  return Workload(
-    call=call,
-    compiled=compiled,
-    compile_seconds=seconds,
-    devices=inference.num_devices,
-    num_seeds=config.train.num_seeds,
-    images=config.train.num_seeds * batch_size,
-    flops=flops - recomputed,
-    recomputed_flops=recomputed,
-    warmup_steps=warmup_steps,
-    max_steps=max_steps,
-  )
+  call, devices, num_seeds = train if phase == "train" else infer, inference.num_devices, config.train.num_seeds
+  flops -= recomputed
+  return Workload(call, compiled, seconds, devices, num_seeds, flops, recomputed, warmup_steps, max_steps)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Measures every batch size with every number of seeds, prints a table and writes benchmark.json.
-
-  Raises:
-    UsageError: The data do not fit the config, or the workdir holds a different experiment.
-    RunError: The data are not available, a step needs more memory than is free, or a file cannot be written.
-  """
-  open_run(workdir, config, may_be_new=True)
+  """Measures every batch size with every number of seeds, prints a table and writes benchmark.json."""
+  Run.open(workdir, config, models.performance_keys(config.model), may_be_new=True)
   jax.config.update("jax_enable_compilation_cache", False)  # otherwise compile_seconds would measure the disk
   data = dataset.load_dataset(**config.data.to_dict())
   phase, device = config.benchmark.phase, jax.devices()[0]
@@ -165,8 +118,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "rows": [],
     "config": config.to_dict(),
   }
-  no_tf32 = device.platform == "cpu" and config.precision == "tensorfloat32"
-  note = " (float32 on a CPU)" if no_tf32 else ""
+  note = " (float32 on a CPU)" if device.platform == "cpu" and config.precision == "tensorfloat32" else ""
   several = f"{results['devices']} x " if results["devices"] > 1 else ""
   console.print(
     f"{config.model.name}, {phase}, {config.precision} products{note}, jax {jax.__version__} on"
@@ -191,7 +143,7 @@ def seed_counts(config: ConfigDict) -> list[int]:
   return [count or config.train.num_seeds for count in config.benchmark.num_seeds]
 
 
-def measure_workload(workload: Workload, batch_size: int, precision: str, measurements: int) -> Row:
+def measure_workload(workload: Workload, batch_size: int, precision: str, measurements: int) -> dict[str, Any]:
   """Times a workload, interleaved with a large matrix product on one device as a reference for the machine."""
   product, product_flops = matmul_benchmark(precision)
   for _ in range(2):  # warm-up; the second call decides the number of steps per measurement
@@ -205,7 +157,7 @@ def measure_workload(workload: Workload, batch_size: int, precision: str, measur
     step_seconds[i] = time_call(workload.call, count) / count
   median, device_flops = float(np.median(step_seconds)), workload.flops / workload.devices
   needed, seeds = needed_bytes(workload.compiled), workload.num_seeds
-  peak = needed["peak_memory_bytes"]
+  peak, images = needed["peak_memory_bytes"], seeds * batch_size
   return {
     "batch_size": batch_size,
     "num_seeds": seeds,
@@ -213,12 +165,12 @@ def measure_workload(workload: Workload, batch_size: int, precision: str, measur
     "compile_seconds": workload.compile_seconds,
     "step_time_ms": 1e3 * median,
     "step_time_ms_p90": 1e3 * float(np.quantile(step_seconds, 0.9)),
-    "images_per_second": workload.images / median,
+    "images_per_second": images / median,
     **needed,
     "step_time_ms_per_seed": 1e3 * median / seeds,
     "peak_memory_bytes_per_seed": None if peak is None else peak / seeds,
-    "flops_per_image": workload.flops / workload.images,
-    "recomputed_flops_per_image": workload.recomputed_flops / workload.images,
+    "flops_per_image": workload.flops / images,
+    "recomputed_flops_per_image": workload.recomputed_flops / images,
     "flops_per_second": workload.flops / median,
     "matmul_flops_per_second": product_flops / float(np.median(product_seconds)),
     "matmul_ratio": float(np.median(device_flops / step_seconds * product_seconds / product_flops)),
@@ -227,16 +179,16 @@ def measure_workload(workload: Workload, batch_size: int, precision: str, measur
 
 def time_call(call: Callable, *args) -> float:
   """Returns the seconds that a call takes."""
-  began = time.perf_counter()
+  start = time.perf_counter()
   call(*args)
-  return time.perf_counter() - began
+  return time.perf_counter() - start
 
 
 def table(results: dict[str, Any]) -> Table:
   """Returns a table with a column for every batch size and number of seeds."""
-  ratio = "ratio of the two, median" if results["devices"] == 1 else "ratio of the two per device, median"
-  remat = any(row["recomputed_flops_per_image"] for row in results["rows"])
-  recomputed = "MFLOP per image of rematerialization, not counted below"
+  rows, per_device = results["rows"], " per device" if results["devices"] > 1 else ""
+  label = "MFLOP per image of rematerialization, not counted below"
+  recomputed = {label: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"}
   per_seed = {
     "ms per step and seed": lambda row: f"{row['step_time_ms_per_seed']:.3f}",
     "memory per seed, MiB": lambda row: mebibytes(row["peak_memory_bytes_per_seed"]),
@@ -248,14 +200,13 @@ def table(results: dict[str, Any]) -> Table:
     "seconds to compile": lambda row: f"{row['compile_seconds']:.1f}",
     "peak memory, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
     "temporary memory, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
-    **(per_seed if any(row["num_seeds"] > 1 for row in results["rows"]) else {}),
+    **(per_seed if any(row["num_seeds"] > 1 for row in rows) else {}),
     "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
-    **({recomputed: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"} if remat else {}),
+    **(recomputed if any(row["recomputed_flops_per_image"] for row in rows) else {}),
     "GFLOP/s": lambda row: f"{row['flops_per_second'] / 1e9:,.1f}",
     "GFLOP/s of a large matrix product": lambda row: f"{row['matmul_flops_per_second'] / 1e9:,.1f}",
-    ratio: lambda row: f"{row['matmul_ratio']:.2f}",
+    f"ratio of the two{per_device}, median": lambda row: f"{row['matmul_ratio']:.2f}",
   }
-  rows = results["rows"]
   out = Table("batch size", caption=f"of {results['measurements']} measurements")
   for row in rows:
     seeds = f" x {row['num_seeds']} seeds" if row["num_seeds"] > 1 else ""

@@ -1,6 +1,7 @@
 """`--mode=encode`: latents, ELBO and log-likelihood of a run's data set or of the user's own images."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax.cli.runs import open_run
+from latentjax import models
 from latentjax.data import dataset, image_folder
 from latentjax.data.base import LABEL_NAMES, LABELS
 from latentjax.inference import evaluation, linear_probe
@@ -19,52 +20,34 @@ from latentjax.runtime.fileio import expand_user, write_atomic
 from latentjax.workdir import plots
 from latentjax.workdir.run import Run
 
-LATENTS_NAME = "latents.npz"
-
-ENCODED_DIR = "encoded"  # holds a folder for each of the user's own image sources
-
 
 class ImagesToEncode(NamedTuple):
-  """Images in the form that the model expects.
+  """Images in the form that the model expects."""
 
-  Attributes:
-    name: Name of the data set, or path of the user's images.
-    splits: uint8 [M, H, W, C].
-    labels, files: Of the splits that have them; see `Dataset.labels` and `ImageFolder.names`.
-  """
-
-  name: str
-  splits: Mapping[str, np.ndarray]
-  labels: Mapping[str, np.ndarray]
+  name: str  # of the data set, or path of the user's images
+  splits: Mapping[str, np.ndarray]  # uint8 [M, H, W, C]
+  labels: Mapping[str, np.ndarray]  # of the splits that have them
   label_names: tuple[str, ...]
-  files: Mapping[str, list[str]]
+  files: Mapping[str, list[str]]  # paths of the user's images, by split
 
 
 def run(config: ConfigDict, path: str | None, workdir: Path) -> None:
-  """Writes latents.npz and encode.json into `workdir`, or into its folder encoded/NAME for the user's own images.
-
-  Args:
-    path: A folder of images, a single image, or an .npz; None encodes the data set of the run.
-
-  Raises:
-    UsageError: There is no model yet, the workdir holds a different experiment, or the images do not fit the model.
-    RunError: A file cannot be read or written.
-  """
-  run = open_run(workdir, config, "seed", *(["data.image_size"] if path else []))
+  """Writes latents.npz and encode.json into `workdir`, or into its folder encoded/NAME for the images at `path`."""
+  may_change = ("seed", *(["data.image_size"] if path else []), *models.performance_keys(config.model))
+  run = Run.open(workdir, config, may_change)
   run.check_writable()
   trained = load_first_seed(run)
   if path is None:
     _write_latents(trained, _dataset_images(run), workdir)
     return
   images = _file_images(config, path, trained.image_shape)
-  out = workdir / ENCODED_DIR / Path(images.name).name
+  out = workdir / "encoded" / Path(images.name).name
   out.mkdir(parents=True, exist_ok=True)
   latents = _write_latents(trained, images, out)
-  originals, num_images = np.concatenate(list(images.splits.values())), config.sample.num_images
-  groups = [np.concatenate(groups)[:num_images] for groups in zip(*latents.values(), strict=True)]
+  shown = np.concatenate(list(images.splits.values()))[: config.sample.num_images]
+  groups = [np.concatenate(groups)[: len(shown)] for groups in zip(*latents.values(), strict=True)]
   decoded = np.asarray(trained.inference.decode(trained.variables, groups))
-  columns = int(np.ceil(np.sqrt(len(decoded))))
-  plots.save_reconstructions(out / "reconstructions.png", originals[:num_images] / 255, decoded, columns)
+  plots.save_reconstructions(out / "reconstructions.png", shown / 255, decoded, math.ceil(math.sqrt(len(shown))))
   console.print(f"  {out / 'reconstructions.png'}")
 
 
@@ -82,16 +65,13 @@ def _file_images(config: ConfigDict, path: str, image_shape: tuple[int, int, int
   """Loads the user's own images, binarised if the training images were."""
   source = image_folder.source_to_encode(path, config.data.image_size)
   found = source.read()
-  splits = {
-    name: _match_channels(found[name], image_shape, path)
-    for name in found
-    if name != LABEL_NAMES and not name.endswith(LABELS)
-  }
+  names = [name for name in found if name != LABEL_NAMES and not name.endswith(LABELS)]
+  splits = {name: _match_channels(found[name], image_shape, path) for name in names}
   if config.data.binarization != "none":
     splits = {name: dataset.fixed_binarization(images, name) for name, images in splits.items()}
   labels = {name: found[name + LABELS] for name in splits if name + LABELS in found}
-  name = str(expand_user(path).resolve())
-  return ImagesToEncode(name, splits, labels, tuple(found.get(LABEL_NAMES, ())), source.names)
+  label_names = tuple(found.get(LABEL_NAMES, ()))
+  return ImagesToEncode(str(expand_user(path).resolve()), splits, labels, label_names, source.names)
 
 
 def _match_channels(images: np.ndarray, image_shape: tuple[int, int, int], path: str) -> np.ndarray:
@@ -124,8 +104,8 @@ def _write_latents(trained: TrainedModel, images: ImagesToEncode, out: Path) -> 
     means[split] = {name: float(values.mean(dtype=np.float64)) for name, values in scores.items()}
     means[split]["num_examples"] = len(originals)
     summary = ", ".join(f"{name.replace('_', '-')} {means[split][name]:.2f}" for name in scores)
-    plural = "s"[: len(originals) > 1]
-    console.print(f"{split}: {len(originals):,} image{plural}, {summary.replace('elbo', 'ELBO')} nats per image")
+    count = f"{len(originals):,} image{'s'[: len(originals) > 1]}"
+    console.print(f"{split}: {count}, {summary.replace('elbo', 'ELBO')} nats per image")
   arrays |= {f"{split}{LABELS}": labels for split, labels in images.labels.items()}
   arrays |= {f"{split}_files": np.array(names) for split, names in images.files.items()}
   arrays |= {LABEL_NAMES: np.array(images.label_names)} if images.label_names else {}
@@ -148,10 +128,9 @@ def _write_latents(trained: TrainedModel, images: ImagesToEncode, out: Path) -> 
     "splits": means,
     "linear_probe": probe,
   }
-  write_atomic(out / LATENTS_NAME, lambda file: np.savez(file, **arrays))
+  write_atomic(out / "latents.npz", lambda file: np.savez(file, **arrays))
   write_atomic(out / "encode.json", json.dumps(summary, indent=2) + "\n")
-  for name in (LATENTS_NAME, "encode.json"):
-    console.print(f"  {out / name}")
+  console.print(f"  {out / 'latents.npz'}\n  {out / 'encode.json'}")
   return latents
 
 
@@ -160,20 +139,14 @@ def _encode(trained: TrainedModel, images: np.ndarray, split: str) -> tuple[list
 
   The noise is that of --mode=evaluate, so means over a split equal its results.
   """
-  config, inference, variables, keys = trained.config, trained.inference, trained.variables, trained.keys
-  batch_size, num_samples = config.eval.batch_size, config.encode.nll_samples
-  log_px, kl = evaluation.per_image_terms(inference, variables, images, keys.evaluate, batch_size)
+  model, keys = (trained.inference, trained.variables), trained.keys
+  batch_size, num_samples = trained.config.eval.batch_size, trained.config.encode.nll_samples
+  log_px, kl = evaluation.per_image_terms(*model, images, keys.evaluate, batch_size)
   scores = {"elbo": log_px - kl.sum(-1)}
   if num_samples:
     with progress() as bar:
       task = bar.add_task(f"{split}, K = {num_samples}", total=len(images) * num_samples, note="samples")
-      scores["log_likelihood"] = evaluation.log_likelihoods(
-        inference,
-        variables,
-        images,
-        keys.likelihood,
-        batch_size,
-        [num_samples],
-        report=lambda count: bar.update(task, advance=count),
-      )[0]
-  return evaluation.encode(inference, variables, images, batch_size), scores
+      (scores["log_likelihood"],) = evaluation.log_likelihoods(
+        *model, images, keys.likelihood, batch_size, [num_samples], lambda count: bar.update(task, advance=count)
+      )
+  return evaluation.encode(*model, images, batch_size), scores

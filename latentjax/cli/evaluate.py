@@ -8,7 +8,6 @@ import jax
 from ml_collections import ConfigDict
 
 from latentjax import models
-from latentjax.cli.runs import open_run
 from latentjax.data.dataset import Dataset
 from latentjax.inference import evaluation
 from latentjax.inference.trained_model import TrainedModel
@@ -29,12 +28,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Evaluates the best checkpoint of `workdir`; another seed in the config changes the evaluation noise only.
 
   With `eval.num_examples` above 0 it prints the table and writes nothing.
-
-  Raises:
-    UsageError: There is no checkpoint, or the workdir holds a different experiment.
-    RunError: A file cannot be read or written, or the images are not those of the training.
   """
-  run = open_run(workdir, config, "seed")  # reads metrics.jsonl before the checkpoints: a training may be under way
+  # Reads metrics.jsonl before the checkpoints: a training may be under way.
+  run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
   quick = config.eval.num_examples > 0
   if not quick:
     run.check_writable()
@@ -55,18 +51,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def evaluate_and_write(run: Run, experiment: Experiment, seeds: Sequence[TrainedModel]) -> None:
-  """Evaluates a run, prints the table, and writes model.npz, groups.png and results.json.
-
-  Args:
-    seeds: Every seed of the run.
-  """
+  """Evaluates every seed of a run, prints the table, and writes model.npz, groups.png and results.json."""
   results = _measure_run(run, experiment, seeds)
 
   def write() -> None:
     _print_results(run, experiment, results)
     variables = [distributed.first_shard(seed.variables) for seed in seeds]
-    steps = [seed.step for seed in seeds]
-    weights.write_weights(run.workdir, experiment.data.image_shape, run.seeds, steps, variables)
+    image_shape, steps = experiment.data.image_shape, [seed.step for seed in seeds]
+    weights.write_weights(run.workdir, image_shape, run.seeds, steps, variables)
     plots.save_groups(run.workdir / "groups.png", {run.config.model.name: results["test"]})
     records.write_results(run.workdir, results)
     for name in ("results.json", "groups.png", weights.WEIGHTS_NAME):
@@ -77,7 +69,7 @@ def evaluate_and_write(run: Run, experiment: Experiment, seeds: Sequence[Trained
 
 def _measure_run(run: Run, experiment: Experiment, seeds: Sequence[TrainedModel]) -> MetricsRow:
   """Returns the content of results.json."""
-  began, config, last = time.perf_counter(), run.config, run.lines[-1] if run.lines else None
+  start, config, last = time.perf_counter(), run.config, run.lines[-1] if run.lines else None
   per_seed = {
     seed: measure_seed(trained, experiment.data, run.metric_names)
     | {"step": trained.step, "epoch": trained.step // experiment.steps_per_epoch}
@@ -92,7 +84,7 @@ def _measure_run(run: Run, experiment: Experiment, seeds: Sequence[TrainedModel]
     "epochs_trained": last["epoch"] if last else None,
     "train_minutes": last["seconds"] / 60 if last else None,
     "parameters": num_parameters(seeds[0].variables["params"]),
-    "evaluate_minutes": (time.perf_counter() - began) / 60,
+    "evaluate_minutes": (time.perf_counter() - start) / 60,
     "device": str(jax.devices()[0].device_kind),
   }
 
@@ -108,24 +100,17 @@ def _print_results(run: Run, experiment: Experiment, results: MetricsRow) -> Non
 
 def measure_seed(trained: TrainedModel, data: Dataset, metric_names: MetricNames) -> MetricsRow:
   """Returns the ELBO terms of every split, and the test split's active units and NLL, in nats per image."""
-  config, inference, variables, keys = trained.config.eval, trained.inference, trained.variables, trained.keys
+  config, model, keys = trained.config.eval, (trained.inference, trained.variables), trained.keys
+  batch_size, num_samples = config.batch_size, config.nll_samples
   splits, results = data.eval_splits(config.num_examples or None), {}
   for split, images in splits.items():
-    metrics = evaluation.evaluate_elbo(inference, variables, images, keys.evaluate, config.batch_size)
+    metrics = evaluation.evaluate_elbo(*model, images, keys.evaluate, batch_size)
     results[split] = {**metrics, "num_examples": len(images)}
   test = splits["test"]
-  results["test"]["active_units"] = evaluation.active_units(inference, variables, test, config.batch_size)
+  results["test"]["active_units"] = evaluation.active_units(*model, test, batch_size)
   with progress() as bar:
-    task = bar.add_task(
-      f"test {metric_names.nll}, K = {config.nll_samples}", total=len(test) * config.nll_samples, note="samples"
-    )
+    task = bar.add_task(f"test {metric_names.nll}, K = {num_samples}", total=len(test) * num_samples, note="samples")
     results["test"] |= evaluation.negative_log_likelihood(
-      inference,
-      variables,
-      test,
-      keys.likelihood,
-      config.batch_size,
-      config.nll_samples,
-      report=lambda count: bar.update(task, advance=count),
+      *model, test, keys.likelihood, batch_size, num_samples, lambda count: bar.update(task, advance=count)
     )
   return {split: metric_names.in_bits(metrics, data.image_shape) for split, metrics in results.items()}

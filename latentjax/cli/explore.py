@@ -8,10 +8,9 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.cli import sample
-from latentjax.cli.runs import open_run
 from latentjax.inference import latent_space
 from latentjax.inference.explore import page
-from latentjax.inference.explore.generative import Arrays, generative_arrays
+from latentjax.inference.explore.generative import generative_arrays
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
 from latentjax.models.base import num_parameters
 from latentjax.runtime.console import console
@@ -19,22 +18,14 @@ from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir.run import Run
 
-PAGE_NAME = "explore.html"
-
 NUM_TEST_IMAGES = 10  # in the page
-
 KL_SAMPLE_SIZE = 500  # test images over which the KL of every latent is averaged
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Writes explore.html; without test images the page has no interpolations.
-
-  Raises:
-    UsageError: There is no model yet, no page for such a model, or the workdir holds a different experiment.
-    RunError: A file cannot be read or written.
-  """
-  run = open_run(workdir, config, "seed")
-  if not page.supports(config.model.name):
+  """Writes explore.html; without test images the page has no interpolations."""
+  run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
+  if config.model.name not in page.WORDS:
     raise UsageError(f"--mode=explore has no page for a model named {config.model.name!r}.")
   if run.protocol.likelihood not in page.LIKELIHOODS:
     raise UsageError(f"--mode=explore does not support model.likelihood = {run.protocol.likelihood!r}.")
@@ -44,25 +35,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
   images, kl = sample.load_test_images(run), None
   if images is not None:
     kl = latent_space.kl_per_latent(trained, images[:KL_SAMPLE_SIZE])
-    arrays |= _test_image_arrays(trained, images[:NUM_TEST_IMAGES])
-  title, facts = models.display_name(config.model), run_facts(run, trained, images)
+    shown = images[:NUM_TEST_IMAGES]
+    latents = jax.device_get(trained.inference.encode(trained.variables, shown))
+    arrays |= {"test/images": shown / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
+  title, facts, path = models.display_name(config.model), run_facts(run, trained, images), workdir / "explore.html"
   content = page.render(title, facts, fields, trained.image_shape, trained.latent_dims, arrays, kl)
-  write_atomic(workdir / PAGE_NAME, content)
-  console.print(f"  {workdir / PAGE_NAME} is one file of {len(content) / 1e6:.1f} MB, for any browser")
-
-
-def _test_image_arrays(trained: TrainedModel, images: np.ndarray) -> Arrays:
-  """Returns test images and their latents, see `page.render`."""
-  latents = jax.device_get(trained.inference.encode(trained.variables, images))
-  return {"test/images": images / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
+  write_atomic(path, content)
+  console.print(f"  {path} is one file of {len(content) / 1e6:.1f} MB, for any browser")
 
 
 def run_facts(run: Run, trained: TrainedModel, images: np.ndarray | None) -> list[str]:
-  """Returns short statements about a run, with test metrics if they were measured at the model's step.
-
-  Args:
-    images: Test split, or None if it is not available.
-  """
+  """Returns short statements about a run and, if they were measured at the model's step, metrics of its test images."""
   facts = [f"trained on {run.config.data.name}", f"{num_parameters(trained.variables['params']):,} parameters"]
   if len(run.seeds) > 1:
     facts.append(f"seed {run.seeds[0]}, the first of {len(run.seeds)}")

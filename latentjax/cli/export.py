@@ -8,14 +8,13 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax._version import __version__
-from latentjax.cli.runs import open_run
 from latentjax.inference.export import describe_shapes, export_programs
 from latentjax.inference.trained_model import load_first_seed
 from latentjax.runtime.console import console
-from latentjax.runtime.errors import RunError
 from latentjax.runtime.fileio import write_atomic
+from latentjax.workdir.run import Run
 
-EXPORT_DIR, SUFFIX = "export", ".jax_export"
+SUFFIX = ".jax_export"
 
 DESCRIPTIONS = {
   "encode": "posterior means in units of the prior, one array per latent group, of images in [0, 1]",
@@ -25,18 +24,10 @@ DESCRIPTIONS = {
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Writes the programs and export.json into `export/` of the workdir; needs no data.
-
-  Raises:
-    UsageError: There is no model yet, or the workdir holds a different experiment.
-    RunError: A file cannot be read or written.
-  """
-  trained = load_first_seed(open_run(workdir, config))
-  folder, programs = workdir / EXPORT_DIR, {}
-  try:
-    folder.mkdir(exist_ok=True)
-  except OSError as error:
-    raise RunError(f"Cannot create {folder} ({error.strerror}).") from None
+  """Writes the programs and export.json into `export/` of the workdir; needs no data."""
+  trained = load_first_seed(Run.open(workdir, config, models.performance_keys(config.model)))
+  folder, programs = workdir / "export", {}
+  folder.mkdir(exist_ok=True)
   for name, exported in export_programs(trained.config, trained.model, trained.variables).items():
     content = bytes(exported.serialize())
     write_atomic(folder / f"{name}{SUFFIX}", content)

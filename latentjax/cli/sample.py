@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from latentjax.cli.runs import open_run
+from latentjax import models
 from latentjax.data import dataset
 from latentjax.inference.latent_space import NUM_INTERPOLATIONS, TRAVERSAL_VALUES, interpolate, traverse
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
@@ -20,13 +20,8 @@ from latentjax.workdir.run import Run
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Draws the images of the model in `workdir`; without its data, those that need no test images.
-
-  Raises:
-    UsageError: There is no model yet, or the workdir holds a different experiment.
-    RunError: A file cannot be read or written.
-  """
-  run = open_run(workdir, config, "seed")
+  """Draws the images of the model in `workdir`; without its data, those that need no test images."""
+  run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
   save_images(load_first_seed(run), load_test_images(run), workdir)
 
 
@@ -46,9 +41,7 @@ def load_test_images(run: Run) -> np.ndarray | None:
 
 
 def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -> None:
-  """Writes images and prints their paths.
-
-  Every model writes samples.png, reconstructions.png, interpolations.png and traversals.png; some write more.
+  """Writes samples, reconstructions, interpolations, traversals and the model's own pictures, and prints their paths.
 
   Args:
     trained: Model of one seed on one device.
@@ -64,21 +57,16 @@ def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -
 
   samples = inference.sample(variables, prior_key, num_images)
   save("samples.png", plots.save_grid, jax.device_get(samples), columns)
-
   images = None if test is None else test[:num_images]
   if images is not None:
     terms = inference.evaluate(variables, images, posterior_key)
     save("reconstructions.png", plots.save_reconstructions, images / 255, jax.device_get(terms.mean), columns)
-
     ends = test[: min(2 * NUM_INTERPOLATIONS, max(2, num_images))]
     if len(ends) > 1:
       paths = interpolate(trained, ends)
       save("interpolations.png", plots.save_grid, paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
-
-  batch = samples if test is None else test[: trained.config.eval.batch_size]
-  rows, units = traverse(trained, batch)
+  rows, units = traverse(trained, samples if test is None else test[: trained.config.eval.batch_size])
   save("traversals.png", plots.save_traversals, rows, units, TRAVERSAL_VALUES)
-
   for name, picture in jax.device_get(inference.pictures(variables, picture_key, images)).items():
     save(name, *plot_call(picture))
 
