@@ -47,11 +47,11 @@ lint: .venv/ready  ## style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-benchmark: .venv-benchmark/ready  ## latentjax beside PyTorch on this machine: about 10 minutes on two CPU cores
-	.venv-benchmark/bin/python -m benchmarks.race
+benchmark: .venv-benchmark/ready  ## compare with PyTorch: 10 minutes on two CPU cores, downloads 0.5 GB (3 GB with a GPU)
+	.venv-benchmark/bin/python -m benchmarks.compare_pytorch
 
-compiled: .venv-compiled/ready  ## the training steps as compiled for GPUs and TPUs that need not be here: minutes
-	.venv-compiled/bin/python -m benchmarks.compiled --target h100 h100x8 tpu-v5e
+compiled: .venv-compiled/ready  ## compile training steps for GPUs and TPUs, without having one: minutes
+	.venv-compiled/bin/python -m benchmarks.cross_compile --target h100 h100x8 tpu-v5e
 
 clean:  ## remove the virtual environments
 	rm -rf .venv .venv-benchmark .venv-compiled
@@ -71,10 +71,15 @@ python:
 	$(BIN)/python -m pip install --quiet -r requirements-tfds.txt
 	touch $@
 
-.venv-benchmark/ready: requirements.txt requirements-dev.txt benchmarks/requirements.txt | python
+# PyTorch: a wheel in pip's own --find-links directories if there is one, else the build that uv selects for this
+# machine, which without an NVIDIA driver is the CPU build (200 MB). pip alone would install the CUDA libraries, too.
+.venv-benchmark/ready: requirements.txt requirements-dev.txt | python
 	$(PYTHON) -m venv .venv-benchmark
 	.venv-benchmark/bin/python -m pip install --quiet --upgrade pip
-	.venv-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	.venv-benchmark/bin/python -m pip install --quiet -r requirements-dev.txt uv
+	.venv-benchmark/bin/python -m pip install --quiet --no-index --no-deps 'torch>=2.6' 2>/dev/null || \
+	  .venv-benchmark/bin/uv pip install --python .venv-benchmark/bin/python --torch-backend=auto 'torch>=2.6'
+	.venv-benchmark/bin/python -m pip install --quiet torch  # what it depends on
 	touch $@
 
 .venv-compiled/ready: requirements.txt requirements-dev.txt | python  # compilers of the very version of JAX

@@ -1,7 +1,7 @@
-"""The models of latentjax written again in PyTorch, batched, to be raced against.
+"""The models of `latentjax/models` in PyTorch, to be compared in speed.
 
-Every model is called as `model(images [B, H, W, C], noise)` and returns (log p(x|z) [B], KL per group [B, L]), in nats,
-with the sizes and equations of `latentjax/models`. `noise_shapes` says what `noise` must be.
+`model(images [B, H, W, C], noise)` returns (log p(x|z) [B], KL per group [B, L]) in nats, with the same sizes and
+equations. `noise` is a list of standard normal arrays with the shapes of `model.noise_shapes(B)`.
 Shapes: B batch, H W C image, N glimpse, Z latent, U hidden units, T steps, L groups.
 """
 
@@ -16,25 +16,21 @@ MIN_VARIANCE = 1e-6  # as in latentjax/models/ladder_vae.py
 
 
 def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
-  """The peer of the model that `config.model` describes.
+  """Creates the model of `config.model`.
 
   Raises:
-    ValueError: it uses an option that the peers leave out.
+    ValueError: It uses an option that is not implemented here.
   """
   fields = config.to_dict()
-  if fields.get("layer_norm"):
-    raise ValueError("the peer of DRAW has no layer norm")
-  if fields.get("mlp_depth", 1) != 1 or fields.get("inference", "ladder") != "ladder":
-    raise ValueError("the peer of the Ladder VAE has one hidden layer per MLP, and no bottom-up inference")
-  if fields.get("skips") or fields.get("network", "dense") != "dense":
-    raise ValueError("the peers of VAE and Ladder VAE have neither skips nor residual networks")
-  if fields.get("likelihood", "bernoulli") != "bernoulli":
-    raise ValueError("the peers have binary pixels: model.likelihood must be bernoulli")
+  fixed = {"layer_norm": False, "mlp_depth": 1, "inference": "ladder", "skips": False, "network": "dense"}
+  for name, value in (fixed | {"likelihood": "bernoulli"}).items():
+    if fields.get(name, value) != value:
+      raise ValueError(f"the models in PyTorch need model.{name}={value}")
   return {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE}[fields["name"]](image_shape, fields)
 
 
 def log_bernoulli(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-  """[B] log p(x|z) of logits and images [B, pixels]."""
+  """Returns log p(x|z) [B] of logits and images [B, pixels]."""
   return -F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum(-1)
 
 
@@ -71,7 +67,7 @@ class VAE(nn.Module):
 
 
 class LadderVAE(nn.Module):
-  """See latentjax/models/ladder_vae.py, with inference by the ladder and one hidden layer per MLP.
+  """See latentjax/models/ladder_vae.py; inference by the ladder and one hidden layer per MLP.
 
   q(z_i | z_{i+1}, x): var_q = 1/(1/var^ + 1/var_p),  mu_q = var_q (mu^/var^ + mu_p/var_p)
   """
@@ -112,7 +108,7 @@ class LadderVAE(nn.Module):
 
 
 class DRAW(nn.Module):
-  """See latentjax/models/draw/step.py. One linear layer per LSTM, heads and posterior, as good eager code has it."""
+  """See latentjax/models/draw/reference.py. One linear layer for all gates of an LSTM, as is usual in eager code."""
 
   def __init__(self, image_shape, fields):
     super().__init__()
@@ -123,7 +119,7 @@ class DRAW(nn.Module):
     num_read = 2 * self.read_size**2 * channels if self.attend else pixels
     num_write = self.write_size**2 * channels if self.attend else pixels
     self.encoder = nn.Linear(num_read + 2 * units, 4 * units)
-    self.image = None if self.attend else nn.Linear(pixels, 4 * units, bias=False)  # that part of the encoder's input
+    self.image = None if self.attend else nn.Linear(pixels, 4 * units, bias=False)  # the encoder's weights of the image
     self.posterior = nn.Linear(units, 2 * self.latents)
     self.decoder = nn.Linear(self.latents + units, 4 * units)
     self.write = nn.Linear(units, num_write)
@@ -152,15 +148,15 @@ class DRAW(nn.Module):
 
   def forward(self, images, noise):
     batch, kls = len(images), []
-    of_image = None if self.attend else self.image(images.flatten(1))  # the same in every step, as in latentjax
+    image_gates = None if self.attend else self.image(images.flatten(1))  # constant over steps, as in latentjax
     canvas = self.canvas.expand(batch, *self.image_shape)
     h_enc, c_enc, h_dec, c_dec = (state.expand(batch, -1) for state in self.states)
-    for drawn in noise[0]:
+    for epsilon in noise[0]:
       error = images - canvas.sigmoid()
-      h_enc, c_enc = _lstm(self.encoder, [self._read(images, error, h_dec), h_dec, h_enc], c_enc, of_image)
+      h_enc, c_enc = _lstm(self.encoder, [self._read(images, error, h_dec), h_dec, h_enc], c_enc, image_gates)
       mean, log_std = self.posterior(h_enc).chunk(2, -1)
-      kls.append(kl_to_standard(mean, log_std))  # in units of the prior, as z is
-      z = mean + log_std.exp() * drawn
+      kls.append(kl_to_standard(mean, log_std))  # the posterior is relative to the prior
+      z = mean + log_std.exp() * epsilon
       if self.prior is not None:
         prior_mean, prior_log_std = self.prior(h_dec).chunk(2, -1)
         z = prior_mean + prior_log_std.exp() * z
@@ -172,8 +168,8 @@ class DRAW(nn.Module):
     if not self.attend:
       return error.flatten(1)
     vertical, horizontal, intensity = self._window(self.read_window(h_dec), self.read_size)
-    both = torch.cat([images, error], -1).permute(0, 3, 1, 2)  # [B, 2C, H, W]
-    glimpse = vertical[:, None] @ both @ horizontal[:, None].mT  # [B, 2C, N, N]
+    stacked = torch.cat([images, error], -1).permute(0, 3, 1, 2)  # [B, 2C, H, W]
+    glimpse = vertical[:, None] @ stacked @ horizontal[:, None].mT  # [B, 2C, N, N]
     return (intensity[:, None] * glimpse).flatten(1)
 
   def _write(self, h_dec):
@@ -183,16 +179,16 @@ class DRAW(nn.Module):
     patch = self.write(h_dec).view(-1, self.image_shape[-1], self.write_size, self.write_size)
     return (vertical[:, None].mT @ patch @ horizontal[:, None] / intensity[:, None]).permute(0, 2, 3, 1)
 
-  def _window(self, numbers, size):
-    """Filters [B, N, H] and [B, N, W], and the intensity [B, 1, 1]."""
+  def _window(self, params, size):
+    """Returns filters [B, N, H] and [B, N, W], and the intensity [B, 1, 1]."""
     height, width, _ = self.image_shape
-    g_x, g_y, log_variance, log_stride, log_intensity = numbers[:, :, None].unbind(1)  # [B, 1]
-    offsets = torch.arange(size, device=numbers.device) - 0.5 * (size - 1)
+    g_x, g_y, log_variance, log_stride, log_intensity = params[:, :, None].unbind(1)  # [B, 1]
+    offsets = torch.arange(size, device=params.device) - 0.5 * (size - 1)
     stride = (max(height, width) - 1) / max(size - 1, 1) * log_stride.exp()
 
     def filters(center, extent):
       means = center + offsets * stride  # [B, N]
-      distance = torch.arange(extent, device=numbers.device) - means[:, :, None]  # [B, N, extent]
+      distance = torch.arange(extent, device=params.device) - means[:, :, None]  # [B, N, extent]
       return (-0.5 * distance.square() / log_variance.exp()[:, :, None]).softmax(-1)
 
     center_y, center_x = 0.5 * (height + 1) * (g_y + 1) - 1, 0.5 * (width + 1) * (g_x + 1) - 1
@@ -208,15 +204,15 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
   return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.LeakyReLU())
 
 
-def _mean_variance(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-  mean, variance = both.chunk(2, -1)
+def _mean_variance(params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+  mean, variance = params.chunk(2, -1)
   return mean, F.softplus(variance) + MIN_VARIANCE
 
 
 def _lstm(
-  layer: nn.Linear, inputs: list[torch.Tensor], cell: torch.Tensor, more: torch.Tensor | None = None
+  layer: nn.Linear, inputs: list[torch.Tensor], cell: torch.Tensor, extra: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
   gates = layer(torch.cat(inputs, -1))
-  i, f, g, o = (gates if more is None else gates + more).chunk(4, -1)
+  i, f, g, o = (gates if extra is None else gates + extra).chunk(4, -1)
   cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
   return o.sigmoid() * cell.tanh(), cell

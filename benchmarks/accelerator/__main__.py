@@ -1,92 +1,62 @@
-"""Measures latentjax on an accelerator, in order of worth, for so many minutes; called again, it goes on.
+"""Measures latentjax on an accelerator, the most valuable numbers first, until the time limit.
 
-    python -m benchmarks.accelerator --minutes=9 --out=DIR [--data=DIR] [--parts steps peers ...] [--again]
-    python -m benchmarks.accelerator --rehearse --out=DIR    # everything with tiny models, also on a CPU
+    python -m benchmarks.accelerator --minutes=9 --out=DIR [--parts steps pytorch ...] [--again]
+    python -m benchmarks.accelerator --rehearse --out=DIR    # all measurements with tiny models, also on a CPU
 
-Writes DIR/report.md and DIR/results.jsonl after every measurement. See docs/accelerator.md.
+Writes DIR/results.jsonl and DIR/report.md after every measurement. Run the same command again to continue after the
+time limit, Ctrl-C or SIGTERM. See docs/accelerator.md.
 """
 
-import argparse
 import os
-import signal
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks.accelerator import process
-from benchmarks.accelerator.log import Log
-from benchmarks.accelerator.plan import PARTS, Place, plan
-from benchmarks.accelerator.queue import HopelessError, Measurement, work_off
-from benchmarks.accelerator.report import report
-from benchmarks.arguments import positive
+from benchmarks.accelerator.session import GRACE, Results, Watchdog, run_measurements
+from benchmarks.common import create_parser, positive
+
+PARTS = {
+  "steps": "Training steps",
+  "pytorch": "Training steps beside PyTorch",
+  "target": "DRAW without attention, trained to the ELBO of the original project",
+  "seeds": "Several seeds in one program",
+  "precision": "Precisions of matrix products",
+  "paper": "DRAW with the settings of its paper",
+}
 
 
 def main() -> None:
-  style = argparse.RawDescriptionHelpFormatter
-  parser = argparse.ArgumentParser("python -m benchmarks.accelerator", description=__doc__, formatter_class=style)
-  parser.add_argument("--minutes", type=positive, default=9, help="after which all has ended")
+  start = time.monotonic()
+  parser = create_parser(__doc__, prog="python -m benchmarks.accelerator")
+  parser.add_argument("--minutes", type=positive, default=9, help="time limit")
   parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-  parser.add_argument("--data", type=Path, metavar="DIR", help="with decoded sets; by default the user's cache")
-  parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these")
-  parser.add_argument("--again", action="store_true", help="also what failed before")
-  parser.add_argument("--rehearse", action="store_true", help="tiny models, to see that everything runs")
+  parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these")
+  parser.add_argument("--again", action="store_true", help="repeat failed measurements")
+  parser.add_argument("--rehearse", action="store_true", help="tiny models and few repetitions")
   options = parser.parse_args()
-  until = time.monotonic() + 60 * options.minutes
-  if options.data:
-    if not options.data.is_dir():
-      parser.error(f"--data: there is no directory {str(options.data)!r}")
-    os.environ["LATENTJAX_CACHE_DIR"] = str(options.data.resolve())
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the measurement under way is ended, too
-  work = options.out.resolve() / "work"
-  work.mkdir(parents=True, exist_ok=True)
-  os.environ["JAX_COMPILATION_CACHE_DIR"] = str(work / "compiled")  # measurements share programs, calls too
+  deadline = start + 60 * options.minutes
+  options.out.mkdir(parents=True, exist_ok=True)
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.out.resolve() / "compiled"))
   os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-  os.environ["PYTHONUNBUFFERED"] = "1"
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves memory for PyTorch in this process
+  results = Results(options.out / "results.jsonl", options.again)
+  watchdog = Watchdog(results, deadline)  # before JAX is imported, which may hang
 
-  log = Log(options.out / "results.jsonl", again=options.again)
-  place = find(parser, log, work, options.rehearse)
-  measurements = list(plan(place))
-  queue = [measurement for measurement in measurements if measurement.part in options.parts]
+  from benchmarks.accelerator import measurements, report
 
-  def written(line):
-    (options.out / "report.md").write_text(report(log.lines, len(measurements)))
-    print(f"{until - time.monotonic():>5.0f} s left  {line['name']}: {line['status']} {line['reason']}", flush=True)
+  if problem := measurements.check_machine(results, options.rehearse):
+    parser.error(problem)
+  table = measurements.list_measurements(options.rehearse)
 
-  log.written = written
+  def show(line: dict) -> None:
+    report.write(options.out / "report.md", results.lines.values(), PARTS, len(table))
+    print(f"{deadline - time.monotonic():>5.0f} s left  {line['name']}: {line['status']} {line['reason']}", flush=True)
 
-  def run(measurement: Measurement, seconds: float):
-    return process.run(measurement, seconds, work)
-
-  try:
-    done = work_off(queue, log, run, lambda: until - time.monotonic() - process.GRACE)
-  except HopelessError as error:
-    raise SystemExit(
-      f"error: all that was begun has failed, at last: {error}; {work} has what each said. Mend it, and --again"
-    ) from None
-  said = "nothing is left that can be measured here" if done else "the time is over: the same command goes on"
-  print(f"{said}; {options.out / 'report.md'}")
-
-
-def find(parser: argparse.ArgumentParser, log: Log, work: Path, rehearse: bool) -> Place:
-  """The machine, found anew in every call: a directory has the measurements of one device."""
-  measurement = Measurement("machine", "machine", ("benchmarks.accelerator.machine",), 0, 180, {"rehearsal": rehearse})
-  outcome = process.run(measurement, measurement.limit, work)
-  if outcome.problem or outcome.result is None:
-    problem = outcome.problem or "it takes too long"
-    raise SystemExit(f"error: JAX does not start here: {problem}; {work / 'machine.log'} has all that it said")
-  device, platform = outcome.result["device"], outcome.result["platform"]
-  if platform == "cpu" and not rehearse:
-    parser.error("JAX finds no accelerator here, only a CPU: --rehearse goes through everything with tiny models")
-  if not log.is_final("machine"):
-    log.add(measurement, "measured", "", outcome.seconds, outcome.result)
-  machine = log.lines[0]
-  if machine["rehearsal"] != rehearse:
-    parser.error(f"--out: it holds {'a rehearsal' if machine['rehearsal'] else 'measurements'}: choose another DIR")
-  if machine["result"]["device"] != device:
-    parser.error(
-      f"--out: it holds measurements of a {machine['result']['device']}, and this is a {device}: another DIR"
-    )
-  return Place(device, platform, work, rehearse)
+  results.on_add = show
+  measure = partial(measurements.measure, options=options, results=results, watchdog=watchdog)
+  wanted = [each for each in table if each.part in options.parts]
+  complete = run_measurements(wanted, results, measure, lambda: deadline - GRACE - time.monotonic())
+  print("Nothing is left to measure." if complete else "The time is over. Run the same command again to continue.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The reading of optimised HLO, on a program small enough to count by hand."""
+"""Counts of an optimised HLO program that is small enough to count by hand."""
 
 import pytest
 
@@ -69,13 +69,13 @@ def test_collectives_are_counted_with_their_bytes():
 
 
 def test_a_loop_is_found_by_its_trips_or_as_the_only_one():
-  assert Program(PROGRAM).body_of_loop(39) == "outer"
+  assert Program(PROGRAM).loop_body(39) == "outer"
   (loop,) = [line for line in PROGRAM.splitlines(keepends=True) if "body=%outer" in line]
   counted = loop.replace("while.2", "while.3").replace("\n", ', backend_config={"known_trip_count":{"n":"39"}}\n')
   two = Program(PROGRAM.replace(loop, loop + counted))
-  assert two.body_of_loop(39) == "outer"
-  with pytest.raises(ValueError, match="0 loops of 10"):  # the one within the other has them
-    two.body_of_loop(10)
+  assert two.loop_body(39) == "outer"
+  with pytest.raises(ValueError, match="0 loops of 10"):  # the inner loop has them
+    two.loop_body(10)
 
 
 def test_no_program_is_refused():

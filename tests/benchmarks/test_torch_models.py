@@ -1,7 +1,4 @@
-"""The peers in PyTorch compute what latentjax computes; a race between different models would say nothing.
-
-Skipped where PyTorch is not installed: benchmarks/requirements.txt brings it.
-"""
+"""The models in PyTorch compute what latentjax computes; skipped without PyTorch, which `make benchmark` installs."""
 
 import importlib
 from functools import partial
@@ -12,26 +9,26 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from benchmarks.arguments import named_config
+from benchmarks.common import load_config
 from latentjax import models
 
 torch = pytest.importorskip("torch")
 torch_models = importlib.import_module("benchmarks.torch_models")
-torch_steps = importlib.import_module("benchmarks.torch_steps")
+torch_training = importlib.import_module("benchmarks.torch_training")
 
 SHAPE, BATCH = (7, 6, 1), 4
 KEY = 3
 
 
 def get_config(file: str, variant: str, **changes):
-  config = named_config(f"{file}:{variant}")
+  config = load_config(f"{file}:{variant}")
   small = {"num_steps": 3, "hidden_dim": 6, "hidden_dims": (8, 6), "latent_dim": 3, "read_size": 2, "write_size": 3}
   config.model.update({key: value for key, value in small.items() if key in config.model} | changes)
   return config
 
 
 def random_variables(model):
-  """Weights of ordinary size everywhere, biases and initial states too."""
+  """Returns normal weights everywhere, also for biases and initial states."""
   start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))
   generator = np.random.default_rng(0)
   return start | jax.tree.map(
@@ -76,7 +73,7 @@ def copy_draw(peer, params) -> None:
   for name in ("decoder", "posterior"):
     linear(getattr(peer, name), weights[name])
   kernel, bias = weights["encoder"]["kernel"], weights["encoder"]["bias"]
-  constant = len(kernel) - peer.encoder.in_features  # inputs that are the same in every step
+  constant = len(kernel) - peer.encoder.in_features  # inputs that are constant over steps
   linear(peer.encoder, {"kernel": kernel[constant:], "bias": bias})
   if constant:
     linear(peer.image, {"kernel": kernel[:constant]})
@@ -101,7 +98,7 @@ def copy_draw(peer, params) -> None:
     ("draw", "filterbank", {"prior": "learned"}, copy_draw, (6, 7, 3)),
   ],
 )
-def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, variant, changes, copy, shape):
+def test_the_terms_are_the_same_with_the_same_weights_and_noise(file, variant, changes, copy, shape):
   config = get_config(file, variant, **changes)
   model = models.create_model(config.model, shape)
   variables = random_variables(model)
@@ -113,7 +110,7 @@ def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, va
   peer = torch_models.create(config.model, shape)
   copy(peer, params)
   sizes = peer.noise_shapes(BATCH)
-  widths = [size[-1] for size in sizes]  # of layers, whose noise is one draw
+  widths = [size[-1] for size in sizes]  # of layers, whose noise is drawn at once
   noise = torch.tensor(np.asarray(jax.random.normal(jax.random.key(KEY), (*sizes[0][:-1], sum(widths)))))
   log_px, kl = peer(torch.tensor(images), noise.split(widths, dim=-1))
   np.testing.assert_allclose(log_px.detach(), terms.log_px, rtol=1e-4)
@@ -121,8 +118,8 @@ def test_a_peer_computes_the_same_terms_with_the_same_weights_and_noise(file, va
   assert sum(p.numel() for p in peer.parameters()) == sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def test_the_ladders_posterior_is_its_prior_where_the_image_says_nothing():
-  """A bottom-up variance beyond all bounds leaves the merge with the prior, and no KL below the top."""
+def test_the_posterior_of_the_ladder_is_its_prior_without_evidence():
+  """An infinite bottom-up variance leaves the prior, and no KL below the top."""
   fields = {"hidden_dims": (8, 6, 6), "latent_dims": (4, 3, 2)}
   peer = torch_models.create(ConfigDict({"name": "ladder_vae", **fields}), SHAPE)
   noise = [torch.randn(shape) for shape in peer.noise_shapes(BATCH)]
@@ -140,15 +137,15 @@ def test_the_ladders_posterior_is_its_prior_where_the_image_says_nothing():
 
 
 @pytest.mark.parametrize(
-  ("file", "variant", "way"),
+  ("file", "variant", "optimizer"),
   [("vae", "default", "plain"), ("vae", "default", "eager"), ("draw", "filterbank", "eager")],
 )
-def test_an_eager_step_learns(file, variant, way):
+def test_an_eager_step_learns(file, variant, optimizer):
   config = get_config(file, variant, **({"init_scale": 0.4} if file == "draw" else {}))
   config.train.learning_rate = 1e-2
   config.data.binarization = "static"
   images = np.tile(255 * np.random.default_rng(0).integers(0, 2, (4, *SHAPE), np.uint8), (2, 1, 1, 1))
-  training = torch_steps.Training(config, images, BATCH, way)
+  training = torch_training.Training(config, images, BATCH, optimizer)
   first = [parameter.detach().clone() for parameter in training.params]
   training.call(10)
   early = training.total.clone()
@@ -170,7 +167,7 @@ def test_seeds_together_are_each_seed_by_itself(file):
   config = get_config(file, "filterbank" if file == "draw" else "default", **changes)
   config.train.num_seeds, config.train.clip_norm = 3, 0.1
   images = np.random.default_rng(0).integers(0, 256, (2 * BATCH, *SHAPE), np.uint8)
-  training = torch_steps.Training(config, images, BATCH, "eager")
+  training = torch_training.Training(config, images, BATCH, "eager")
   assert training.order.shape == (2, 3, BATCH)
   pixels = torch.rand(3, BATCH, *SHAPE).round()
   noise = [torch.randn(3, *shape) for shape in training.model.noise_shapes(BATCH)]
@@ -188,7 +185,7 @@ def test_seeds_together_are_each_seed_by_itself(file):
     losses.append(value.item())
     for name, parameter in alone.named_parameters():
       np.testing.assert_allclose(training.stacked[name].grad[seed], parameter.grad, rtol=1e-3, atol=1e-6)
-  assert min(norms) > 0.1  # so that clipping had something to do
+  assert min(norms) > 0.1  # the gradients are clipped
   np.testing.assert_allclose(loss.item(), sum(losses), rtol=1e-5)
   np.testing.assert_allclose(metrics[0], np.mean(losses), rtol=1e-5)
 
@@ -196,7 +193,7 @@ def test_seeds_together_are_each_seed_by_itself(file):
 def test_a_step_of_several_seeds_moves_every_one():
   config = get_config("ladder_vae", "default", latent_dims=(3, 2))
   config.train.num_seeds = 2
-  training = torch_steps.Training(config, np.full((3 * BATCH, *SHAPE), 128, np.uint8), BATCH, "eager")
+  training = torch_training.Training(config, np.full((3 * BATCH, *SHAPE), 128, np.uint8), BATCH, "eager")
   before = [parameter.detach().clone() for parameter in training.params]
   training.call(2)
   for old, new in zip(before, training.params, strict=True):

@@ -1,7 +1,4 @@
-"""What training steps are to keep, compiled for devices that are not here; skipped where `make compiled` has not been.
-
-Bounds, not numbers: a later compiler may do better.
-"""
+"""Bounds on training steps compiled for GPUs and TPUs; skipped without the compilers of `make compiled`."""
 
 import importlib.util
 import json
@@ -11,9 +8,10 @@ import sys
 
 import pytest
 
-from benchmarks import compiled, thunks
-from benchmarks.arguments import named_config
-from benchmarks.targets import TARGETS
+from benchmarks import cross_compile
+from benchmarks.common import load_config
+from benchmarks.cross_compile import TARGETS
+from benchmarks.hlo import Thunks, parse_thunks
 
 THUNKS = """000: kCommandBuffer [source       | next=002 (1)]
     001: kCopy [source       | sink        ] kCopy
@@ -33,22 +31,22 @@ condition:
 
 
 def has(target: str) -> bool:
-  return all(map(importlib.util.find_spec, TARGETS[target].needs))
+  return all(map(importlib.util.find_spec, TARGETS[target].modules))
 
 
 def measured(tmp_path, target: str, *options: str) -> list[dict]:
-  """Rows of the command's JSON, compiled as users compile."""
+  """Returns the rows of the command's JSON, compiled with all optimisations."""
   if not has(target):
     pytest.skip(f"nothing here compiles for {target}")
   path = tmp_path / "compiled.json"
   environment = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
-  command = [sys.executable, "-m", "benchmarks.compiled", f"--target={target}", f"--json={path}", *options]
+  command = [sys.executable, "-m", "benchmarks.cross_compile", f"--target={target}", f"--json={path}", *options]
   subprocess.run(command, env=environment, capture_output=True, check=True)
   return json.loads(path.read_text())["rows"]
 
 
-def test_graphs_and_kernels_of_a_step_are_those_of_the_loops_body():
-  assert thunks.read(THUNKS) == thunks.Thunks(graphs=2, outside=1, blocks=[784, 1])
+def test_graphs_and_kernels_are_those_of_the_loop():
+  assert parse_thunks(THUNKS) == Thunks(graphs=2, outside=1, blocks=[784, 1])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +68,7 @@ def test_a_step_keeps_within_its_launches_and_is_one_graph(tmp_path, config, num
 
 @pytest.mark.parametrize("target", ["h100x8", "tpu-v5e", "tpu-v5e:16x16"])
 def test_devices_exchange_the_gradient_at_once_and_each_batch_norm(tmp_path, target):
-  """One all-reduce of all that a step learns; six batch norms of a Ladder VAE need theirs each way."""
+  """One all-reduce of the gradient; each of the six batch norms of a Ladder VAE needs two."""
   small = ["--set", "model.num_steps=2"]
   rows = measured(tmp_path, target, "--config", "vae:default", "ladder_vae:default")
   rows += measured(tmp_path, target, "--config", "draw:filterbank", *small)
@@ -81,7 +79,7 @@ def test_devices_exchange_the_gradient_at_once_and_each_batch_norm(tmp_path, tar
     assert num_bytes < 1.02 * row["parameter_bytes"] + 64 * 1024
 
 
-def test_what_is_not_installed_is_said(tmp_path):
-  target = compiled.Target(platform="cuda", topology={}, needs=("no_such_module",), flops={}, link=1.0)
+def test_a_missing_compiler_is_one_line(tmp_path):
+  target = cross_compile.Target("cuda", {}, ("no_such_module",), (1.0, 1.0, 1.0), link=1.0)
   with pytest.raises(SystemExit, match="make compiled"):
-    compiled.compile_steps(named_config("vae:default"), None, target, 1, str(tmp_path))
+    cross_compile.compile_steps(load_config("vae:default"), None, target, 1, str(tmp_path))

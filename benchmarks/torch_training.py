@@ -1,11 +1,10 @@
-"""One training step in PyTorch, five ways: plain, eager, compiled, and either of the last two whole in a CUDA graph.
+"""One training step in PyTorch: eager, compiled, or captured in a CUDA graph.
 
-Each does what a step of latentjax does: gathers a shuffled batch of uint8 images on the device, binarises it, draws
-noise, and goes down the gradient of the negative ELBO by Adam after clipping, with a moving average of the weights.
-Plain and eager are alike but for Adam: as PyTorch sets it by default, and fused, as in the other three.
+It does the work of a step of latentjax: gathers a shuffled batch of uint8 images on the device, binarises it, draws
+noise, clips the gradient of the negative ELBO, applies Adam and updates a moving average of the weights.
 
-Several seeds take their step together by `torch.func.vmap` over all that they have of their own: weights, batch-norm
-statistics, order, pixels and noise. Shapes: S seeds, M images in the set, B batch, H W C image.
+Several seeds are trained together by `torch.func.vmap` over weights, batch-norm statistics, order, pixels and noise.
+Shapes: S seeds, M images of the dataset, B batch, H W C image, L groups.
 """
 
 import contextlib
@@ -19,29 +18,31 @@ from benchmarks import torch_models
 
 
 class Training:
-  """A model in training; `call(count)` does that many steps and waits for them.
+  """A model in training.
 
   Args:
-    config: a whole config of latentjax; its learning rate stays constant. S is `train.num_seeds`.
+    config: A whole config of latentjax; the learning rate stays constant. S is `train.num_seeds`.
     images: [M, H, W, C] uint8.
     batch_size: B.
-    way: "plain", "eager", "compile", or, which need a GPU, "graph" and "compiled-graph".
+    variant: "plain" (eager, with Adam as PyTorch sets it by default), "eager" (fused Adam), "compile" (the loss and its
+      gradient by `torch.compile`, fused Adam), "graph" or "compiled-graph" (the two last, the whole step in a CUDA
+      graph; need a GPU).
 
   Raises:
-    ValueError: the config asks for what the peers leave out.
+    ValueError: The config uses an option that is not implemented here.
   """
 
-  def __init__(self, config, images: np.ndarray, batch_size: int, way: str):
+  def __init__(self, config, images: np.ndarray, batch_size: int, variant: str):
     if config.train.iwae_samples > 1 or config.train.free_bits:
-      raise ValueError("the peers minimise the ELBO: train.iwae_samples must be 1 and train.free_bits 0")
+      raise ValueError("PyTorch minimises the negative ELBO only. Set train.iwae_samples=1 and train.free_bits=0.")
     torch.manual_seed(config.seed)
     self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high" if config.precision == "tensorfloat32" else "highest")
     self.config, self.batch_size, self.num_seeds = config.train, batch_size, config.train.num_seeds
-    self.reduced = config.precision == "bfloat16"
+    self.autocast = config.precision == "bfloat16"
     self.dynamic = config.data.binarization == "dynamic"
     self.images = torch.from_numpy(images).to(self.device)
-    self.order = self.shuffled(len(images))
+    self.order = self._shuffle(len(images))
     self.position = torch.zeros(1, dtype=torch.long, device=self.device)
     models = [torch_models.create(config.model, images.shape[1:]).to(self.device) for _ in range(self.num_seeds)]
     self.model = models[0]
@@ -51,24 +52,25 @@ class Training:
       self.params, loss = list(self.stacked.values()), self.negative_elbos
     else:
       self.params = list(self.model.parameters())
-    self.loss = torch.compile(loss) if way.startswith("compile") else loss
+    self.loss = torch.compile(loss) if variant.startswith("compile") else loss
     self.average = [parameter.detach().clone() for parameter in self.params]
     self.optimizer = torch.optim.Adam(
       self.params,
       lr=config.train.learning_rate,
       betas=(config.train.adam_b1, 0.999),
-      fused=None if way == "plain" else True,
-      capturable=way.endswith("graph"),
+      fused=None if variant == "plain" else True,
+      capturable=variant.endswith("graph"),
     )
-    self.total = torch.zeros(3, device=self.device)  # sums of loss, reconstruction and KL, read once a call
-    self.step: Callable[[], None] = captured(self.one_step) if way.endswith("graph") else self.one_step
+    self.total = torch.zeros(3, device=self.device)  # sums of loss, reconstruction and KL, read once per call
+    self.step: Callable[[], None] = _capture(self._step) if variant.endswith("graph") else self._step
 
   def call(self, count: int) -> None:
+    """Trains `count` steps and waits for them."""
     for _ in range(count):
       self.step()
     self.total.tolist()  # waits for the device
 
-  def one_step(self) -> None:
+  def _step(self) -> None:
     order = self.order.index_select(0, self.position)[0]  # [B], or [S, B]
     self.position.add_(1).remainder_(len(self.order))
     pixels = self.images.index_select(0, order.flatten()).view(*order.shape, *self.images.shape[1:]).float() / 255
@@ -77,7 +79,7 @@ class Training:
     shapes = self.model.noise_shapes(self.batch_size)
     noise = [torch.randn((*order.shape[:-1], *shape), device=self.device) for shape in shapes]
     self.optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(self.device.type, torch.bfloat16) if self.reduced else contextlib.nullcontext():
+    with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else contextlib.nullcontext():
       loss, metrics = self.loss(pixels, noise)
     loss.backward()
     if self.config.clip_norm > 0:
@@ -88,15 +90,15 @@ class Training:
         torch._foreach_lerp_(self.average, self.params, 1 - self.config.ema_decay)
     self.total += metrics
 
-  def shuffled(self, num_images: int) -> torch.Tensor:
-    """Numbers of images, [batches, B], or [batches, S, B]: each seed has an order of its own."""
+  def _shuffle(self, num_images: int) -> torch.Tensor:
+    """Returns image indices [batches, B], or [batches, S, B] with another order for each seed."""
     batches = num_images // self.batch_size
     orders = [torch.randperm(num_images, device=self.device) for _ in range(self.num_seeds)]
     orders = torch.stack([order[: batches * self.batch_size].view(batches, self.batch_size) for order in orders], 1)
     return orders if self.num_seeds > 1 else orders[:, 0]
 
   def clip(self) -> None:
-    """Scales the gradient down to `clip_norm`; of several seeds each one's own."""
+    """Scales each seed's gradient down to `clip_norm`."""
     if self.num_seeds == 1:
       torch.nn.utils.clip_grad_norm_(self.params, self.config.clip_norm, foreach=True)
       return
@@ -106,12 +108,12 @@ class Training:
     torch._foreach_mul_(gradients, [factors.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients])
 
   def negative_elbos(self, pixels: torch.Tensor, noise: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum over seeds, so that each one's gradient is its own, and the mean of their metrics."""
+    """Returns the sum of the seeds' losses, whose gradient is each seed's own, and the mean of their metrics."""
 
-    def of_one(params, buffers, pixels, noise):
+    def negative_elbo(params, buffers, pixels, noise):
       return self.bound(*functional_call(self.model, (params, buffers), (pixels, noise)))
 
-    losses, metrics = vmap(of_one)(self.stacked, self.buffers, pixels, noise)
+    losses, metrics = vmap(negative_elbo)(self.stacked, self.buffers, pixels, noise)
     return losses.sum(), metrics.mean(0).detach()
 
   def negative_elbo(self, pixels: torch.Tensor, noise: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,14 +121,14 @@ class Training:
     return loss, metrics.detach()
 
   def bound(self, log_px: torch.Tensor, kl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss, and it with its two parts, of log p(x|z) [B] and KL per group [B, L]."""
+    """Returns the loss, and [loss, reconstruction, KL], of log p(x|z) [B] and KL per group [B, L]."""
     reconstruction, kl = -log_px.mean(), kl.sum(-1).mean()
     loss = reconstruction + self.config.beta * kl
     return loss, torch.stack([loss, reconstruction, kl])
 
 
-def captured(step: Callable[[], None]) -> Callable[[], None]:
-  """The step recorded in a CUDA graph after a warm-up, as PyTorch's manual describes; replaying it is one launch."""
+def _capture(step: Callable[[], None]) -> Callable[[], None]:
+  """Records a step in a CUDA graph after a warm-up, as PyTorch's manual describes; replaying it is one launch."""
   side = torch.cuda.Stream()
   side.wait_stream(torch.cuda.current_stream())
   with torch.cuda.stream(side):

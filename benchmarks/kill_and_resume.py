@@ -1,13 +1,12 @@
-"""Kills tiny trainings with SIGKILL, lets the same command finish them, and counts how many end identical.
+"""Kills small trainings with SIGKILL, resumes them with the same command, and counts the identical results.
 
-Every other kill waits for a checkpoint that is half written; the rest come at any time from the first checkpoint to
-the end of the run. Identical means: metrics.jsonl and results.json apart from timings, the pictures, and every bit of
-the states kept: the two newest and the best.
+    python -m benchmarks.kill_and_resume [--kills=25]    # on the CPU, unless JAX_PLATFORMS names another device
 
-    python -m benchmarks.survive [--kills=25]      # on the CPU, unless JAX_PLATFORMS names another device
+Every other kill hits a checkpoint that is being written; the others come at any time from the first checkpoint to the
+end of the run. Results are identical if metrics.jsonl and results.json (without timings), the images and every bit of
+the kept checkpoints are equal to those of a run that was not interrupted.
 """
 
-import argparse
 import json
 import os
 import random
@@ -22,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from benchmarks.arguments import positive
+from benchmarks.common import create_parser, positive
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMINGS = ("images_per_second", "seconds", "train_minutes", "evaluate_minutes")
@@ -39,7 +38,7 @@ FLAGS = [
 
 
 def write_images(cache: Path) -> None:
-  """A set called `tiny` of 48 / 20 / 20 random images, where a run looks for decoded sets."""
+  """Writes a dataset `tiny` of 48 / 20 / 20 random images into the cache directory."""
   generator = np.random.default_rng(0)
   sizes = {"train": 48, "validation": 20, "test": 20}
   splits = {split: generator.integers(0, 256, (size, 28, 28, 1), np.uint8) for split, size in sizes.items()}
@@ -54,21 +53,19 @@ def start(cache: Path, workdir: Path) -> subprocess.Popen:
 
 
 def finish(cache: Path, workdir: Path) -> float:
-  """Runs to the end; returns the seconds from its first change of the checkpoints to there."""
+  """Trains to the end; returns the seconds since the first change of the checkpoints."""
   process = start(cache, workdir)
   wait_for(process, workdir, "*", listing(workdir))
-  began = time.perf_counter()
+  start_time = time.perf_counter()
   if process.wait(timeout=600) != 0:
     raise RuntimeError((workdir.parent / f"{workdir.name}.log").read_text()[-2000:])
-  return time.perf_counter() - began
+  return time.perf_counter() - start_time
 
 
 def kill(cache: Path, workdir: Path, seconds: float, in_checkpoint: int) -> str:
-  """Starts or resumes a run and kills it; returns at what.
+  """Starts or resumes a run and kills it; returns a description of the moment.
 
-  Args:
-    seconds: to wait after the run first changed its checkpoints.
-    in_checkpoint: then also wait for so many to be begun; 0 for none.
+  The moment is `seconds` after its first checkpoint, or after a further `in_checkpoint` have begun to be written.
   """
   process = start(cache, workdir)
   wait_for(process, workdir, "*", listing(workdir))
@@ -79,8 +76,8 @@ def kill(cache: Path, workdir: Path, seconds: float, in_checkpoint: int) -> str:
   code = process.wait()
   log = workdir / "metrics.jsonl"
   epochs = len(log.read_text().splitlines()) if log.exists() else 0
-  half = "in a checkpoint, " if any(not name.isdecimal() for name in listing(workdir)) else ""
-  return f"{half}after epoch {epochs}" if code < 0 else "after its end"
+  writing = "while writing a checkpoint, " if any(not name.isdecimal() for name in listing(workdir)) else ""
+  return f"{writing}after epoch {epochs}" if code < 0 else "after its end"
 
 
 def listing(workdir: Path) -> set[str]:
@@ -89,7 +86,7 @@ def listing(workdir: Path) -> set[str]:
 
 
 def wait_for(process: subprocess.Popen, workdir: Path, pattern: str, known: set[str]) -> None:
-  """Returns once the checkpoints hold a name that is new and fits the pattern, or the process has ended."""
+  """Waits until a checkpoint that is not in `known` matches the pattern, or the process ends."""
   while process.poll() is None:
     if any(Path(name).match(pattern) for name in listing(workdir) - known):
       return
@@ -97,32 +94,32 @@ def wait_for(process: subprocess.Popen, workdir: Path, pattern: str, known: set[
 
 
 def outcome(workdir: Path) -> dict:
-  """All that must be the same whatever happened to a run on its way."""
+  """Returns everything that must not depend on interruptions."""
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   results = json.loads((workdir / "results.json").read_text())
   for tree in (*lines, results):
     for name in TIMINGS:
       tree.pop(name, None)
-  found = {"metrics": lines, "results": results}
+  result = {"metrics": lines, "results": results}
   for path in sorted(workdir.glob("*.png")):
-    found[path.name] = path.read_bytes()
+    result[path.name] = path.read_bytes()
   orbax = ocp.PyTreeCheckpointer()
   for folder in sorted((workdir / "checkpoints").iterdir()):
     saved = orbax.metadata(folder / "state").item_metadata.tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
     arrays = jax.tree.leaves_with_path(orbax.restore(folder / "state", restore_args=as_numpy))
-    found[folder.name] = {jax.tree_util.keystr(path): (str(x.dtype), x.shape, x.tobytes()) for path, x in arrays}
-  return found
+    result[folder.name] = {jax.tree_util.keystr(path): (str(x.dtype), x.shape, x.tobytes()) for path, x in arrays}
+  return result
 
 
-def differences(found: dict, expected: dict) -> list[str]:
-  """What of two outcomes is not the same, by name: state bytes would fill the screen."""
-  return [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]
+def differences(result: dict, expected: dict) -> list[str]:
+  """Returns the names of two outcomes' entries that differ."""
+  return [name for name in result.keys() | expected.keys() if result.get(name) != expected.get(name)]
 
 
 def main() -> None:
   logging.set_verbosity(logging.FATAL)
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = create_parser(__doc__)
   parser.add_argument("--kills", type=positive, default=25)
   kills = parser.parse_args().kills
   with tempfile.TemporaryDirectory() as directory:
@@ -136,7 +133,7 @@ def main() -> None:
         at = kill(cache, workdir, random.uniform(0, 0.05), in_checkpoint=random.randint(1, 30))
       else:
         at = kill(cache, workdir, random.uniform(0, duration), in_checkpoint=0)
-      caught += at.startswith("in")
+      caught += at.startswith("while")
       finish(cache, workdir)
       different = differences(outcome(workdir), expected)
       identical += not different
@@ -144,7 +141,7 @@ def main() -> None:
         f"{number:>3}/{kills}  killed {at}: {', '.join(different) + ' DIFFER' if different else 'identical'}",
         flush=True,
       )
-  print(f"{identical} of {kills} runs ended identical; {caught} were killed in the middle of a checkpoint")
+  print(f"{identical} of {kills} runs ended with identical results; {caught} were killed while writing a checkpoint")
   sys.exit(identical != kills)
 
 
