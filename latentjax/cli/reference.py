@@ -3,7 +3,7 @@
 python -m latentjax.cli.reference > docs/config_keys.md
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -32,12 +32,13 @@ def markdown_page() -> str:
   for model in models.MODELS:
     own = {name: key for name, key in models.config_keys(model).items() if name not in KEYS}
     tables[f"`--config=configs/{model}.py`"] = own
-  return "\n".join([HEADER, *(f"## {title}\n\n{_markdown_table(keys)}\n" for title, keys in tables.items())])
-
-
-def _markdown_table(keys: Mapping[str, Key]) -> str:
-  rows = [f"| `{name}` | `{_shown(key.default)}` | {_allowed(key, ', ')} | {key.help} |" for name, key in keys.items()]
-  return "\n".join(["| key | default | values | meaning |", "|---|---|---|---|", *rows])
+  lines = [HEADER]
+  for title, keys in tables.items():
+    lines += [f"## {title}\n", "| key | default | values | meaning |", "|---|---|---|---|"]
+    for name, key in keys.items():
+      lines.append(f"| `{name}` | `{_shown(key.default)}` | {_allowed(key, ', ')} | {key.help} |")
+    lines.append("")
+  return "\n".join(lines)
 
 
 def _allowed(key: Key, separator: str = " | ") -> str:
