@@ -3,7 +3,6 @@
 import importlib
 import os
 import shlex
-import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,9 +19,8 @@ from ml_collections import ConfigDict
 from latentjax import models
 from latentjax.cli import overrides
 from latentjax.cli.reference import describe_keys
-from latentjax.config import files
-from latentjax.config.files import CONFIGS_DIR, ResolvedConfig
-from latentjax.config.schema import check_config, differences
+from latentjax.config.files import CONFIGS_DIR, ResolvedConfig, load_config
+from latentjax.config.schema import NON_IDENTITY_KEYS, check_config, differences
 from latentjax.config.serialization import to_json
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
@@ -47,32 +45,24 @@ DEFAULT_CONFIG = "configs/draw.py"
 MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
 
 
-class Flags(absl_flags.FlagValues):
-  """Flags of the command line, without the overrides of the config."""
-
-  def __init__(self):
-    super().__init__()
-    define = {"flag_values": self}
-    absl_flags.DEFINE_enum("mode", "train", MODES, "Command; show prints the config, or how it differs.", **define)
-    absl_flags.DEFINE_string("config", None, "Config file and variant, or the config.json of a run.", **define)
-    absl_flags.DEFINE_string("workdir", None, "Directory of the run. A new one under runs/ if left out.", **define)
-    absl_flags.DEFINE_boolean("dry_run", False, "Print the memory and FLOPs of training; write nothing.", **define)
-    absl_flags.DEFINE_list("workdirs", [], "Runs to compare with --mode=compare.", **define)
-    absl_flags.DEFINE_string(
-      "images", None, "Own images for --mode=encode: a folder, a file, or an .npz of arrays.", **define
-    )
-    absl_flags.DEFINE_string(
-      "coordinator", None, "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice.", **define
-    )
-    absl_flags.DEFINE_integer("num_processes", None, "Number of processes of this run.", lower_bound=1, **define)
-    absl_flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0, **define)
-    absl_flags.DEFINE_boolean("help", False, "Print this, with every key of the config.", short_name="h", **define)
-    self.set_gnu_getopt(True)
-
-  @property
-  def multi_process(self) -> bool:
-    """True if this process is one of several of a run."""
-    return bool(self.coordinator or self.num_processes) or self.process_id is not None
+def define_flags() -> absl_flags.FlagValues:
+  """Returns the flags of the command line, without the overrides of the config."""
+  flags = absl_flags.FlagValues()
+  define = {"flag_values": flags}
+  absl_flags.DEFINE_enum("mode", "train", MODES, "Command; show prints the config, or how it differs.", **define)
+  absl_flags.DEFINE_string("config", None, "Config file and variant, or the config.json of a run.", **define)
+  absl_flags.DEFINE_string("workdir", None, "Directory of the run. A new one under runs/ if left out.", **define)
+  absl_flags.DEFINE_boolean("dry_run", False, "Print the memory and FLOPs of training; write nothing.", **define)
+  absl_flags.DEFINE_list("workdirs", [], "Runs to compare with --mode=compare.", **define)
+  images_help = "Own images for --mode=encode: a folder, a file, or an .npz of arrays."
+  absl_flags.DEFINE_string("images", None, images_help, **define)
+  coordinator_help = "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice."
+  absl_flags.DEFINE_string("coordinator", None, coordinator_help, **define)
+  absl_flags.DEFINE_integer("num_processes", None, "Number of processes of this run.", lower_bound=1, **define)
+  absl_flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0, **define)
+  absl_flags.DEFINE_boolean("help", False, "Print this, with every key of the config.", short_name="h", **define)
+  flags.set_gnu_getopt(True)
+  return flags
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,13 +81,9 @@ def main(argv: Sequence[str]) -> int:
     return message.exit_code
 
 
-def parse_flags(argv: Sequence[str]) -> tuple[Flags, list[str]]:
-  """Returns the flags and the remaining arguments, which are overrides of the config.
-
-  Raises:
-    UsageError: A flag has an invalid value.
-  """
-  flags = Flags()
+def parse_flags(argv: Sequence[str]) -> tuple[absl_flags.FlagValues, list[str]]:
+  """Returns the flags and the remaining arguments, which are overrides of the config."""
+  flags = define_flags()
   try:
     rest = flags(list(argv), known_only=True)[1:]
   except absl_flags.Error as error:
@@ -108,19 +94,20 @@ def parse_flags(argv: Sequence[str]) -> tuple[Flags, list[str]]:
   return flags, rest
 
 
-def dispatch(flags: Flags, rest: Sequence[str]) -> int:
+def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
   """Runs the mode and returns the exit code."""
   mode, workdir = flags.mode, directory.parse_workdir(flags.workdir)
   if mode != "compare" and flags["workdirs"].present:
     raise UsageError("--workdirs is for --mode=compare. Other modes take one --workdir.")
   if mode != "encode" and flags.images:
     raise UsageError("--images is for --mode=encode. To train on own images, use --config.data.name.")
-  if mode not in ("train", "evaluate") and flags.multi_process:
+  multi_process = bool(flags.coordinator or flags.num_processes) or flags.process_id is not None
+  if mode not in ("train", "evaluate") and multi_process:
     raise UsageError(f"--mode={mode} runs in one process. Drop --coordinator, --num_processes and --process_id.")
   if mode != "train" and flags.dry_run:
     raise UsageError(f"--dry_run is for --mode=train. Drop it with --mode={mode}.")
   if mode == "compare" and not flags.help:
-    if flags["config"].present or overrides.has_overrides(rest):
+    if flags["config"].present or any(map(overrides.OVERRIDE.match, rest)):
       raise UsageError("--mode=compare reads the configs of its runs. Drop --config.")
     if rest:
       raise UsageError(overrides.unknown_flag_message(rest[0], list(flags), {}))
@@ -140,14 +127,18 @@ def dispatch(flags: Flags, rest: Sequence[str]) -> int:
   if workdir is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
     raise UsageError(f"--mode={mode} needs the --workdir of a run.")
   args = [config]
-  if flags.multi_process:
+  if multi_process:
     if not flags.workdir:
       raise UsageError("Several processes need the same --workdir on a shared file system.")
     distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
   if mode == "encode":
     args.append(flags.images)
   if mode == "sweep":
-    args.append(sweep_overrides(chosen, overridden))
+    if chosen.path.suffix != ".py":
+      raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(). Use a Python config file.")
+    args.append(importlib.import_module("latentjax.cli.sweep").read_sweep(chosen.path, chosen.shown))
+    for name in overridden.intersection(key for override in args[-1] for key in override):
+      raise UsageError(f"--config.{name} would be overridden by sweep() of {chosen.shown}. Drop one of the two.")
   check_devices()
   if flags.dry_run:
     importlib.import_module("latentjax.cli.train").dry_run(config, workdir)
@@ -156,27 +147,19 @@ def dispatch(flags: Flags, rest: Sequence[str]) -> int:
   return run_mode(flags, workdir, name if mode != "benchmark" else f"benchmark-{name}", args)
 
 
-def resolve_config(flags: Flags, workdir: Path | None) -> ResolvedConfig:
-  """Returns the config of `--config`, else that of the workdir, else the demo's, all without overrides.
-
-  Raises:
-    UsageError: The workdir has no config. The demo's would hide a mistyped name.
-  """
+def resolve_config(flags: absl_flags.FlagValues, workdir: Path | None) -> ResolvedConfig:
+  """Returns the config of `--config`, else that of the workdir, else the demo's, all without overrides."""
   if workdir is not None and not flags.config:
     if (workdir / "config.json").exists():
       config = records.read_config(workdir)
-      return ResolvedConfig(config, CONFIGS_DIR / f"{config.model.name}.py", None, {})
-    if not flags.help:
+      return ResolvedConfig(config, CONFIGS_DIR / f"{config.model.name}.py")
+    if not flags.help:  # the demo's would hide a mistyped name
       raise UsageError(f"{workdir} holds no run. Check its name, or start a run there with --config.")
-  return files.load_config(flags.config or DEFAULT_CONFIG)
+  return load_config(flags.config or DEFAULT_CONFIG)
 
 
 def start_jax(config: ConfigDict) -> None:
-  """Sets JAX's options, before anything is compiled; its environment variables have precedence.
-
-  Raises:
-    UsageError: JAX_DISABLE_JIT is set.
-  """
+  """Sets JAX's options, before anything is compiled; its environment variables have precedence."""
   if jax.config.jax_disable_jit:
     raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles everything. Unset it.")
   if jax.config.jax_enable_x64:
@@ -211,15 +194,15 @@ def show_config(config: ConfigDict, workdir: Path | None) -> int:
   if workdir is None or not (workdir / "config.json").exists():
     return print_output(to_json(config).rstrip())
   saved = records.read_config(workdir)
-  refused = differences(saved, config, models.performance_keys(saved.model))
+  refused = differences(saved, config, (*NON_IDENTITY_KEYS, *models.performance_keys(saved.model)))
   lines = [
     line + ("  (a different experiment: it needs another --workdir)" if line in refused else "")
-    for line in differences(saved, config, free=())
+    for line in differences(saved, config)
   ]
   return print_output("\n".join(lines) or f"no difference from {workdir}")
 
 
-def print_help(flags: Flags, chosen: ResolvedConfig) -> int:
+def print_help(flags: absl_flags.FlagValues, chosen: ResolvedConfig) -> int:
   """Prints usage, flags, config files, and the variants and keys of the chosen config."""
   lines = [USAGE, "Flags:"]
   for name in sorted({flags[name].name for name in flags}):
@@ -236,11 +219,7 @@ def print_help(flags: Flags, chosen: ResolvedConfig) -> int:
 
 
 def print_output(text: str) -> int:
-  """Prints the result of a command and returns 0, also if its reader has closed the pipe.
-
-  Raises:
-    RunError: Standard output cannot be written.
-  """
+  """Prints the result of a command and returns 0, also if its reader has closed the pipe."""
   console.print(text)
   failure = getattr(sys.stdout, "failure", None)
   if failure is None or isinstance(failure, BrokenPipeError):
@@ -248,32 +227,14 @@ def print_output(text: str) -> int:
   raise RunError(f"Cannot write to standard output ({failure.strerror}).")
 
 
-def sweep_overrides(chosen: ResolvedConfig, overridden: set[str]) -> list[dict[str, Any]]:
-  """Returns the overrides that `sweep()` of the config file yields.
-
-  Raises:
-    UsageError: There is no `sweep()`, or it changes a key that the command line changes.
-  """
-  if chosen.path.suffix != ".py":
-    raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(). Use a Python config file.")
-  found = importlib.import_module("latentjax.cli.sweep").read_sweep(chosen.path, chosen.shown)
-  for name in {name for override in found for name in override} & overridden:
-    raise UsageError(f"--config.{name} would be overridden by sweep() of {chosen.shown}. Drop one of the two.")
-  return found
-
-
-def run_mode(flags: Flags, given: Path | None, name: str, args: Sequence[Any]) -> int:
-  """Runs the mode in the given workdir, or in a new one of that name.
-
-  Raises:
-    Interrupted: A signal stopped it; the command that resumes it has been printed.
-  """
+def run_mode(flags: absl_flags.FlagValues, given: Path | None, name: str, args: Sequence[Any]) -> int:
+  """Runs the mode in the given workdir, or in a new one of that name."""
   mode = importlib.import_module(f"latentjax.cli.{flags.mode}")
   workdir = given or directory.create_workdir(name)
   message = "stopped"
   if flags.mode in ("train", "sweep"):
     config = [] if given or flags.config else [f"--config={DEFAULT_CONFIG}"]  # the workdir may not have one yet
-    command = [*program_command(), *sys.argv[1:], *config, *([] if given else [f"--workdir={workdir}"])]
+    command = [*sys.orig_argv, *config, *([] if given else [f"--workdir={workdir}"])]
     message += f"; resume with: {shlex.join(command)}"
   exit_on_signal(message, partial(directory.remove_if_empty, workdir) if given is None else lambda: None)
   try:
@@ -285,15 +246,3 @@ def run_mode(flags: Flags, given: Path | None, name: str, args: Sequence[Any]) -
     if given is None:
       directory.remove_if_empty(workdir)
   return 0
-
-
-def program_command() -> list[str]:
-  """Returns the command that started this program, without arguments."""
-  program, python = Path(sys.argv[0]), Path(sys.executable)
-  if shutil.which("python") == str(python):
-    python = "python"
-  elif python.is_relative_to(Path.cwd()):
-    python = python.relative_to(Path.cwd())
-  if program.name == "__main__.py":
-    return [str(python), "-m", "latentjax"]
-  return [str(python), sys.argv[0]] if program.suffix == ".py" else [program.name]

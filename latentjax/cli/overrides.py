@@ -13,20 +13,12 @@ from latentjax.runtime.errors import UsageError
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
-def has_overrides(args: Sequence[str]) -> bool:
-  """Returns True if any of the arguments is an override."""
-  return any(map(OVERRIDE.match, args))
-
-
 def apply_overrides(config: ConfigDict, args: Sequence[str], own_flags: Collection[str]) -> set[str]:
-  """Changes a config in place and returns the changed keys.
+  """Changes a config in place and returns the changed keys; raises UsageError for an argument that is no override.
 
   Args:
     args: The command line without the program's own flags.
     own_flags: Their names, for the message about a mistyped one.
-
-  Raises:
-    UsageError: There is no such key, its value is of the wrong type, or an argument is no override.
   """
   keys, known = models.config_keys(config.model.name), flatten(config.to_dict())
   last: dict[str, str] = {}  # argument by key: the last of several, because ml_collections would concatenate tuples
@@ -52,11 +44,7 @@ def apply_overrides(config: ConfigDict, args: Sequence[str], own_flags: Collecti
 
 
 def unknown_flag_message(arg: str, own_flags: Collection[str], keys: Mapping[str, Key]) -> str:
-  """Returns a message about an argument that is neither a flag nor an override.
-
-  Args:
-    keys: Of the config.
-  """
+  """Returns a message about an argument that is neither a flag nor an override of one of `keys`."""
   if not arg.startswith("-"):
     return f"{arg!r} is not a flag. Flags start with -- and take their value after =."
   name, _, value = arg.lstrip("-").partition("=")

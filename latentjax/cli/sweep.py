@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.cli import train
-from latentjax.cli.runs import open_run
 from latentjax.config import files
 from latentjax.config.schema import check_config
 from latentjax.runtime.console import console
@@ -20,7 +19,7 @@ from latentjax.runtime.errors import RunError, UsageError, user_message
 from latentjax.workdir import records
 from latentjax.workdir.directory import WorkdirLock
 from latentjax.workdir.protocol import MetricsRow, Protocol, protocol_of
-from latentjax.workdir.run import RunStatus
+from latentjax.workdir.run import Run, RunStatus
 from latentjax.workdir.tables import sweep_table
 
 Overrides = Mapping[str, Any]
@@ -77,10 +76,11 @@ def read_sweep(file: Path, name: str) -> list[dict[str, Any]]:
   Raises:
     UsageError: There is no such function, it fails, or it yields something else.
   """
-  module = files.import_config_module(file, name)
-  if not hasattr(module, "sweep"):
-    raise UsageError(f"--mode=sweep: {name} has no sweep(). Let it yield dicts of overrides, as in configs/vae.py.")
-  overrides = files.call_user_code(lambda: list(module.sweep()), file, name)
+  with files.config_file_errors(file, name):
+    names = files.run_config_file(file)
+    if "sweep" not in names:
+      raise UsageError("The file has no sweep(). Let it yield dicts of overrides, as in configs/vae.py.")
+    overrides = list(names["sweep"]())
   for override in overrides:
     if not isinstance(override, Mapping):
       raise UsageError(f"sweep() of {name} yields {override!r}. Yield dicts of overrides.")
@@ -92,7 +92,7 @@ def read_sweep(file: Path, name: str) -> list[dict[str, Any]]:
 
 def run_one(config: ConfigDict, workdir: Path) -> MetricsRow:
   """Returns the results of one run, after training it unless it is finished; raises like `train.run`."""
-  run = open_run(workdir, config, may_be_new=True)
+  run = Run.open(workdir, config, models.performance_keys(config.model), may_be_new=True)
   if run.status is RunStatus.FINISHED and run.has_plots:
     console.print("finished before")
     return run.results

@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from latentjax import models
 from latentjax.cli import evaluate, sample
-from latentjax.cli.runs import open_run
 from latentjax.data import dataset
 from latentjax.inference.trained_model import first_seed
 from latentjax.models.base import num_parameters
@@ -27,7 +27,7 @@ from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.directory import WorkdirLock
 from latentjax.workdir.metrics_log import MetricWriter
 from latentjax.workdir.protocol import protocol_of
-from latentjax.workdir.run import RunStatus
+from latentjax.workdir.run import Run, RunStatus
 from latentjax.workdir.tables import results_table
 
 
@@ -40,12 +40,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     RunError: The loss became NaN or infinite, a file cannot be written, or another process trains in the workdir.
     Interrupted: A signal stopped it; the same call resumes.
   """
-  open_run(workdir, config, may_be_new=True)  # refuses another experiment before data are loaded
+  may_change = models.performance_keys(config.model)
+  Run.open(workdir, config, may_change, may_be_new=True)  # refuses another experiment before data are loaded
   with GracefulShutdown(distributed.all_max if jax.process_count() > 1 else None) as shutdown, console.buffered():
     experiment = create_experiment(config)
     check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with WorkdirLock(workdir), console.log_to(workdir / "train.log"):
-      run = open_run(workdir, config, may_be_new=True)  # another process may have trained here until now
+      run = Run.open(workdir, config, may_change, may_be_new=True)  # another process may have trained here until now
       checkpoints = Checkpointer(workdir / "checkpoints")
       run.check_resumable(checkpoints.latest_step)
       state, partial_epoch = restore_state(experiment, checkpoints)
@@ -96,7 +97,7 @@ def dry_run(config: ConfigDict, workdir: Path | None) -> None:
     RunError: A step needs more memory than is free, or the data are not prepared.
   """
   if workdir is not None:
-    open_run(workdir, config, may_be_new=True)
+    Run.open(workdir, config, models.performance_keys(config.model), may_be_new=True)
   if not dataset.is_prepared(config.data.name, config.data.image_size):
     raise RunError(f"{config.data.name} is not prepared here, and a dry run downloads nothing. Leave out --dry_run.")
   experiment = create_experiment(config)

@@ -15,25 +15,11 @@ from latentjax.runtime.errors import UsageError
 
 
 class Constraint(NamedTuple):
-  """A condition on a value.
+  """A condition on a value."""
 
-  Attributes:
-    text: Completes "it must be ...".
-    holds: Returns True if a value meets the condition; may raise TypeError for a value of the wrong type.
-    choices: The allowed values, if there are only a few.
-  """
-
-  text: str
-  holds: Callable[[Any], bool]
-  choices: tuple[str, ...] = ()
-
-
-def satisfies(value: Any, constraint: Constraint) -> bool:
-  """Returns True if `value` satisfies `constraint`; a value of the wrong type never does."""
-  try:
-    return bool(constraint.holds(value))
-  except TypeError:
-    return False
+  text: str  # completes "it must be ..."
+  holds: Callable[[Any], bool]  # may raise for a value of the wrong type
+  choices: tuple[str, ...] = ()  # the allowed values, if there are only a few
 
 
 def one_of(*choices: str) -> Constraint:
@@ -41,28 +27,18 @@ def one_of(*choices: str) -> Constraint:
 
 
 def integer_between(lowest: int, highest: int) -> Constraint:
-  return Constraint(
-    f"a whole number from {lowest} to {highest}", lambda value: _is_integer(value) and lowest <= value <= highest
-  )
+  text = f"a whole number from {lowest} to {highest}"
+  return Constraint(text, lambda value: _is_integer(value) and lowest <= value <= highest)
 
 
 def integers_from(lowest: int, example: str) -> Constraint:
   """A tuple of one or more integers, none below `lowest`."""
-  return Constraint(
-    f"one or more whole numbers, each at least {lowest}, such as '{example}'",
-    lambda values: len(values) > 0 and all(_is_integer(value) and value >= lowest for value in values),
-  )
+  text = f"one or more whole numbers, each at least {lowest}, such as '{example}'"
+  return Constraint(text, lambda values: len(values) > 0 and all(_is_integer(v) and v >= lowest for v in values))
 
 
 def _is_integer(value: Any) -> bool:
   return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-  try:
-    return value.encode() != b""
-  except (AttributeError, UnicodeEncodeError):
-    return False
 
 
 AT_LEAST_ONE = Constraint("a whole number, at least 1", lambda value: _is_integer(value) and value >= 1)
@@ -79,24 +55,16 @@ EPOCHS = Constraint("a number from 0 to 1000000", lambda value: 0 <= value <= 10
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-  """One config key.
-
-  Attributes:
-    aliases: Other names of it, among them those of other libraries, for the hint after an unknown key.
-    identity: False if runs that differ in this key are the same experiment, because it changes only their length,
-      their speed, or what is evaluated and drawn.
-  """
+  """One config key."""
 
   default: Any
   constraint: Constraint
   help: str
-  aliases: tuple[str, ...] = ()
-  identity: bool = True
+  aliases: tuple[str, ...] = ()  # other names, as in other libraries, for the hint after an unknown key
+  identity: bool = True  # False if it changes only the length or speed of a run, or what is evaluated and drawn
 
 
-def key(
-  default: Any, constraint: Constraint, help: str, aliases: tuple[str, ...] = (), identity: bool = True
-) -> Any:  # Any, as of `dataclasses.field`
+def key(default: Any, constraint: Constraint, help: str, aliases: tuple[str, ...] = (), identity: bool = True) -> Any:
   """Returns a dataclass field that is also a config key of its model, `model.FIELD`."""
   return dataclasses.field(default=default, metadata={"key": Key(default, constraint, help, aliases, identity)})
 
@@ -128,7 +96,7 @@ KEYS: dict[str, Key] = {
   ),
   "data.name": Key(
     "mnist",
-    Constraint("a name or a path, in UTF-8", _is_text),
+    Constraint("a name or a path, in UTF-8", lambda value: value.encode() != b""),
     "mnist_digits or colour_digits (no download), any TFDS data set, a folder of images, or an .npz file",
     ("dataset", "data"),
   ),
@@ -311,7 +279,11 @@ def check_config(config: ConfigDict) -> None:
 def check_values(values: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
   """Raises UsageError for the first of `keys` whose value violates its constraint."""
   for name, spec in keys.items():
-    if not satisfies(values[name], spec.constraint):
+    try:
+      valid = spec.constraint.holds(values[name])
+    except (TypeError, AttributeError, ValueError):  # of the wrong type, or a path that is not UTF-8
+      valid = False
+    if not valid:
       raise UsageError(f"{name} must be {spec.constraint.text}, not {values[name]!r}.")
 
 
@@ -321,36 +293,25 @@ def nearest_key(name: str, keys: Mapping[str, Key], others: Iterable[str] = ()) 
   Args:
     others: Further candidates, which have no aliases.
   """
-  known = [*keys, *others]
-  leaf = _leaf(name).lower()
-  typos = difflib.get_close_matches(name, known, n=1, cutoff=0.95)
-  same_leaf = [other for other in known if _leaf(other) == leaf]
-  aliased = [other for other, spec in keys.items() if leaf in spec.aliases]
-  by_meaning = sorted([*same_leaf, *aliased], key=lambda other: not other.startswith("train."))
-  leaves = {_leaf(other): other for other in reversed(known)}
+  words = {other: (other.rpartition(".")[2], *spec.aliases) for other, spec in keys.items()}
+  words |= {other: (other,) for other in others}
+  leaf = name.rpartition(".")[2].lower()
+  typos = difflib.get_close_matches(name, words, n=1, cutoff=0.95)
+  meant = [other for other in words if leaf in words[other]]
+  meant.sort(key=lambda other: not other.startswith("train."))
+  leaves = {words[other][0]: other for other in reversed(words)}
   spelled = [leaves[other] for other in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)]
-  return [*typos, *by_meaning, *spelled, *difflib.get_close_matches(name, known, n=1, cutoff=0.0)][0]
+  return [*typos, *meant, *spelled, *difflib.get_close_matches(name, words, n=1, cutoff=0.0)][0]
 
 
-def _leaf(name: str) -> str:
-  return name.rpartition(".")[2]
-
-
-def differences(
-  saved: ConfigDict, requested: ConfigDict, ignore: tuple[str, ...] = (), free: tuple[str, ...] = NON_IDENTITY_KEYS
-) -> list[str]:
-  """Returns a line 'key: saved -> requested' for every key that makes two configs different experiments.
-
-  Args:
-    ignore: Keys to ignore.
-    free: Further keys to ignore; pass () to list all differences.
-  """
+def differences(saved: ConfigDict, requested: ConfigDict, ignore: Iterable[str] = ()) -> list[str]:
+  """Returns a line 'key: saved -> requested' for every key, but those to ignore, in which two configs differ."""
   before, after = flatten(saved.to_dict()), flatten(requested.to_dict())
   shown = [{name: repr(value) for name, value in values.items()} for values in (before, after)]
   return [
     f"{name}: {' -> '.join(values.get(name, 'absent') for values in shown)}"
     for name in {**before, **after}
-    if name not in ignore and name not in free and before.get(name) != after.get(name)
+    if name not in ignore and before.get(name) != after.get(name)
   ]
 
 

@@ -25,11 +25,7 @@ def lists_to_tuples(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_config_json(path: Path) -> ConfigDict:
-  """Reads the config of a config.json.
-
-  Raises:
-    RunError: The file cannot be read or holds no config.
-  """
+  """Returns the config in a config.json; raises RunError if the file cannot be read or holds none."""
   try:
     tree = lists_to_tuples(json.loads(path.read_text(encoding="utf-8")))
     config = ConfigDict({name: value for name, value in tree.items() if name not in RECORDED})

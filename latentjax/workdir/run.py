@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from latentjax.config.schema import differences
+from latentjax.config.schema import NON_IDENTITY_KEYS, differences
 from latentjax.config.serialization import lists_to_tuples
 from latentjax.runtime import distributed
 from latentjax.runtime.errors import RunError, UsageError
@@ -79,7 +79,7 @@ class Run:
       return cls(workdir, config, files=found["files"])
     saved = ConfigDict(lists_to_tuples(found["config"]))
     config = saved if config is None else config
-    if changed := differences(saved, config, tuple(may_change)):
+    if changed := differences(saved, config, (*NON_IDENTITY_KEYS, *may_change)):
       listed = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
       raise UsageError(
         f"{workdir} holds a different experiment ({listed}). Drop these changes, or choose another --workdir."
@@ -121,7 +121,7 @@ class Run:
   @property
   def changes(self) -> list[str]:
     """Lines 'key: saved -> config' for every key that differs."""
-    return [] if self.saved is None else differences(self.saved, self.config, free=())
+    return [] if self.saved is None else differences(self.saved, self.config)
 
   def at_epoch(self, epochs: int) -> "Run":
     """Returns the run after that many epochs, without rows of later ones."""

@@ -3,7 +3,7 @@
 import pytest
 
 from latentjax.cli import overrides
-from latentjax.cli.main import Flags
+from latentjax.cli.main import define_flags
 from latentjax.config import files
 from latentjax.runtime.errors import UsageError
 
@@ -11,7 +11,7 @@ from latentjax.runtime.errors import UsageError
 def changed(*words: str, config: str = "vae"):
   """Returns the config after the overrides, and the changed keys."""
   config = files.load_config(config).config
-  return config, overrides.apply_overrides(config, words, list(Flags()))
+  return config, overrides.apply_overrides(config, words, list(define_flags()))
 
 
 def test_the_last_of_two_values_counts_for_tuples_too():
