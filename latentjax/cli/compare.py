@@ -1,52 +1,38 @@
 """`--mode=compare`: several runs side by side, from the files of their workdirs alone."""
 
 import io
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from latentjax import models
 from latentjax.runtime.console import console
-from latentjax.runtime.errors import RunError, UsageError
+from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir import comparison, plots, report
 from latentjax.workdir.run import Run
 
 
 def run(workdirs: Sequence[str], out: Path) -> None:
-  """Writes comparison.md, comparison.json, comparison.png, groups.png and report.html into `out`.
-
-  Raises:
-    UsageError: A workdir is missing, empty or given twice, or `out` is the workdir of a run.
-    RunError: A file of a run is damaged, or `out` cannot be written.
-  """
+  """Writes comparison.md, comparison.json, comparison.png, groups.png and report.html into `out`."""
   runs = _open_runs(workdirs)
   if (out / "config.json").exists():
     raise UsageError(f"{out} holds a run. Choose another --workdir for the comparison.")
   comparisons = comparison.group_by_protocol(runs)
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise RunError(f"Cannot create {out} ({error.strerror}).") from None
+  out.mkdir(parents=True, exist_ok=True)
   write_atomic(out / "comparison.md", comparison.to_markdown(comparisons))
   write_atomic(out / "comparison.json", comparison.to_json(comparisons))
-
-  curves = {
-    group.title: {run.name: run.lines for run in runs if run.protocol == group.protocol} for group in comparisons
-  }
-  terms = {group.title: group.metric_names.terms for group in comparisons}
-  plots.save_comparison(out / "comparison.png", curves, ("epoch", "minutes"), terms)
+  protocols = [group.protocol for group in comparisons]
+  curves = {protocol: {run.name: run.lines for run in runs if run.protocol == protocol} for protocol in protocols}
+  plots.save_curves(out / "comparison.png", curves, ["epoch", "minutes"])
   groups = {run.name: run.results["test"] for run in runs if run.results and run.results["test"].get("kl_per_group")}
   if groups:
     plots.save_groups(out / "groups.png", groups)
-
   panels = {
-    title: [_png(plots.save_comparison, {title: lines}, (axis,), terms) for axis in ("epoch", "minutes")]
-    for title, lines in curves.items()
+    protocol: [_png(plots.save_curves, {protocol: lines}, [axis]) for axis in ("epoch", "minutes")]
+    for protocol, lines in curves.items()
   }
   bars = {name: _png(plots.save_groups, {name: test}) for name, test in groups.items()}
   write_atomic(out / "report.html", report.render(comparisons, runs, panels, bars))
-
   for group in comparisons:
     console.print(comparison.summary_table(group))
   names = ["comparison.md", "comparison.json", "comparison.png", *(["groups.png"] if groups else []), "report.html"]
@@ -62,20 +48,18 @@ def _open_runs(workdirs: Sequence[str]) -> list[Run]:
   if not all(workdirs):
     raise UsageError(f"--workdirs={','.join(workdirs)} has an empty name between commas.")
   paths = [Path(workdir).resolve() for workdir in workdirs]
+  names, runs = [path.name for path in paths], []
   for workdir, path in zip(workdirs, paths, strict=True):
     if paths.count(path) > 1:
       raise UsageError(f"--workdirs has {workdir} twice.")
     if not path.is_dir():
       raise UsageError(f"{workdir} is no directory. Give workdirs of runs; put one with a comma in double quotes.")
-  counts, runs = Counter(path.name for path in paths), []
-  for workdir, path in zip(workdirs, paths, strict=True):
-    run = Run.open(Path(workdir))
-    runs.append(run.labelled(path.name if counts[path.name] == 1 else str(path), models.display_name(run.config.model)))
+    run, name = Run.open(Path(workdir)), path.name if names.count(path.name) == 1 else str(path)
+    runs.append(run.labelled(name, models.display_name(run.config.model)))
   return runs
 
 
 def _png(save: Callable, *args) -> bytes:
-  """Returns the bytes of a plot."""
   file = io.BytesIO()
   save(file, *args)
   return file.getvalue()

@@ -28,14 +28,7 @@ Overrides = Mapping[str, Any]
 def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> None:
   """Trains `config` once under each of `overrides`, in subdirectories of `workdir` named after them.
 
-  A failed run is reported and does not stop the others; a finished one is not trained again. At the end it prints a
-  table per protocol, by descending validation ELBO.
-
-  Raises:
-    UsageError: There are no overrides, two are the same or one is invalid, or the workdir holds a single run; nothing
-      has been trained.
-    RunError: Some runs failed, or another process uses the workdir.
-    Interrupted: A signal stopped it; the same call resumes.
+  A failed run does not stop the others; a finished one is not trained again. Prints a table per protocol at the end.
   """
   if (workdir / "config.json").exists():
     raise UsageError(f"{workdir} holds a single run. Choose another --workdir for the sweep.")
@@ -68,25 +61,15 @@ def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> No
 
 
 def read_sweep(file: Path, name: str) -> list[dict[str, Any]]:
-  """Returns the overrides that `sweep()` of a config file yields, such as {"seed": 1, "train.beta": 4.0}.
-
-  Args:
-    name: Name of the file in messages.
-
-  Raises:
-    UsageError: There is no such function, it fails, or it yields something else.
-  """
+  """Returns what `sweep()` of a config file yields, such as {"seed": 1, "train.beta": 4.0}; messages say `name`."""
   with files.config_file_errors(file, name):
     names = files.run_config_file(file)
     if "sweep" not in names:
       raise UsageError("The file has no sweep(). Let it yield dicts of overrides, as in configs/vae.py.")
     overrides = list(names["sweep"]())
   for override in overrides:
-    if not isinstance(override, Mapping):
-      raise UsageError(f"sweep() of {name} yields {override!r}. Yield dicts of overrides.")
-  for key in {key for override in overrides for key in override}:
-    if not isinstance(key, str):
-      raise UsageError(f"sweep() of {name} yields the key {key!r}. Use names of config keys.")
+    if not isinstance(override, Mapping) or not all(isinstance(key, str) for key in override):
+      raise UsageError(f"sweep() of {name} yields {override!r}. Yield dicts of values by config key.")
   return [dict(override) for override in overrides]
 
 
@@ -101,52 +84,37 @@ def run_one(config: ConfigDict, workdir: Path) -> MetricsRow:
 
 
 def apply_override(config: ConfigDict, override: Overrides) -> ConfigDict:
-  """Returns a checked copy of `config` with some values changed.
-
-  Raises:
-    UsageError: The result is invalid; the message names the override.
-  """
+  """Returns a checked copy of `config` with some values changed."""
   try:
-    unknown = models.unknown_key(config, override)
-    if unknown is not None:
+    if unknown := models.unknown_key(config, override):
       raise UsageError(unknown)
-    changed, type_error = config.copy_and_resolve_references(), None
+    changed = config.copy_and_resolve_references()
     try:
       changed.update_from_flattened_dict(dict(override))
-    except (TypeError, ValueError) as error:
-      type_error = str(error)
+    except (TypeError, ValueError):
       with changed.ignore_type():  # the checks below say which values are allowed
         changed.update_from_flattened_dict(dict(override))
     check_config(changed)
     models.check_model(changed.model)
-    if type_error is not None:
-      raise UsageError(type_error)
   except UsageError as error:
     raise UsageError(f"sweep() yields {dict(override)}: {error}") from None
   return changed
 
 
 def run_names(overrides: Sequence[Overrides]) -> list[str]:
-  """Returns directory names such as latent_dim=16,seed=1; keys lose their section unless that is ambiguous.
+  """Returns directory names such as latent_dim=16,seed=1; keys lose their section unless that is ambiguous."""
 
-  Raises:
-    UsageError: There are no overrides, or two have the same name.
-  """
+  def show(value: Any) -> str:  # (512, 256) becomes 512-256
+    return str(value) if isinstance(value, int | float) else re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-")
+
   if not overrides:
     raise UsageError("sweep() yields nothing to run.")
   keys = sorted({key for override in overrides for key in override})
-  leaves = Counter(key.rpartition(".")[2] for key in keys)
-  short = {key: leaf if leaves[leaf := key.rpartition(".")[2]] == 1 else key for key in keys}
-  names = [
-    ",".join(f"{short[key]}={_format_value(value)}" for key, value in override.items()) or "unchanged"
-    for override in overrides
-  ]
+  leaves = {key: key.rpartition(".")[2] for key in keys}
+  short = {key: leaf if [*leaves.values()].count(leaf) == 1 else key for key, leaf in leaves.items()}
+  named = ((f"{short[key]}={show(value)}" for key, value in override.items()) for override in overrides)
+  names = [",".join(values) or "unchanged" for values in named]
   for name, count in Counter(names).items():
     if count > 1:
       raise UsageError(f"sweep() yields {name} {count} times. Yield each of them once.")
   return names
-
-
-def _format_value(value: Any) -> str:
-  """Returns a value as part of a directory name: (512, 256) becomes 512-256."""
-  return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-") if not isinstance(value, int | float) else str(value)

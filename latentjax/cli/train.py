@@ -1,5 +1,6 @@
 """`--mode=train`: trains a config, or with `--dry_run` reports what training would take."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from latentjax.models.base import num_parameters
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.cost import compile_checked, free_bytes, matmul_flops, mebibytes, needed_bytes
-from latentjax.runtime.distributed import check_divisible
 from latentjax.runtime.errors import RunError
 from latentjax.runtime.signals import GracefulShutdown
 from latentjax.training import restore, trainer
@@ -32,21 +32,14 @@ from latentjax.workdir.tables import results_table
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Trains to the last epoch, evaluates the best checkpoint, and writes results and images into `workdir`.
-
-  Raises:
-    UsageError: The workdir holds a different experiment, or results without a checkpoint; or a batch cannot be divided
-      among the devices.
-    RunError: The loss became NaN or infinite, a file cannot be written, or another process trains in the workdir.
-    Interrupted: A signal stopped it; the same call resumes.
-  """
-  may_change = models.performance_keys(config.model)
-  Run.open(workdir, config, may_change, may_be_new=True)  # refuses another experiment before data are loaded
+  """Trains to the last epoch, evaluates the best checkpoint, and writes results and images into `workdir`."""
+  free = models.performance_keys(config.model)
+  Run.open(workdir, config, free, may_be_new=True)  # refuses another experiment before data are loaded
   with GracefulShutdown(distributed.all_max if jax.process_count() > 1 else None) as shutdown, console.buffered():
     experiment = create_experiment(config)
-    check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
+    distributed.check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with WorkdirLock(workdir), console.log_to(workdir / "train.log"):
-      run = Run.open(workdir, config, may_change, may_be_new=True)  # another process may have trained here until now
+      run = Run.open(workdir, config, free, may_be_new=True)  # another process may have trained here until now
       checkpoints = Checkpointer(workdir / "checkpoints")
       run.check_resumable(checkpoints.latest_step)
       state, partial_epoch = restore_state(experiment, checkpoints)
@@ -76,32 +69,25 @@ def run(config: ConfigDict, workdir: Path) -> None:
             )
           del feed  # frees the images on the devices
         shutdown.disarm()
-        if log.lines:  # on process 0
-          plots.save_loss(workdir / "loss.png", log.lines, run.metric_names.terms)
-      run = run.with_lines(log.lines)
+        curves = {run.protocol: {config.model.name: log.lines}}
+        distributed.on_process_zero(lambda: plots.save_curves(workdir / "loss.png", curves, ["epoch"]))
+      run = dataclasses.replace(run, lines=log.lines)
       seeds = list(restore.select_best(experiment, checkpoints, state))
       distributed.on_process_zero(lambda: sample.save_images(first_seed(seeds[0], run), experiment.data.test, workdir))
       console.print(f"  {workdir / 'loss.png'}")
       evaluate.evaluate_and_write(run, experiment, seeds)  # last: results.json marks the run as finished
-  where = shlex.quote(str(workdir))
-  console.print(
-    f"Load it with latentjax.load({str(workdir)!r}), or explore it in a browser: --mode=explore --workdir={where}"
-  )
+  explore = f"--mode=explore --workdir={shlex.quote(str(workdir))}"
+  console.print(f"Load it with latentjax.load({str(workdir)!r}), or explore it in a browser: {explore}")
 
 
 def dry_run(config: ConfigDict, workdir: Path | None) -> None:
-  """Compiles one step and prints parameters, memory and arithmetic; writes only to the cache of decoded images.
-
-  Raises:
-    UsageError: See `run`.
-    RunError: A step needs more memory than is free, or the data are not prepared.
-  """
+  """Compiles one step and prints parameters, memory and arithmetic; writes only to the cache of decoded images."""
   if workdir is not None:
     Run.open(workdir, config, models.performance_keys(config.model), may_be_new=True)
   if not dataset.is_prepared(config.data.name, config.data.image_size):
     raise RunError(f"{config.data.name} is not prepared here, and a dry run downloads nothing. Leave out --dry_run.")
   experiment = create_experiment(config)
-  check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
+  distributed.check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
   state, feed = _initial_state(experiment), experiment.feed()
   _describe_run(experiment, state, EpochProgress(Metrics.zero(config.train.num_seeds)), workdir=None)
   traced = experiment.train_fns.train.trace(*trainer.describe_arguments(experiment, state, feed), 1)
@@ -124,8 +110,7 @@ def dry_run(config: ConfigDict, workdir: Path | None) -> None:
 
 def restore_state(experiment: Experiment, checkpoints: Checkpointer) -> tuple[TrainState, EpochProgress]:
   """Returns the state and partial epoch of the newest checkpoint, or those before the first step."""
-  partial_epoch = EpochProgress(Metrics.zero(experiment.config.train.num_seeds))
-  newest = checkpoints.latest_step
+  newest, partial_epoch = checkpoints.latest_step, EpochProgress(Metrics.zero(experiment.config.train.num_seeds))
   if newest is None:
     return _initial_state(experiment), partial_epoch
   state = checkpoints.restore(newest, experiment.train_fns.init(experiment.keys.init))
@@ -138,9 +123,7 @@ def _initial_state(experiment: Experiment) -> TrainState:
   return experiment.train_fns.init(experiment.keys.init, distributed.broadcast(pixels))
 
 
-def _describe_run(
-  experiment: Experiment, state: TrainState, partial_epoch: EpochProgress, workdir: Path | None
-) -> None:
+def _describe_run(experiment: Experiment, state: TrainState, partial: EpochProgress, workdir: Path | None) -> None:
   """Prints model, data, devices, workdir and, of a resumed run, its progress."""
   config, data, devices = experiment.config, experiment.data, jax.devices()
   protocol, num_seeds = protocol_of(config), config.train.num_seeds
@@ -153,11 +136,10 @@ def _describe_run(
   )
   if protocol.metric_names.note:
     console.print(protocol.metric_names.note)
-  done = trainer.epochs_done(experiment, state, partial_epoch)
-  if state.step > 0 and done < config.train.epochs:
-    steps, epochs = int(partial_epoch.metrics.steps), config.train.epochs
-    progress = f"in epoch {done + 1} of {epochs}, after {steps} of its {experiment.steps_per_epoch} steps"
+  done, steps, epochs = trainer.epochs_done(experiment, state, partial), int(partial.metrics.steps), config.train.epochs
+  if state.step > 0 and done < epochs:
+    progress = f"after epoch {done} of {epochs}"
+    if steps:
+      progress = f"in epoch {done + 1} of {epochs}, after {steps} of its {experiment.steps_per_epoch} steps"
     rate = float(experiment.train_fns.learning_rate(int(state.step)))  # higher than before if epochs were added
-    console.print(
-      f"resuming {progress if steps else f'after epoch {done} of {epochs}'}, at a learning rate of {rate:.2g}"
-    )
+    console.print(f"resuming {progress}, at a learning rate of {rate:.2g}")

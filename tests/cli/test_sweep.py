@@ -109,8 +109,8 @@ def test_a_stop_stops_the_sweep(config, tmp_path, monkeypatch):
   [
     ("import sys\n  sys.exit()", "SystemExit"),
     ("raise KeyError('x')", r"KeyError: 'x' \(.*own.py, line 3\)"),
-    ("yield {3: 1}", "yields the key 3. Use names of config keys"),
-    ("yield 3", "yields 3. Yield dicts of overrides"),
+    ("yield {3: 1}", r"yields \{3: 1\}. Yield dicts of values by config key"),
+    ("yield 3", "yields 3. Yield dicts of values by config key"),
   ],
 )
 def test_what_is_wrong_in_sweep_is_one_line(tmp_path, body, message):
