@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from latentjax.workdir.protocol import BITS, TERMS, MetricNames, MetricsRow, Protocol
+from latentjax.workdir.protocol import BITS, TERMS, MetricsRow, Protocol
 from latentjax.workdir.run import Run
 from latentjax.workdir.tables import Bold, Table, format_metric, format_number
 
@@ -25,42 +25,28 @@ BINARIZATION = {
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Runs of one protocol.
-
-  Attributes:
-    rows: `Run.row` of each.
-  """
+  """Runs of one protocol; `rows` has the `Run.row` of each."""
 
   protocol: Protocol
   rows: list[MetricsRow]
 
   @property
-  def title(self) -> str:
-    return self.protocol.title
-
-  @property
-  def metric_names(self) -> MetricNames:
-    return self.protocol.metric_names
-
-  @property
   def best(self) -> dict[str, str | None]:
     """Names of the runs with the best test `elbo` and `nll`; None if fewer than two are comparable."""
-    counts = {row["test"].get("num_examples") for row in self.rows if row["test"]}
-    comparable = len(counts) == 1 and self._same_images
-    elbos = {row["name"]: row["test"]["elbo"] for row in self.rows if row["test"] and comparable}
-    nlls = {row["name"]: row["test"]["nll"] for row in self.rows if row["test"] and "nll" in row["test"]}
+    tests = {row["name"]: row["test"] for row in self.rows if row["test"]}
+    comparable = self._same_images and len({test.get("num_examples") for test in tests.values()}) == 1
+    elbos = {name: test["elbo"] for name, test in tests.items() if comparable}
+    nlls = {name: test["nll"] for name, test in tests.items() if "nll" in test and not self._nll_differences}
     return {
       "elbo": max(elbos, key=elbos.get) if len(elbos) > 1 else None,
-      "nll": min(nlls, key=nlls.get) if len(nlls) > 1 and not self._nll_differences else None,
+      "nll": min(nlls, key=nlls.get) if len(nlls) > 1 else None,
     }
 
   @property
   def notes(self) -> list[str]:
-    notes = [BINARIZATION[self.protocol.binarization], *([self.metric_names.note] if self.metric_names.note else [])]
-    notes += [
-      f"The {self.metric_names.nll}s differ in {difference}, so none is marked as the best."
-      for difference in self._nll_differences
-    ]
+    names = self.protocol.metric_names
+    notes = [BINARIZATION[self.protocol.binarization], *([names.note] if names.note else [])]
+    notes += [f"The {names.nll}s differ in {each}, so none is marked as the best." for each in self._nll_differences]
     if any(row["num_seeds"] > 1 for row in self.rows):
       notes.append(
         "A run of several seeds shows mean ± standard deviation (n - 1) over seeds, of the NLL too. Each seed is"
@@ -97,7 +83,8 @@ def group_by_protocol(runs: Sequence[Run]) -> list[Comparison]:
 
 def describe_measurement(comparisons: Sequence[Comparison]) -> str:
   """Explains the metrics, under the names that the comparisons use."""
-  names = [{**comparison.metric_names.terms, "nll": comparison.metric_names.nll} for comparison in comparisons]
+  metric_names = [comparison.protocol.metric_names for comparison in comparisons]
+  names = [{**each.terms, "nll": each.nll} for each in metric_names]
   return MEASUREMENT.format(**{key: " or ".join(dict.fromkeys(each[key] for each in names)) for key in names[0]})
 
 
@@ -108,7 +95,7 @@ def to_json(comparisons: Sequence[Comparison]) -> str:
       "dataset": comparison.protocol.dataset,
       "image_size": comparison.protocol.image_size,
       "binarization": comparison.protocol.binarization,
-      "likelihood": comparison.metric_names.likelihood,
+      "likelihood": comparison.protocol.metric_names.likelihood,
       "notes": comparison.notes,
       "best": comparison.best,
       "runs": comparison.rows,
@@ -127,69 +114,59 @@ def to_markdown(comparisons: Sequence[Comparison]) -> str:
 
 def comparison_table(comparison: Comparison) -> Table:
   """Returns all metrics of every run, test first, and the cost of its training."""
+  others = [(split, term) for split in ("validation", "train") for term in TERMS]
+  names = comparison.protocol.metric_names.terms
   columns = ["run", "model", *(f"test {name}" for name in _test_columns(comparison))]
-  columns += [f"{split} {name}" for split in ("validation", "train") for name in comparison.metric_names.terms.values()]
+  columns += [*(f"{split} {names[term]}" for split, term in others), "parameters", "epochs", "minutes", "images/s"]
   rows = []
   for row in comparison.rows:
-    status = "" if row["status"] == "finished" else f" ({row['status']})"
-    others = [format_metric(row, split, term) for split in ("validation", "train") for term in TERMS]
-    rows.append([row["name"] + status, row["model"], *_test_cells(comparison, row), *others, *_cost_cells(row)])
-  columns += ["parameters", "epochs", "minutes", "images/s"]
-  return Table(comparison.title, columns, rows, notes=comparison.notes, num_labels=2)
+    name = row["name"] + ("" if row["status"] == "finished" else f" ({row['status']})")
+    metrics = [*_test_cells(comparison, row), *(format_metric(row, split, term) for split, term in others)]
+    cost = [format_number(row["parameters"], 0), *_time_cells(row), format_number(row["images_per_second"], 0)]
+    rows.append([name, row["model"], *metrics, *cost])
+  return Table(comparison.protocol.title, columns, rows, notes=comparison.notes, num_labels=2)
 
 
 def summary_table(comparison: Comparison) -> Table:
   """Returns epochs, minutes, test ELBO and test NLL of every run, for the terminal."""
-
-  def select(cells: Sequence[str]) -> list[str]:
-    return [cells[0], *cells[3:]]  # without KL and reconstruction
-
+  bound, _, _, *others = _test_columns(comparison)  # without KL and reconstruction
   rows = []
   for row in comparison.rows:
     name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
-    rows.append([name, *_cost_cells(row)[1:3], *select(_test_cells(comparison, row))])
+    elbo, _, _, *cells = _test_cells(comparison, row)
+    rows.append([name, *_time_cells(row), elbo, *cells])
   caption = "test, nats per image; ± standard error over images, or standard deviation over several seeds"
-  return Table(comparison.title, ["run", "epochs", "minutes", *select(_test_columns(comparison))], rows, caption)
+  return Table(comparison.protocol.title, ["run", "epochs", "minutes", bound, *others], rows, caption)
 
 
 def nll_curve_table(comparison: Comparison) -> Table | None:
   """Returns the test NLL by the number K of importance samples, or None if no run has been evaluated."""
-  curves = {
-    row["name"]: dict(row["test"]["nll_curve"]) for row in comparison.rows if (row["test"] or {}).get("nll_curve")
-  }
-  if not curves:
-    return None
+  curves = {row["name"]: dict((row["test"] or {}).get("nll_curve", [])) for row in comparison.rows}
   samples = sorted({count for curve in curves.values() for count in curve})
-  rows = [[name, *(format_number(curve.get(count)) for count in samples)] for name, curve in curves.items()]
+  if not samples:
+    return None
+  rows = [[name, *(format_number(curve.get(count)) for count in samples)] for name, curve in curves.items() if curve]
   columns = ["K", *(format_number(count, 0) for count in samples)]
-  return Table(f"Test {comparison.metric_names.nll} by K", columns, rows)
+  return Table(f"Test {comparison.protocol.metric_names.nll} by K", columns, rows)
 
 
 def _test_columns(comparison: Comparison) -> list[str]:
-  names = comparison.metric_names
+  names = comparison.protocol.metric_names
   return [*names.terms.values(), f"{names.nll} (K)", *(["bits/dim"] if names.bits else [])]
 
 
 def _test_cells(comparison: Comparison, row: MetricsRow) -> list[str]:
-  """Test metrics in the order of `_test_columns`; bits per dimension are those of the ELBO and of the NLL."""
-  test, best = row["test"] or {}, comparison.best
-  elbo, kl, reconstruction = (format_metric(row, "test", term) for term in TERMS)
-  nll = f"{format_metric(row, 'test', 'nll')} ({test['nll_samples']})" if "nll" in test else "-"
+  """Returns test metrics in the order of `_test_columns`; bits per dimension are those of the ELBO and of the NLL."""
+  elbo, kl, reconstruction, nll = (format_metric(row, "test", name) for name in (*TERMS, "nll"))
+  if row["test"] and "nll" in row["test"]:
+    nll += f" ({row['test']['nll_samples']})"
   bits = " / ".join(format_metric(row, "test", name, digits=3) for name in BITS)
-  cells = [
-    Bold(elbo) if row["name"] == best["elbo"] else elbo,
-    kl,
-    reconstruction,
-    Bold(nll) if row["name"] == best["nll"] else nll,
-  ]
-  return [*cells, *([bits] if comparison.metric_names.bits else [])]
+  elbo, nll = (
+    Bold(cell) if row["name"] == comparison.best[name] else cell for name, cell in (("elbo", elbo), ("nll", nll))
+  )
+  return [elbo, kl, reconstruction, nll, *([bits] if comparison.protocol.metric_names.bits else [])]
 
 
-def _cost_cells(row: MetricsRow) -> list[str]:
+def _time_cells(row: MetricsRow) -> list[str]:
   epochs, wanted = row["epochs"] or 0, row["epochs_asked"]
-  return [
-    format_number(row["parameters"], 0),
-    format_number(epochs, 0) if epochs >= wanted else f"{epochs} of {wanted}",
-    format_number(row["minutes"], 1),
-    format_number(row["images_per_second"], 0),
-  ]
+  return [f"{epochs:,}" if epochs >= wanted else f"{epochs} of {wanted}", format_number(row["minutes"], 1)]

@@ -23,14 +23,11 @@ from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir.protocol import TERMS, MetricsRow
 from latentjax.workdir.records import require_keys
 
-HPARAM_SECTIONS = ("seed", "precision", "data", "model", "train")  # of a config: those that decide the results
-
 
 def read_metrics(workdir: Path) -> list[MetricsRow]:
-  """Returns all lines of metrics.jsonl; a last line that a killed run left incomplete is reported and ignored.
+  """Returns all lines of metrics.jsonl; raises RunError if one is damaged.
 
-  Raises:
-    RunError: A line is damaged.
+  A last line that a killed run left incomplete is reported and ignored.
   """
   path = workdir / "metrics.jsonl"
   texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
@@ -71,30 +68,23 @@ def validation_bounds(line: MetricsRow) -> list[float]:
 
 
 class MetricWriter:
-  """Appends metrics to metrics.jsonl and to TensorBoard events.
+  """Appends metrics to metrics.jsonl and to TensorBoard events, as a context manager.
 
-  A context manager; it writes nothing before it is entered. All processes make the same calls; process 0 does all I/O,
-  and only its `lines` are those of the file. The calling thread writes the events, since the thread of tensorboardX's
-  SummaryWriter dies of a full disk and is then waited for forever.
+  All processes make the same calls; process 0 does all I/O. The calling thread writes the events, since the thread of
+  tensorboardX's SummaryWriter dies of a full disk and is then waited for forever. Methods raise RunError if the disk
+  refuses.
 
   Args:
-    workdir: Of the run.
+    workdir: Its metrics.jsonl is checked here, and written from `__enter__` on.
     epoch: Number of epochs in the checkpoint from which the run resumes; later lines are dropped.
 
   Attributes:
     lines: Lines of metrics.jsonl, one per epoch.
-
-  Raises:
-    RunError: The file is damaged, lacks an epoch, or, in any method, the disk refuses.
   """
 
   def __init__(self, workdir: Path, epoch: int):
-    self._path, self.lines, self._events = workdir / "metrics.jsonl", [], None
-    distributed.on_process_zero(lambda: self._read(epoch))
-
-  def _read(self, epoch: int) -> None:
-    logged = read_metrics(self._path.parent)
-    self.lines = logged[:epoch]
+    self._workdir, self._path, self._events = workdir, workdir / "metrics.jsonl", None
+    logged = distributed.on_process_zero(lambda: read_metrics(workdir))
     if len(logged) < epoch:
       raise RunError(
         f"{self._path} ends at epoch {len(logged)}, but the checkpoint is of epoch {epoch}. Restore the file, or choose"
@@ -102,19 +92,21 @@ class MetricWriter:
       )
     if len(logged) > epoch + 1:  # a run killed before its checkpoint leaves one more line
       console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: repeating those between.")
+    self.lines = logged[:epoch]
+    self._next_step = self.lines[-1]["step"] + 1 if self.lines else 0
 
   def __enter__(self) -> "MetricWriter":
-    distributed.on_process_zero(self._open)
-    return self
+    def open_files() -> None:
+      write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
+      directory = self._workdir / "tensorboard"
+      started = SessionLog(status=SessionLog.START)  # TensorBoard then drops earlier events from this step on
+      with self._disk_errors():
+        directory.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
+        self._events.write_event(Event(wall_time=time.time(), step=self._next_step, session_log=started))
 
-  def _open(self) -> None:
-    write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
-    directory = self._path.parent / "tensorboard"
-    started = SessionLog(status=SessionLog.START)  # TensorBoard then drops earlier events from this step on
-    with self._disk_errors():
-      directory.mkdir(exist_ok=True)
-      self._events = EventsWriter(str(directory / "events"), filename_suffix=f".{time.time_ns()}")
-      self._events.write_event(Event(wall_time=time.time(), step=self._next_step, session_log=started))
+    distributed.on_process_zero(open_files)
+    return self
 
   def __exit__(self, *_) -> None:
     if self._events is not None:
@@ -123,14 +115,26 @@ class MetricWriter:
 
   def append(self, line: MetricsRow) -> None:
     """Appends a line; its numbers become TensorBoard scalars such as validation/elbo."""
-    distributed.on_process_zero(lambda: self._append(line))
+    self.lines.append(line)
+    scalars = flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
+    values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
+
+    def write() -> None:
+      with self._disk_errors(), self._path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+    distributed.on_process_zero(write)
+    self._write_events(line["step"], Summary(value=values))
 
   def add_hparams(self, config: ConfigDict) -> None:
     """Adds the config to TensorBoard's table of hyperparameters, beside the validation ELBO."""
-    keys = flatten({name: value for name, value in config.to_dict().items() if name in HPARAM_SECTIONS})
+    sections = ("seed", "precision", "data", "model", "train")  # those that decide the results
+    keys = flatten({name: value for name, value in config.to_dict().items() if name in sections})
     shown = {key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in keys.items()}
     protos = summary.hparams(shown, {"validation/elbo": None})[:2]  # the third marks the end of the run
-    distributed.on_process_zero(lambda: self._write_events(self._next_step, *protos))
+    self._write_events(self._next_step, *protos)
 
   def add_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
     """Adds images, PNG by name, to TensorBoard."""
@@ -140,31 +144,20 @@ class MetricWriter:
         width, height = picture.size
       image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
       values.append(Summary.Value(tag=name, image=image))
-    distributed.on_process_zero(lambda: self._write_events(step, Summary(value=values)))
-
-  def _append(self, line: MetricsRow) -> None:
-    self.lines.append(line)
-    scalars = flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
-    values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
-    with self._disk_errors(), self._path.open("a", encoding="utf-8") as file:
-      file.write(json.dumps(line) + "\n")
-      file.flush()
-      os.fsync(file.fileno())
-    self._write_events(line["step"], Summary(value=values))
+    self._write_events(step, Summary(value=values))
 
   def _write_events(self, step: int, *summaries: Summary) -> None:
-    with self._disk_errors():
-      for content in summaries:
-        self._events.write_event(Event(wall_time=time.time(), step=step, summary=content))
-      self._events.flush()
+    def write() -> None:
+      with self._disk_errors():
+        for content in summaries:
+          self._events.write_event(Event(wall_time=time.time(), step=step, summary=content))
+        self._events.flush()
 
-  @property
-  def _next_step(self) -> int:
-    return self.lines[-1]["step"] + 1 if self.lines else 0
+    distributed.on_process_zero(write)
 
   @contextmanager
   def _disk_errors(self) -> Iterator[None]:
     try:
       yield
     except OSError as error:
-      raise RunError(f"Cannot write to {self._path.parent} ({error.strerror}).") from None
+      raise RunError(f"Cannot write to {self._workdir} ({error.strerror}).") from None

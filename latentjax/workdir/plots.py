@@ -11,87 +11,58 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
-from latentjax.workdir.protocol import TERMS
+from latentjax.workdir.protocol import TERMS, MetricsRow, Protocol
 
 matplotlib.use("Agg")  # needs no screen
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # the palette of Okabe and Ito
-
 TILE_PIXELS = 112  # target size of one image
-
 READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, distinct for the colour-blind too
 
 
-def save_loss(path: Path, lines: Sequence[Mapping[str, Any]], terms: Mapping[str, str]) -> None:
-  """Plots ELBO, KL and reconstruction over epochs, a panel each, of training and validation.
-
-  Args:
-    path: Of the PNG.
-    lines: Lines of metrics.jsonl, at least one.
-    terms: `MetricNames.terms`.
-  """
-  epochs = [line["epoch"] for line in lines]
-  figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-  for axis, (name, title) in zip(axes, terms.items(), strict=True):
-    for split, label in {"train": "training, during the epoch", "validation": "validation, at its end"}.items():
-      axis.plot(epochs, [line[split][name] for line in lines], label=label, marker="." if len(epochs) < 3 else None)
-    axis.set(title=title, xlabel="epoch", ylabel="nats per image")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
-    later = [line[split][name] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-    _set_limits(axis, later)
-  axes[0].legend()
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
-
-
-def save_comparison(
-  file: Path | BinaryIO,
-  groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
-  x_axes: Sequence[str],
-  terms: Mapping[str, Mapping[str, str]],
+def save_curves(
+  file: Path | BinaryIO, groups: Mapping[Protocol, Mapping[str, Sequence[MetricsRow]]], x_axes: Sequence[str]
 ) -> None:
-  """Plots ELBO, KL and reconstruction of several runs: validation, and training fainter.
+  """Plots ELBO, KL and reconstruction of runs: validation, and training fainter.
 
   Args:
     file: Of the PNG.
-    groups: Title -> comparable runs: name -> lines of metrics.jsonl.
+    groups: Protocol -> its runs: name -> lines of metrics.jsonl.
     x_axes: "epoch", "minutes" or both, a column of panels each.
-    terms: Title -> `MetricNames.terms`.
   """
   height = 7.8 + 0.22 * max(map(len, groups.values())) / len(x_axes)
   figure = plt.figure(figsize=(5.2 * len(x_axes), height * len(groups)), layout="constrained")
   subfigures = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
-  for subfigure, (title, runs) in zip(subfigures, groups.items(), strict=True):
+  for subfigure, (protocol, runs) in zip(subfigures, groups.items(), strict=True):
     axes = subfigure.subplots(len(TERMS), len(x_axes), squeeze=False, sharex="col", sharey="row")
-    for axis, (term, label) in zip(axes, terms[title].items(), strict=True):
+    for row, (term, label) in zip(axes, protocol.metric_names.terms.items(), strict=True):
       later = []
       for index, lines in enumerate(runs.values()):
-        plot_run(axis, x_axes, lines, term, COLORS[index % len(COLORS)])
+        _plot_run(row, x_axes, lines, term, COLORS[index % len(COLORS)])
         later += [line[split][term] for line in lines[len(lines) // 10 :] for split in ("train", "validation")]
-      if later:
-        _set_limits(axis[0], later)
-      axis[0].set_ylabel(f"{label}, nats per image")
-    for panel, name in zip(axes[-1], x_axes, strict=True):
-      panel.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
+      if later:  # limits are those of the values after the first tenth of a run, which would hide the rest
+        margin = 0.05 * (max(later) - min(later)) or 1.0
+        row[0].set_ylim(min(later) - margin, max(later) + margin)
+      row[0].set_ylabel(f"{label}, nats per image")
+    for axis, name in zip(axes[-1], x_axes, strict=True):
+      axis.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
     handles = [plt.Line2D([], [], color=COLORS[index % len(COLORS)]) for index in range(len(runs))]
-    heading = f"{escape_text(title)}\nvalidation; fainter: training"
+    heading = f"{escape_text(protocol.title)}\nvalidation; fainter: training"
     names = [escape_text(name) for name in runs]
     subfigure.legend(handles, names, title=heading, loc="outside upper center", ncols=len(x_axes))
   figure.savefig(file, dpi=150, format="png")
   plt.close(figure)
 
 
-def plot_run(axes: Sequence[Any], x_axes: Sequence[str], lines: Sequence[Mapping], term: str, colour: str) -> None:
+def _plot_run(axes: Sequence[Any], x_axes: Sequence[str], lines: Sequence[MetricsRow], term: str, color: str) -> None:
   """Plots one run's curves of a term into every panel of a row."""
   for axis, name in zip(axes, x_axes, strict=True):
     x = [line["seconds"] / 60 if name == "minutes" else line["epoch"] for line in lines]
     for split, alpha in (("train", 0.35), ("validation", 1.0)):
       marker, order = "." if len(lines) < 3 else None, 2 + 1 / (1 + len(lines))  # the shorter run on top
-      axis.plot(x, [line[split][term] for line in lines], color=colour, alpha=alpha, marker=marker, zorder=order)
+      axis.plot(x, [line[split][term] for line in lines], color=color, alpha=alpha, marker=marker, zorder=order)
     axis.grid(alpha=0.3)
 
 
@@ -100,7 +71,7 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
 
   Args:
     file: Of the PNG.
-    runs: Name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means over seeds; at least one run.
+    runs: Name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means over seeds.
   """
   figure, axes = plt.subplots(len(runs), 1, figsize=(5.2, 2.6 * len(runs)), layout="constrained", squeeze=False)
   for axis, (name, groups) in zip(axes[:, 0], runs.items(), strict=True):
@@ -113,22 +84,12 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
       axis.bar_label(bars, labels, fontsize="x-small", padding=2)
       axis.set_xticks(range(1, len(kl) + 1))
     axis.margins(y=0.25 if active else 0.15)
-    axis.set(
-      title=escape_text(name),
-      xlabel=f"layer or step{', in brackets its active units' if active else ''}",
-      ylabel="KL, nats per image",
-    )
-    axis.set_xlim(0.3, len(kl) + 0.7)
+    axis.set(title=escape_text(name), ylabel="KL, nats per image", xlim=(0.3, len(kl) + 0.7))
+    axis.set_xlabel(f"layer or step{', in brackets its active units' if active else ''}")
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
   figure.savefig(file, dpi=150, format="png")
   plt.close(figure)
-
-
-def _set_limits(axis: Any, later: Sequence[float]) -> None:
-  """Limits an axis to the values after the first tenth of a run, which would hide the rest."""
-  margin = 0.05 * (max(later) - min(later)) or 1.0
-  axis.set_ylim(min(later) - margin, max(later) + margin)
 
 
 def escape_text(name: str) -> str:
@@ -140,21 +101,21 @@ def escape_text(name: str) -> str:
 
 def save_grid(file: Path | BinaryIO, images: np.ndarray, columns: int) -> None:
   """Saves images [M, H, W, C] row by row on one sheet."""
-  Image.fromarray(_to_sheet(images, columns)).save(file, format="PNG")
+  Image.fromarray(_to_sheet(_to_tiles(images), columns)).save(file, format="PNG")
 
 
 def save_reconstructions(file: Path | BinaryIO, images: np.ndarray, reconstructions: np.ndarray, columns: int) -> None:
   """Saves every row of images [M, H, W, C] with its reconstructions below."""
   pairs, starts = (_to_tiles(images), _to_tiles(reconstructions)), range(0, len(images), columns)
-  rows = [_sheet_row(tiles[start : start + columns], columns) for start in starts for tiles in pairs]
-  Image.fromarray(np.concatenate(rows, axis=0)).save(file, format="PNG")
+  rows = [_to_sheet(tiles[start : start + columns], columns) for start in starts for tiles in pairs]
+  Image.fromarray(np.concatenate(rows)).save(file, format="PNG")
 
 
 def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
   """Saves square sheets of images [R, R, H, W, C] side by side, each under its title."""
   figure, axes = plt.subplots(1, len(blocks), figsize=(3.4 * len(blocks), 3.7), layout="constrained", squeeze=False)
   for axis, (title, images) in zip(axes[0], blocks.items(), strict=True):
-    axis.imshow(_to_sheet(images.reshape(-1, *images.shape[2:]), len(images)), interpolation="none")
+    axis.imshow(_to_sheet(_to_tiles(images.reshape(-1, *images.shape[2:])), len(images)), interpolation="none")
     axis.set_title(title)
     axis.set_axis_off()
   figure.savefig(path, dpi=200)
@@ -163,11 +124,10 @@ def save_blocks(path: Path, blocks: Mapping[str, np.ndarray]) -> None:
 
 def save_traversals(path: Path, images: np.ndarray, rows: Sequence[str], columns: Sequence[float]) -> None:
   """Saves images [R, S, H, W, C] on one sheet with the names of its rows and the values of its columns."""
-  sheet = _to_sheet(images.reshape(-1, *images.shape[2:]), len(columns))
+  sheet = _to_sheet(_to_tiles(images.reshape(-1, *images.shape[2:])), len(columns))
   height, width = (size / count for size, count in zip(sheet.shape, images.shape[:2], strict=False))
-  figure, axis = plt.subplots(
-    figsize=(0.6 * len(columns) + 1.4, 0.6 * len(rows) * height / width + 0.6), layout="constrained"
-  )
+  size = (0.6 * len(columns) + 1.4, 0.6 * len(rows) * height / width + 0.6)
+  figure, axis = plt.subplots(figsize=size, layout="constrained")
   axis.imshow(sheet, interpolation="none")
   axis.set_yticks((np.arange(len(rows)) + 0.5) * height, rows, fontsize="x-small")
   axis.set_xticks((np.arange(len(columns)) + 0.5) * width, [f"{value:g}" for value in columns], fontsize="x-small")
@@ -194,63 +154,50 @@ def save_drawing(
   Args:
     path: Of the GIF.
     canvases: [T, M, H, W, C].
-    write: Windows with fields [T, M] in pixels of the image, or None without attention.
+    write, read: Windows with fields [T, M] in pixels of the image, or None without attention.
     images: [M, H, W, C], or None for a drawing from the prior.
-    read: As `write`.
-    write_size: N of the write windows.
-    read_size: N of the read windows.
+    write_size, read_size: N of the windows.
   """
   frames = []
   for time, canvas in enumerate(canvases):
-    below = _frame_row(canvas, write, time, write_size, WRITE)
-    above = [] if images is None else [_frame_row(images, read, time, read_size, READ)]
-    frames.append(Image.fromarray(np.concatenate([*above, below], axis=0)))
+    rows = [] if images is None else [_frame_tiles(images, read, time, read_size, READ)]
+    rows.append(_frame_tiles(canvas, write, time, write_size, WRITE))
+    frames.append(Image.fromarray(np.concatenate([_to_sheet(tiles, len(tiles)) for tiles in rows])))
   pause = [max(60, 2000 // len(frames))] * (len(frames) - 1) + [1500]
   frames[0].save(path, save_all=True, append_images=frames[1:], duration=pause, loop=0)
 
 
-def _frame_row(
-  images: np.ndarray, windows: Any | None, time: int, size: int, colour: tuple[int, int, int]
-) -> np.ndarray:
-  """One row of images [M, H, W, C] with their windows of one step."""
-  tiles = _to_tiles(images)
-  if windows is None:
-    return _sheet_row(tiles, len(tiles))
-  scale = _tile_scale(images)
-  framed_tiles = []
-  for index, tile in enumerate(tiles):
+def _frame_tiles(
+  images: np.ndarray, windows: Any | None, time: int, size: int, color: tuple[int, int, int]
+) -> list[np.ndarray]:
+  """Returns tiles of images [M, H, W, C] with their windows of one step."""
+  tiles, scale = _to_tiles(images), _tile_scale(images)
+  for index, tile in enumerate(tiles if windows is not None else ()):
     picture = Image.fromarray(tile)
     reach = 0.5 * (size - 1) * windows.stride[time, index]
     centre = np.array([windows.center_x[time, index], windows.center_y[time, index]])
     far = 4 * tile.shape[0]  # a window may lie anywhere, and further off the tile it is invisible all the same
     corners = np.clip(np.stack([centre - reach, centre + reach]) * scale + scale / 2, -far, far)
     line = round(float(np.clip(scale * np.sqrt(windows.variance[time, index]), 1, 2 * scale)))
-    ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=colour, width=line)
-    framed_tiles.append(np.asarray(picture))
-  return _sheet_row(framed_tiles, len(framed_tiles))
-
-
-def _to_sheet(images: np.ndarray, columns: int) -> np.ndarray:
-  """RGB uint8 sheet of images [M, H, W, C] row by row."""
-  tiles = _to_tiles(images)
-  rows = [_sheet_row(tiles[start : start + columns], columns) for start in range(0, len(tiles), columns)]
-  return np.concatenate(rows, axis=0)
+    ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=color, width=line)
+    tiles[index] = np.asarray(picture)
+  return tiles
 
 
 def _to_tiles(images: np.ndarray) -> list[np.ndarray]:
-  """RGB uint8 tiles of images [M, H, W, C], enlarged by whole pixels."""
-  colour = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
-  scale = _tile_scale(images)
-  pixels = np.rint(255 * np.clip(colour, 0, 1)).astype(np.uint8)
-  return list(pixels.repeat(scale, axis=1).repeat(scale, axis=2))
+  """Returns RGB uint8 tiles of images [M, H, W, C], enlarged by whole pixels."""
+  rgb = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
+  pixels = np.rint(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+  return list(pixels.repeat(_tile_scale(images), axis=1).repeat(_tile_scale(images), axis=2))
 
 
 def _tile_scale(images: np.ndarray) -> int:
   return max(1, TILE_PIXELS // images.shape[-3])
 
 
-def _sheet_row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-  """Tiles side by side with a grey line between, padded with white to `columns`."""
+def _to_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+  """Returns tiles row by row, framed by grey lines; the last row is filled up with white."""
   framed = [np.pad(tile, [(1, 1), (1, 1), (0, 0)], constant_values=128) for tile in tiles]
-  framed += [np.full_like(framed[0], 255)] * (columns - len(framed))
-  return np.concatenate(framed, axis=1)
+  framed += [np.full_like(framed[0], 255)] * (-len(framed) % columns)
+  rows = [np.concatenate(framed[start : start + columns], axis=1) for start in range(0, len(framed), columns)]
+  return np.concatenate(rows)

@@ -12,9 +12,7 @@ from ml_collections import ConfigDict
 MetricsRow = dict[str, Any]
 
 SPLITS = ("train", "validation", "test")
-
 TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # key in files -> name
-
 BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, if pixels have 256 values
 
 
@@ -93,14 +91,10 @@ WITH_STD = ("loss", "elbo", "kl", "reconstruction", "kl_per_group", "active_unit
 
 
 def aggregate_seeds(rows: Mapping[int, MetricsRow]) -> MetricsRow:
-  """Returns the entries of several seeds as one entry of metrics.jsonl or results.json.
+  """Returns the entries of several seeds as one entry of metrics.jsonl or results.json; a single one stays as it is.
 
-  Args:
-    rows: Seed -> entry of a single run: metrics by split, and others.
-
-  Returns:
-    The entry itself if there is one seed. Otherwise the mean of every number, `std` with the sample standard deviation
-    (n - 1) over seeds of the metrics in `WITH_STD`, split by split, and `seeds` with the entry of every seed.
+  It has the mean of every number, `std` with the sample standard deviation (n - 1) over seeds of the metrics in
+  `WITH_STD`, split by split, and `seeds` with the entry of every seed.
   """
   entries = list(rows.values())
   if len(entries) == 1:

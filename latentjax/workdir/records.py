@@ -20,9 +20,7 @@ from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir.protocol import SPLITS, TERMS, MetricsRow
 
 FORMAT = 1  # of config.json and model.npz, written into both
-
 REPOSITORY = Path(__file__).resolve().parents[2]
-
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 

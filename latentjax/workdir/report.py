@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from latentjax.workdir.comparison import Comparison, comparison_table, describe_measurement, nll_curve_table
+from latentjax.workdir.protocol import Protocol
 from latentjax.workdir.run import Run
 
 IMAGE_TITLES = {
@@ -26,17 +27,17 @@ IMAGE_TITLES = {
 def render(
   comparisons: Sequence[Comparison],
   runs: Sequence[Run],
-  curves: Mapping[str, Sequence[bytes]],
+  curves: Mapping[Protocol, Sequence[bytes]],
   groups: Mapping[str, bytes],
 ) -> str:
   """Returns the page's HTML.
 
   Args:
-    curves: Title of a comparison -> PNGs of its runs' curves, over epochs and over minutes.
+    curves: PNGs of every protocol's curves, over epochs and over minutes.
     groups: Name of an evaluated run -> PNG of its KL per latent group.
   """
   count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
-  listed = "; ".join(f"{', '.join(row['name'] for row in group.rows)} on {group.title}" for group in comparisons)
+  listed = "; ".join(f"{_names(group)} on {group.protocol.title}" for group in comparisons)
   lead = f"{count}: {listed}. {describe_measurement(comparisons)}"
   if len(comparisons) > 1:
     lead += " Runs with other data, binarisation or likelihood have tables of their own, as they are not comparable."
@@ -44,7 +45,7 @@ def render(
     "names": html.escape(", ".join(run.name for run in runs)),
     "style": _read("report.css"),
     "lead": html.escape(lead),
-    "tables": "\n".join(_comparison_section(group, curves[group.title]) for group in comparisons),
+    "tables": "\n".join(_comparison_section(group, curves[group.protocol]) for group in comparisons),
     "images": _image_section(runs),
     "groups": _group_section(groups),
   }
@@ -55,12 +56,15 @@ def _read(name: str) -> str:
   return (files(__package__) / name).read_text(encoding="utf-8")
 
 
+def _names(comparison: Comparison) -> str:
+  return ", ".join(row["name"] for row in comparison.rows)
+
+
 def _comparison_section(comparison: Comparison, curves: Sequence[bytes]) -> str:
-  """Tables and curves of one protocol."""
-  names = ", ".join(row["name"] for row in comparison.rows)
-  terms = ", ".join(comparison.metric_names.terms.values())
+  """Returns tables and curves of one protocol."""
+  terms = ", ".join(comparison.protocol.metric_names.terms.values())
   plots = [
-    _figure(png, f"Curves of {terms} over {axis} for {names}", f"Over {axis}", "plot")
+    _figure(png, f"Curves of {terms} over {axis} for {_names(comparison)}", f"Over {axis}", "plot")
     for axis, png in zip(("epochs", "minutes of training"), curves, strict=True)
   ]
   nll_curves = nll_curve_table(comparison)
@@ -69,16 +73,17 @@ def _comparison_section(comparison: Comparison, curves: Sequence[bytes]) -> str:
 
 
 def _image_section(runs: Sequence[Run]) -> str:
-  """Every kind of image that some run has, the runs side by side."""
+  """Returns every kind of image that some run has, the runs side by side."""
   sections = []
   for file, title in IMAGE_TITLES.items():
-    images = [
-      _figure(content, f"{run.name}: {title.lower()}", run.name, "image", note=run.model)
-      for run in runs
-      if (content := _read_image(run.workdir / file)) is not None
+    images = [(run, _read_image(run.workdir / file)) for run in runs]
+    figures = [
+      _figure(image, f"{run.name}: {title.lower()}", run.name, "image", note=run.model)
+      for run, image in images
+      if image
     ]
-    if images:
-      sections.append(f"<h3>{html.escape(title)}</h3>\n{_grid(images)}")
+    if figures:
+      sections.append(f"<h3>{html.escape(title)}</h3>\n{_grid(figures)}")
   return "\n".join(["<h2>Images</h2>", *sections]) if sections else ""
 
 
@@ -90,24 +95,23 @@ def _group_section(groups: Mapping[str, bytes]) -> str:
   return f'<h2>KL per latent group</h2>\n<p class="note">{note}</p>\n{_grid(plots)}'
 
 
-def _read_image(path: Path) -> bytes | None:
-  """Returns the bytes of a PNG or GIF, or None if it is missing or still being written."""
+def _read_image(path: Path) -> bytes:
+  """Returns the bytes of a PNG or GIF, or none if it is missing or still being written."""
   content = path.read_bytes() if path.is_file() else b""
-  complete = content.endswith((b"IEND\xaeB`\x82", b"\x3b"))
-  return content if complete and content.startswith((b"\x89PNG\r\n\x1a\n", b"GIF8")) else None
+  whole = content.startswith((b"\x89PNG\r\n\x1a\n", b"GIF8")) and content.endswith((b"IEND\xaeB`\x82", b"\x3b"))
+  return content if whole else b""
 
 
 def _figure(content: bytes, alt: str, caption: str, kind: str, note: str = "") -> str:
-  """An image, embedded whole, with its caption."""
+  """Returns an image, embedded whole, with its caption."""
   is_png = content.startswith(b"\x89PNG")
   width, height = struct.unpack_from(">II", content, 16) if is_png else struct.unpack_from("<HH", content, 6)
   kind += " wide" if width > 2.5 * height else ""
   source = f"data:image/{'png' if is_png else 'gif'};base64,{base64.b64encode(content).decode()}"
-  small = f" <small>{html.escape(note)}</small>" if note else ""
   return (
     f'<figure class="{kind}">'
     f'<img loading="lazy" width="{width}" height="{height}" alt="{html.escape(alt)}" src="{source}">'
-    f"<figcaption>{html.escape(caption)}{small}</figcaption></figure>"
+    f"<figcaption>{html.escape(caption)} <small>{html.escape(note)}</small></figcaption></figure>"
   )
 
 

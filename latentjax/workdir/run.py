@@ -5,9 +5,7 @@ import enum
 import os
 import statistics
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -35,28 +33,17 @@ class RunStatus(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run as it stood when it was opened.
-
-  Attributes:
-    config: Config of the command, of the same experiment as `saved`.
-    saved: Content of config.json; None before training.
-    provenance: Every `current_provenance` under which the run was trained, oldest first.
-    lines: Rows of metrics.jsonl, one per epoch.
-    results: Content of results.json; None before the evaluation.
-    files: Names of the files in the workdir.
-    epochs: Number of trained epochs; None if no epoch is logged.
-    name, model: Labels in a comparison.
-  """
+  """A run as it stood when it was opened."""
 
   workdir: Path
-  config: ConfigDict
-  saved: ConfigDict | None = None
-  provenance: Sequence[MetricsRow] = ()
-  lines: Sequence[MetricsRow] = ()
-  results: MetricsRow | None = None
-  files: Sequence[str] = ()
-  epochs: int | None = None
-  name: str = ""
+  config: ConfigDict  # of the command, of the same experiment as `saved`
+  saved: ConfigDict | None = None  # content of config.json; None before training
+  provenance: Sequence[MetricsRow] = ()  # see `records.read_provenance`
+  lines: Sequence[MetricsRow] = ()  # of metrics.jsonl, one per epoch
+  results: MetricsRow | None = None  # content of results.json; None before the evaluation
+  files: Sequence[str] = ()  # names of the files in the workdir
+  epochs: int | None = None  # number of trained epochs; None if no epoch is logged
+  name: str = ""  # labels in a comparison
   model: str = ""
 
   @classmethod
@@ -74,18 +61,18 @@ class Run:
       UsageError: The workdir holds no run, or one of another experiment.
       RunError: One of its files is damaged, or of a later format.
     """
-    found = distributed.on_process_zero(lambda: _read(workdir, may_be_new))
-    if found["config"] is None:
-      return cls(workdir, config, files=found["files"])
-    saved = ConfigDict(lists_to_tuples(found["config"]))
+    files, content = distributed.on_process_zero(lambda: _read(workdir, may_be_new))
+    if content is None:
+      return cls(workdir, config, files=files)
+    saved, provenance, lines, results = content
+    saved = ConfigDict(lists_to_tuples(saved))
     config = saved if config is None else config
     if changed := differences(saved, config, (*NON_IDENTITY_KEYS, *may_change)):
       listed = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
       raise UsageError(
         f"{workdir} holds a different experiment ({listed}). Drop these changes, or choose another --workdir."
       )
-    lines, results = found["lines"], found["results"]
-    return cls(workdir, config, saved, found["provenance"], lines, results, found["files"], len(lines) or None)
+    return cls(workdir, config, saved, provenance, lines, results, files, len(lines) or None)
 
   @property
   def status(self) -> RunStatus:
@@ -110,7 +97,7 @@ class Run:
     config = self.config if self.saved is None else self.saved
     return range(config.seed, config.seed + config.train.num_seeds)
 
-  @cached_property
+  @property
   def protocol(self) -> Protocol:
     return protocol_of(self.config)
 
@@ -127,10 +114,6 @@ class Run:
     """Returns the run after that many epochs, without rows of later ones."""
     return dataclasses.replace(self, lines=self.lines[:epochs], epochs=epochs)
 
-  def with_lines(self, lines: Sequence[MetricsRow]) -> "Run":
-    """Returns the run with the rows that a training has written."""
-    return dataclasses.replace(self, lines=lines, epochs=len(lines))
-
   def labelled(self, name: str, model: str) -> "Run":
     """Returns the run with its labels in a comparison; a name of bytes that are no text is escaped."""
     seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
@@ -146,19 +129,11 @@ class Run:
 
   def check_writable(self) -> None:
     """Raises RunError if the workdir is read-only, before a long computation whose results go there."""
-
-    def check() -> None:
-      if not os.access(self.workdir, os.W_OK):
-        raise RunError(f"Cannot write to {self.workdir} (read-only). Change its permissions, or copy the run.")
-
-    distributed.on_process_zero(check)
+    if not distributed.on_process_zero(lambda: os.access(self.workdir, os.W_OK)):
+      raise RunError(f"Cannot write to {self.workdir} (read-only). Change its permissions, or copy the run.")
 
   def check_resumable(self, newest: int | None) -> None:
-    """Raises UsageError for results without a checkpoint, or a checkpoint without a config.
-
-    Args:
-      newest: Step of the newest checkpoint.
-    """
+    """Raises UsageError for results without a checkpoint, or a checkpoint, of step `newest`, without a config."""
     if newest is not None and self.saved is None:
       raise UsageError(f"{self.workdir} has checkpoints but no config.json. Restore it, or choose another --workdir.")
     for name in (WEIGHTS_NAME, "results.json"):
@@ -171,12 +146,11 @@ class Run:
   def write_config(self, image_shape: tuple[int, int, int], sha256: str) -> None:
     """Writes config.json, adding the current provenance where it is new; see `check_data` for what it raises."""
     self.check_data(sha256)
-
-    def write() -> None:
-      current = records.current_provenance(sha256)
-      records.write_config(self.workdir, self.config, image_shape, current, self.provenance)
-
-    distributed.on_process_zero(write)
+    distributed.on_process_zero(
+      lambda: records.write_config(
+        self.workdir, self.config, image_shape, records.current_provenance(sha256), self.provenance
+      )
+    )
 
   def row(self) -> MetricsRow:
     """Returns the run's entry in a comparison; unknown values are None.
@@ -210,16 +184,10 @@ class Run:
     }
 
 
-def _read(workdir: Path, may_be_new: bool) -> dict[str, Any]:
-  """Content of a workdir, as JSON can hold it."""
+def _read(workdir: Path, may_be_new: bool) -> tuple[list[str], tuple | None]:
+  """Returns the names of a workdir's files, and the contents of those that describe its run, as JSON can hold them."""
   files = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
   if may_be_new and "config.json" not in files:
-    return {"config": None, "files": files}
-  config, provenance = records.read_config(workdir), records.read_provenance(workdir)
-  return {
-    "config": config.to_dict(),
-    "provenance": provenance,
-    "lines": read_metrics(workdir),
-    "results": records.read_results(workdir),
-    "files": files,
-  }
+    return files, None
+  config, provenance = records.read_config(workdir).to_dict(), records.read_provenance(workdir)
+  return files, (config, provenance, read_metrics(workdir), records.read_results(workdir))

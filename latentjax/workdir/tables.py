@@ -4,7 +4,6 @@ import dataclasses
 import html
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import rich.table
 from rich.text import Text
@@ -18,21 +17,14 @@ class Bold(str):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A table of text cells; the renderers escape all of them.
-
-  Attributes:
-    rows: Cells in the order of `columns`; a short row is filled up with empty cells.
-    caption: Printed below the table in the terminal.
-    notes: Paragraphs below the table in Markdown and HTML.
-    num_labels: Number of leading columns that hold text; the others hold numbers, aligned to the right.
-  """
+  """A table of text cells; the renderers escape all of them."""
 
   title: str
   columns: Sequence[str]
-  rows: Sequence[Sequence[str]]
-  caption: str | None = None
-  notes: Sequence[str] = ()
-  num_labels: int = 1
+  rows: Sequence[Sequence[str]]  # a short row is filled up with empty cells
+  caption: str | None = None  # printed below the table in the terminal
+  notes: Sequence[str] = ()  # paragraphs below the table in Markdown and HTML
+  num_labels: int = 1  # number of leading columns that hold text; the others hold numbers, aligned to the right
 
   def __rich__(self) -> rich.table.Table:
     table = rich.table.Table(title=self.title, caption=self.caption, title_justify="left")
@@ -43,82 +35,74 @@ class Table:
     return table
 
   def to_markdown(self) -> str:
-    aligned = ["---" if index < self.num_labels else "---:" for index in range(len(self.columns))]
-    rows = [[_markdown_cell(cell) for cell in row] for row in (self.columns, *self.rows)]
-    lines = [f"| {' | '.join(row)} |" for row in (rows[0], aligned, *rows[1:])]
+    alignments = ["---" if index < self.num_labels else "---:" for index in range(len(self.columns))]
+    head, *body = ([_escape_markdown(cell) for cell in row] for row in (self.columns, *self.rows))
+    lines = [f"| {' | '.join(row)} |" for row in (head, alignments, *body)]
     return "\n\n".join([f"## {_escape_markdown(self.title)}", "\n".join(lines), *self.notes]) + "\n"
 
   def to_html(self, heading: str = "h2") -> str:
     """Returns the title as a heading, the table in a box that scrolls sideways, and the notes."""
-    title = html.escape(self.title)
-    head = "".join(f'<th scope="col"{self._html_class(i)}>{html.escape(x)}</th>' for i, x in enumerate(self.columns))
-    body = "\n".join(f"<tr>{''.join(map(self._html_cell, range(len(row)), row))}</tr>" for row in self.rows)
+    title, head = html.escape(self.title), self._html_row(self.columns, "th")
+    body = "\n".join(self._html_row(row, "td") for row in self.rows)
     notes = "".join(f'\n<p class="note">{html.escape(note)}</p>' for note in self.notes)
     return (
       f"<{heading}>{title}</{heading}>\n"
       f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">\n'
-      f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>{notes}"
+      f"<table>\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>{notes}"
     )
 
-  def _html_class(self, index: int) -> str:
-    return ' class="label"' if index < self.num_labels else ""
-
-  def _html_cell(self, index: int, cell: str) -> str:
-    text = f"<strong>{html.escape(cell)}</strong>" if isinstance(cell, Bold) else html.escape(cell)
-    return f'<th scope="row" class="label">{text}</th>' if index == 0 else f"<td{self._html_class(index)}>{text}</td>"
-
-
-def _markdown_cell(cell: str) -> str:
-  text = _escape_markdown(cell)
-  return f"**{text}**" if isinstance(cell, Bold) else text
+  def _html_row(self, cells: Sequence[str], tag_of_numbers: str) -> str:
+    row = ""
+    for index, cell in enumerate(cells):
+      tag, attribute = ("th", ' class="label"') if index < self.num_labels else (tag_of_numbers, "")
+      text = f"<strong>{html.escape(cell)}</strong>" if isinstance(cell, Bold) else html.escape(cell)
+      row += f"<{tag}{attribute}>{text}</{tag}>"
+    return f"<tr>{row}</tr>"
 
 
 def _escape_markdown(text: str) -> str:
-  return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", " ".join(text.split()))
+  escaped = re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", " ".join(text.split()))
+  return f"**{escaped}**" if isinstance(text, Bold) else escaped
 
 
-def results_table(title: str, results: Mapping[str, Any], metric_names: MetricNames) -> Table:
-  """Returns the content of results.json as a table with a row per split.
-
-  ± is the standard error over images or, of several seeds, the standard deviation over seeds.
-  """
+def results_table(title: str, results: MetricsRow, metric_names: MetricNames) -> Table:
+  """Returns the content of results.json as a table with a row per split."""
   caption = "nats per image; ± standard error over images"
   if "seeds" in results:
     caption = f"nats per image; mean ± standard deviation over {len(results['seeds'])} seeds"
-  bits = {"bits_per_dim": f"bits/dim by {metric_names.terms['elbo']}", "nll_bits_per_dim": f"by {metric_names.nll}"}
-  bits = bits if metric_names.bits else {}
+  bound, nll = metric_names.terms["elbo"], metric_names.nll
+  bits = {"bits_per_dim": f"bits/dim by {bound}", "nll_bits_per_dim": f"by {nll}"} if metric_names.bits else {}
   rows = []
   for split in (split for split in SPLITS if split in results):
-    samples = f" (K = {results[split]['nll_samples']})" if "nll" in results[split] else ""
-    terms = [format_metric(results, split, term) for term in metric_names.terms]
-    per_dim = [format_metric(results, split, name, digits=3) for name in bits]
-    rows.append([split, *terms, format_metric(results, split, "nll") + samples, *per_dim])
-  return Table(title, ["", *metric_names.terms.values(), metric_names.nll, *bits.values()], rows, caption)
+    terms = [format_metric(results, split, term) for term in (*metric_names.terms, "nll")]
+    terms[-1] += f" (K = {results[split]['nll_samples']})" if "nll" in results[split] else ""
+    rows.append([split, *terms, *(format_metric(results, split, name, digits=3) for name in bits)])
+  return Table(title, ["", *metric_names.terms.values(), nll, *bits.values()], rows, caption)
 
 
 def sweep_table(
   title: str, finished: Mapping[str, MetricsRow], failed: Mapping[str, str], metric_names: MetricNames
 ) -> Table:
-  """Returns a row per run: finished runs by descending validation ELBO, then failed ones.
+  """Returns a row per run: the results of finished runs by descending validation ELBO, then the names of failed ones.
 
-  Args:
-    finished: Name of a run -> its results; all of one protocol.
-    failed: Name of a run -> its error message.
+  All finished runs are of one protocol.
   """
   several = any("std" in results for results in finished.values())
   caption = f"nats per image; ± standard {'deviation over seeds' if several else 'error over images'}"
-  bound, nll = metric_names.terms["elbo"], metric_names.nll
-  columns = ["run", f"validation {bound}", f"test {bound}", f"test {nll}", "best epoch", "minutes"]
+  metrics = {
+    ("validation", "elbo"): metric_names.terms["elbo"],
+    ("test", "elbo"): metric_names.terms["elbo"],
+    ("test", "nll"): metric_names.nll,
+  }
   rows = []
   for name, results in sorted(finished.items(), key=lambda item: -item[1]["validation"]["elbo"]):
-    metrics = [
-      format_metric(results, split, key) for split, key in (("validation", "elbo"), ("test", "elbo"), ("test", "nll"))
-    ]
-    rows.append([name, *metrics, f"{round(results['epoch'], 1):g}", f"{results['train_minutes']:.1f}"])
+    cells = [format_metric(results, *metric) for metric in metrics]
+    rows.append([name, *cells, f"{round(results['epoch'], 1):g}", f"{results['train_minutes']:.1f}"])
+  columns = ["run", *(f"{split} {label}" for (split, _), label in metrics.items()), "best epoch", "minutes"]
   return Table(title, columns, [*rows, *([name, "failed"] for name in failed)], caption)
 
 
-def format_metric(results: Mapping[str, Any], split: str, name: str, digits: int = 2) -> str:
+def format_metric(results: MetricsRow, split: str, name: str, digits: int = 2) -> str:
   """Returns a metric with its standard deviation over seeds or its standard error over images, or "-" if missing."""
   metrics = results[split] or {}
   if name not in metrics:

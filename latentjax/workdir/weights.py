@@ -26,24 +26,16 @@ from latentjax.runtime.fileio import open_npz, write_atomic
 from latentjax.workdir.records import FORMAT, check_format, checked_image_shape
 
 WEIGHTS_NAME = "model.npz"
-
 COLLECTIONS = ("params", "batch_stats")
-
 ADVICE = "Delete it; --mode=evaluate writes it again"  # for a damaged file
 
 
 class Weights(NamedTuple):
-  """Content of model.npz.
-
-  Attributes:
-    image_shape: (H, W, C).
-    steps: Training step of every seed.
-    variables: Collections of arrays [S, ...], also for a single seed.
-  """
+  """Content of model.npz."""
 
   image_shape: tuple[int, int, int]
-  steps: list[int]
-  variables: dict[str, Any]
+  steps: list[int]  # training step of every seed
+  variables: dict[str, Any]  # collections of arrays [S, ...], also for a single seed
 
 
 class BestWeights:
@@ -77,16 +69,7 @@ class BestWeights:
 def write_weights(
   workdir: Path, image_shape: Sequence[int], seeds: Sequence[int], steps: Sequence[int], variables: Sequence[Any]
 ) -> None:
-  """Writes model.npz atomically.
-
-  Args:
-    image_shape: (H, W, C).
-    steps: Training step of every seed.
-    variables: Variables of every seed.
-
-  Raises:
-    RunError: The disk refuses.
-  """
+  """Writes model.npz atomically, from the training step and the variables of every seed."""
   stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *variables)
   arrays = flatten_dict(to_state_dict(stacked), sep="/")
   file = io.BytesIO()
@@ -95,11 +78,7 @@ def write_weights(
 
 
 def read_weights(workdir: Path) -> Weights | None:
-  """Returns the content of model.npz, or None if it is missing.
-
-  Raises:
-    RunError: The file cannot be read, is damaged, or has a later format.
-  """
+  """Returns the content of model.npz, or None if it is missing; raises RunError if it cannot be used."""
   path = workdir / WEIGHTS_NAME
   if not path.exists():
     return None

@@ -13,7 +13,7 @@ from PIL import Image
 from latentjax.cli import compare, main
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.workdir import plots, records
-from latentjax.workdir.protocol import TERMS
+from latentjax.workdir.protocol import Protocol
 
 OUTPUTS = {"comparison.md", "comparison.json", "comparison.png", "groups.png", "report.html"}
 
@@ -67,7 +67,7 @@ def compared(out: Path, *workdirs: Path) -> list[dict]:
 @pytest.fixture
 def sketched(monkeypatch):
   """Plots of one pixel, since plotting takes seconds."""
-  for name in ("save_comparison", "save_groups"):
+  for name in ("save_curves", "save_groups"):
     monkeypatch.setattr(plots, name, lambda file, *_, **__: Image.new("L", (1, 1)).save(file, format="png"))
 
 
@@ -280,8 +280,8 @@ def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path):
   make_run(tmp_path / "run")
   lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   lower = [line | {split: terms(30.0, 99.0) for split in ("train", "validation")} for line in lines]
-  groups = {"a": {"$x": lines, "y": lower}, "b": {"none": []}}
-  plots.save_comparison(tmp_path / "curves.png", groups, ("epoch",), dict.fromkeys(groups, TERMS))
+  first, second = (Protocol(name, "dynamic", "bernoulli", 0) for name in "ab")
+  plots.save_curves(tmp_path / "curves.png", {first: {"$x": lines, "y": lower}, second: {"none": []}}, ["epoch"])
   with Image.open(tmp_path / "curves.png") as picture:
     pixels = np.asarray(picture.convert("RGB"))
   upper, lower_half = np.array_split(pixels, 2)
