@@ -28,7 +28,9 @@ def tiny_config(seed: int = SEED, num_seeds: int = 2):
   """Learns so fast that seeds 4 and 5 are at their best in different epochs."""
   train = {"steps_per_call": 1, "learning_rate": 0.03, "ema_decay": 0.0, "kl_warmup_epochs": 0.0, "epochs": 4}
   train |= {"num_seeds": num_seeds}
-  changes = {"seed": seed, "eval.nll_samples": 2} | {f"train.{key}": value for key, value in train.items()}
+  changes = {"seed": seed, "model.latent_dim": 64, "eval.nll_samples": 2, "eval.batch_size": 100} | {
+    f"train.{key}": value for key, value in train.items()
+  }
   return tiny.create_config("vae", changes)
 
 
