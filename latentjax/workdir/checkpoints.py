@@ -29,11 +29,8 @@ class Checkpointer:
   """Saves and restores the two newest checkpoints and, for every seed, the one with the best validation bound.
 
   The bound is the importance-weighted one if that is trained. Saving is synchronous, since the buffers of the state are
-  donated to the next training call. All processes make the same calls; process 0 does all I/O.
-
-  Args:
-    directory: `checkpoints/` of a workdir; created if missing.
-    read_only: Change no file, so that a training in progress is not disturbed.
+  donated to the next training call. All processes make the same calls; process 0 does all I/O. With `read_only`, no
+  file is changed, so that a training in progress is not disturbed.
   """
 
   def __init__(self, directory: Path, read_only: bool = False):
@@ -57,10 +54,9 @@ class Checkpointer:
     return distributed.on_process_zero(self._best_steps)
 
   def save(self, state: Any, bound: Bound = None, partial: Any = None) -> None:
-    """Saves a state, then removes checkpoints that are neither among the newest nor the best.
+    """Saves a state, a pytree with a field `step`, and removes checkpoints neither among the newest nor the best.
 
     Args:
-      state: A pytree with a field `step`.
       bound: Validation bound; a checkpoint without one is never the best.
       partial: A pytree to save beside the state.
 
@@ -70,11 +66,7 @@ class Checkpointer:
     distributed.on_process_zero(lambda: self._save(_to_host(state), bound, _to_host(partial)))
 
   def restore(self, step: int, target: Any, name: str = "state") -> Any:
-    """Returns the state saved at a step, a pytree of the structure, shapes and types of `target`.
-
-    Raises:
-      RunError: The checkpoint cannot be read or does not match the target.
-    """
+    """Returns the state saved at a step; raises RunError if it has not the structure, shapes and types of `target`."""
     restored = target
 
     def read() -> None:
@@ -92,10 +84,6 @@ class Checkpointer:
   def _clean_up(self) -> None:
     """Removes what a killed run or a full disk left unfinished."""
     self.directory.mkdir(parents=True, exist_ok=True)
-    for unfinished in self.directory.glob("*.unfinished"):
-      step, removed = unfinished.with_suffix(""), unfinished.with_suffix(".removed")
-      if removed.exists() and not step.exists():  # killed between the two renames of `_save`
-        removed.replace(step)
     for path in [*self.directory.glob("*.unfinished"), *self.directory.glob("*.removed")]:
       shutil.rmtree(path, ignore_errors=True)
 

@@ -92,9 +92,7 @@ def to_json(comparisons: Sequence[Comparison]) -> str:
   """Returns the content of comparison.json, with every number at the precision of the runs' own files."""
   tables = [
     {
-      "dataset": comparison.protocol.dataset,
-      "image_size": comparison.protocol.image_size,
-      "binarization": comparison.protocol.binarization,
+      **comparison.protocol._asdict(),
       "likelihood": comparison.protocol.metric_names.likelihood,
       "notes": comparison.notes,
       "best": comparison.best,
@@ -114,29 +112,46 @@ def to_markdown(comparisons: Sequence[Comparison]) -> str:
 
 def comparison_table(comparison: Comparison) -> Table:
   """Returns all metrics of every run, test first, and the cost of its training."""
+  names, best = comparison.protocol.metric_names, comparison.best
   others = [(split, term) for split in ("validation", "train") for term in TERMS]
-  names = comparison.protocol.metric_names.terms
-  columns = ["run", "model", *(f"test {name}" for name in _test_columns(comparison))]
-  columns += [*(f"{split} {names[term]}" for split, term in others), "parameters", "epochs", "minutes", "images/s"]
+  columns = ["run", "model", *(f"test {name}" for name in names.terms.values()), f"test {names.nll} (K)"]
+  columns += ["test bits/dim"] if names.bits else []  # of the ELBO and of the NLL
+  columns += [
+    *(f"{split} {names.terms[term]}" for split, term in others),
+    "parameters",
+    "epochs",
+    "minutes",
+    "images/s",
+  ]
   rows = []
   for row in comparison.rows:
-    name = row["name"] + ("" if row["status"] == "finished" else f" ({row['status']})")
-    metrics = [*_test_cells(comparison, row), *(format_metric(row, split, term) for split, term in others)]
-    cost = [format_number(row["parameters"], 0), *_time_cells(row), format_number(row["images_per_second"], 0)]
-    rows.append([name, row["model"], *metrics, *cost])
+    status = "" if row["status"] == "finished" else f" ({row['status']})"
+    cells = {name: format_metric(row, "test", name) for name in (*TERMS, "nll")}
+    if cells["nll"] != "-":
+      cells["nll"] += f" ({row['test']['nll_samples']})"
+    if names.bits:
+      cells["bits"] = " / ".join(format_metric(row, "test", name, digits=3) for name in BITS)
+    metrics = [Bold(cell) if row["name"] == best.get(name) else cell for name, cell in cells.items()]
+    metrics += [format_metric(row, split, term) for split, term in others]
+    epochs, wanted = row["epochs"] or 0, row["epochs_asked"]
+    cost = [
+      format_number(row["parameters"], 0),
+      f"{epochs:,}" if epochs >= wanted else f"{epochs} of {wanted}",
+      format_number(row["minutes"], 1),
+      format_number(row["images_per_second"], 0),
+    ]
+    rows.append([row["name"] + status, row["model"], *metrics, *cost])
   return Table(comparison.protocol.title, columns, rows, notes=comparison.notes, num_labels=2)
 
 
 def summary_table(comparison: Comparison) -> Table:
-  """Returns epochs, minutes, test ELBO and test NLL of every run, for the terminal."""
-  bound, _, _, *others = _test_columns(comparison)  # without KL and reconstruction
-  rows = []
-  for row in comparison.rows:
-    name = row["name"] + (f" ({row['num_seeds']} seeds)" if row["num_seeds"] > 1 else "")
-    elbo, _, _, *cells = _test_cells(comparison, row)
-    rows.append([name, *_time_cells(row), elbo, *cells])
-  caption = "test, nats per image; ± standard error over images, or standard deviation over several seeds"
-  return Table(comparison.protocol.title, ["run", "epochs", "minutes", bound, *others], rows, caption)
+  """Returns the columns of `comparison_table` that fit in a terminal: test ELBO and NLL, epochs and minutes."""
+  table, names = comparison_table(comparison), comparison.protocol.metric_names
+  shown = ("run", f"test {names.terms['elbo']}", f"test {names.nll} (K)", "test bits/dim", "epochs", "minutes")
+  indices = [index for index, column in enumerate(table.columns) if column in shown]
+  columns, *rows = ([row[index] for index in indices] for row in (table.columns, *table.rows))
+  caption = "nats per image; ± standard error over images, or standard deviation over several seeds"
+  return Table(table.title, columns, rows, caption)
 
 
 def nll_curve_table(comparison: Comparison) -> Table | None:
@@ -148,25 +163,3 @@ def nll_curve_table(comparison: Comparison) -> Table | None:
   rows = [[name, *(format_number(curve.get(count)) for count in samples)] for name, curve in curves.items() if curve]
   columns = ["K", *(format_number(count, 0) for count in samples)]
   return Table(f"Test {comparison.protocol.metric_names.nll} by K", columns, rows)
-
-
-def _test_columns(comparison: Comparison) -> list[str]:
-  names = comparison.protocol.metric_names
-  return [*names.terms.values(), f"{names.nll} (K)", *(["bits/dim"] if names.bits else [])]
-
-
-def _test_cells(comparison: Comparison, row: MetricsRow) -> list[str]:
-  """Returns test metrics in the order of `_test_columns`; bits per dimension are those of the ELBO and of the NLL."""
-  elbo, kl, reconstruction, nll = (format_metric(row, "test", name) for name in (*TERMS, "nll"))
-  if row["test"] and "nll" in row["test"]:
-    nll += f" ({row['test']['nll_samples']})"
-  bits = " / ".join(format_metric(row, "test", name, digits=3) for name in BITS)
-  elbo, nll = (
-    Bold(cell) if row["name"] == comparison.best[name] else cell for name, cell in (("elbo", elbo), ("nll", nll))
-  )
-  return [elbo, kl, reconstruction, nll, *([bits] if comparison.protocol.metric_names.bits else [])]
-
-
-def _time_cells(row: MetricsRow) -> list[str]:
-  epochs, wanted = row["epochs"] or 0, row["epochs_asked"]
-  return [f"{epochs:,}" if epochs >= wanted else f"{epochs} of {wanted}", format_number(row["minutes"], 1)]

@@ -28,11 +28,7 @@ def parse_workdir(workdir: str | None) -> Path | None:
 
 
 def create_workdir(name: str) -> Path:
-  """Creates a directory such as runs/draw-demo-20261231-235959; further ones of that second end in -2, -3 and so on.
-
-  Raises:
-    RunError: The disk refuses.
-  """
+  """Creates a directory such as runs/draw-demo-20261231-235959; further ones of that second end in -2, -3 and so on."""
   runs, name = Path("runs"), f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
   workdir, numbers = runs / name, itertools.count(2)
   try:
@@ -57,9 +53,6 @@ class WorkdirLock:
   """Holds an exclusive lock on the workdir; released when the process exits, however it exits.
 
   A context manager. All processes of a run construct it; process 0 creates the workdir if missing and holds the lock.
-
-  Raises:
-    RunError: Another process holds the lock, or the workdir cannot be written.
   """
 
   def __init__(self, workdir: Path):

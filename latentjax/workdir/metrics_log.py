@@ -86,12 +86,8 @@ class MetricWriter:
     self._workdir, self._path, self._events = workdir, workdir / "metrics.jsonl", None
     logged = distributed.on_process_zero(lambda: read_metrics(workdir))
     if len(logged) < epoch:
-      raise RunError(
-        f"{self._path} ends at epoch {len(logged)}, but the checkpoint is of epoch {epoch}. Restore the file, or choose"
-        " another --workdir."
-      )
-    if len(logged) > epoch + 1:  # a run killed before its checkpoint leaves one more line
-      console.print(f"{self._path} ends at epoch {len(logged)}, the checkpoint at {epoch}: repeating those between.")
+      problem = f"{self._path} ends at epoch {len(logged)}, but the checkpoint is of epoch {epoch}"
+      raise RunError(f"{problem}. Restore the file, or choose another --workdir.")
     self.lines = logged[:epoch]
     self._next_step = self.lines[-1]["step"] + 1 if self.lines else 0
 

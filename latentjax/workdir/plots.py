@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image, ImageDraw
 
 from latentjax.workdir.protocol import TERMS, MetricsRow, Protocol
@@ -28,7 +27,6 @@ def save_curves(
   """Plots ELBO, KL and reconstruction of runs: validation, and training fainter.
 
   Args:
-    file: Of the PNG.
     groups: Protocol -> its runs: name -> lines of metrics.jsonl.
     x_axes: "epoch", "minutes" or both, a column of panels each.
   """
@@ -69,9 +67,7 @@ def _plot_run(axes: Sequence[Any], x_axes: Sequence[str], lines: Sequence[Metric
 def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) -> None:
   """Plots the KL of every latent group (layer or step) as bars, labelled with its number of active units if known.
 
-  Args:
-    file: Of the PNG.
-    runs: Name -> `kl_per_group` [L] in nats and, optionally, `active_units` [L], means over seeds.
+  A run has `kl_per_group` [L] in nats and, optionally, `active_units` [L], means over seeds.
   """
   figure, axes = plt.subplots(len(runs), 1, figsize=(5.2, 2.6 * len(runs)), layout="constrained", squeeze=False)
   for axis, (name, groups) in zip(axes[:, 0], runs.items(), strict=True):
@@ -93,10 +89,8 @@ def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) ->
 
 
 def escape_text(name: str) -> str:
-  """Escapes characters that Matplotlib's font lacks, and dollars, which delimit formulas."""
-  drawn = get_font(findfont(FontProperties())).get_charmap()
-  characters = [character if ord(character) in drawn else ascii(character)[1:-1] for character in name]
-  return "".join(characters).replace("$", r"\$")
+  """Escapes characters that Matplotlib's font may lack, and dollars, which delimit formulas."""
+  return name.encode("latin-1", "backslashreplace").decode("latin-1").replace("$", r"\$")
 
 
 def save_grid(file: Path | BinaryIO, images: np.ndarray, columns: int) -> None:
@@ -152,7 +146,6 @@ def save_drawing(
   A window's frame spans the centres of the outermost filters; its line is one standard deviation wide.
 
   Args:
-    path: Of the GIF.
     canvases: [T, M, H, W, C].
     write, read: Windows with fields [T, M] in pixels of the image, or None without attention.
     images: [M, H, W, C], or None for a drawing from the prior.

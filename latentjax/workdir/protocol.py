@@ -1,6 +1,5 @@
 """Names of metrics, the protocol under which runs compare, and aggregates over seeds."""
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +15,14 @@ TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # key 
 BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, if pixels have 256 values
 
 
-@dataclasses.dataclass(frozen=True)
-class MetricNames:
+class MetricNames(NamedTuple):
   """Names of the metrics `elbo`, `kl`, `reconstruction` (in `terms`) and `nll` under a likelihood.
 
   `bits` adds bits per dimension to nats; `note` explains the metrics to the reader.
   """
 
   likelihood: str
-  terms: Mapping[str, str] = dataclasses.field(default_factory=lambda: TERMS)
+  terms: Mapping[str, str] = TERMS
   nll: str = "NLL"
   bits: bool = False
   note: str | None = None

@@ -38,12 +38,7 @@ def write_config(
 
 
 def read_config(workdir: Path) -> ConfigDict:
-  """Returns the config of a run.
-
-  Raises:
-    UsageError: There is none.
-    RunError: It is damaged, or of a later format.
-  """
+  """Returns the config of a run; raises UsageError if there is none, RunError if it is damaged or of a later format."""
   if not (workdir / "config.json").exists():
     raise UsageError(f"{workdir} has no config.json. Give the --workdir of a run that --mode=train has started.")
   read_provenance(workdir)  # checks the format first
@@ -56,7 +51,7 @@ def read_provenance(workdir: Path) -> list[MetricsRow]:
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
     check_format(path, content["format"])
-    checked_image_shape(content["image_shape"])
+    require_keys(content, ("image_shape", "run"))
     require_keys(content["run"][-1], ("dataset_sha256",))
     return content["run"]
   except OSError as error:
@@ -68,13 +63,6 @@ def read_provenance(workdir: Path) -> list[MetricsRow]:
 def require_keys(values: MetricsRow, keys: Iterable[str]) -> None:
   """Raises KeyError or TypeError if one is missing."""
   itemgetter(*keys)(values)
-
-
-def checked_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-  """Returns (H, W, C); raises TypeError or ValueError if `shape` is anything else."""
-  if not (len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)):
-    raise ValueError(f"image_shape is {shape!r}")
-  return tuple(shape)
 
 
 def check_format(path: Path, number: int) -> None:

@@ -37,34 +37,32 @@ def render(
     groups: Name of an evaluated run -> PNG of its KL per latent group.
   """
   count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
-  listed = "; ".join(f"{_names(group)} on {group.protocol.title}" for group in comparisons)
+  names = [", ".join(row["name"] for row in group.rows) for group in comparisons]
+  listed = "; ".join(f"{each} on {group.protocol.title}" for each, group in zip(names, comparisons, strict=True))
   lead = f"{count}: {listed}. {describe_measurement(comparisons)}"
   if len(comparisons) > 1:
     lead += " Runs with other data, binarisation or likelihood have tables of their own, as they are not comparable."
+  bars = [_figure(png, f"{name}: bars of the KL per latent group", name, "plot") for name, png in groups.items()]
+  note = '<p class="note">A group is a layer or, for DRAW, a step. A group with a bar near 0 is not used.</p>'
+  template, style = (
+    (files(__package__) / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css")
+  )
   parts = {
     "names": html.escape(", ".join(run.name for run in runs)),
-    "style": _read("report.css"),
+    "style": style,
     "lead": html.escape(lead),
     "tables": "\n".join(_comparison_section(group, curves[group.protocol]) for group in comparisons),
     "images": _image_section(runs),
-    "groups": _group_section(groups),
+    "groups": f"<h2>KL per latent group</h2>\n{note}\n{_grid(bars)}" if groups else "",
   }
-  return re.sub(r"@@(\w+)@@", lambda match: parts[match[1]], _read("report.html"))
-
-
-def _read(name: str) -> str:
-  return (files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _names(comparison: Comparison) -> str:
-  return ", ".join(row["name"] for row in comparison.rows)
+  return re.sub(r"@@(\w+)@@", lambda match: parts[match[1]], template)
 
 
 def _comparison_section(comparison: Comparison, curves: Sequence[bytes]) -> str:
   """Returns tables and curves of one protocol."""
   terms = ", ".join(comparison.protocol.metric_names.terms.values())
   plots = [
-    _figure(png, f"Curves of {terms} over {axis} for {_names(comparison)}", f"Over {axis}", "plot")
+    _figure(png, f"Curves of {terms} over {axis}", f"Over {axis}", "plot")
     for axis, png in zip(("epochs", "minutes of training"), curves, strict=True)
   ]
   nll_curves = nll_curve_table(comparison)
@@ -76,23 +74,14 @@ def _image_section(runs: Sequence[Run]) -> str:
   """Returns every kind of image that some run has, the runs side by side."""
   sections = []
   for file, title in IMAGE_TITLES.items():
-    images = [(run, _read_image(run.workdir / file)) for run in runs]
     figures = [
       _figure(image, f"{run.name}: {title.lower()}", run.name, "image", note=run.model)
-      for run, image in images
-      if image
+      for run in runs
+      if (image := _read_image(run.workdir / file))
     ]
     if figures:
       sections.append(f"<h3>{html.escape(title)}</h3>\n{_grid(figures)}")
   return "\n".join(["<h2>Images</h2>", *sections]) if sections else ""
-
-
-def _group_section(groups: Mapping[str, bytes]) -> str:
-  if not groups:
-    return ""
-  plots = [_figure(png, f"{name}: bars of the KL per latent group", name, "plot") for name, png in groups.items()]
-  note = "A group is a layer or, for DRAW, a step. A group with a bar near 0 is not used."
-  return f'<h2>KL per latent group</h2>\n<p class="note">{note}</p>\n{_grid(plots)}'
 
 
 def _read_image(path: Path) -> bytes:

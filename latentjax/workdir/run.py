@@ -50,16 +50,12 @@ class Run:
   def open(
     cls, workdir: Path, config: ConfigDict | None = None, may_change: Sequence[str] = (), may_be_new: bool = False
   ) -> "Run":
-    """Reads a workdir, on process 0 for all processes.
+    """Reads a workdir; raises UsageError for another experiment, and RunError if a file is damaged.
 
     Args:
       config: Config of the command; by default that of the run.
       may_change: Config keys that may differ from the run's, besides `NON_IDENTITY_KEYS`.
       may_be_new: Accept a workdir without config.json; `config` is then required.
-
-    Raises:
-      UsageError: The workdir holds no run, or one of another experiment.
-      RunError: One of its files is damaged, or of a later format.
     """
     files, content = distributed.on_process_zero(lambda: _read(workdir, may_be_new))
     if content is None:
@@ -69,9 +65,8 @@ class Run:
     config = saved if config is None else config
     if changed := differences(saved, config, (*NON_IDENTITY_KEYS, *may_change)):
       listed = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
-      raise UsageError(
-        f"{workdir} holds a different experiment ({listed}). Drop these changes, or choose another --workdir."
-      )
+      advice = "Drop these changes, or choose another --workdir."
+      raise UsageError(f"{workdir} holds a different experiment ({listed}). {advice}")
     return cls(workdir, config, saved, provenance, lines, results, files, len(lines) or None)
 
   @property
@@ -122,10 +117,8 @@ class Run:
   def check_data(self, sha256: str) -> None:
     """Raises RunError unless `Dataset.sha256` is that of the run's images: others may mix its train and test splits."""
     if self.provenance and self.provenance[-1]["dataset_sha256"] != sha256:
-      raise RunError(
-        f"{self.config.data.name} now has other images than {self.workdir} was trained on. Restore them, or choose"
-        " another --workdir."
-      )
+      name, advice = self.config.data.name, "Restore them, or choose another --workdir."
+      raise RunError(f"{name} now has other images than {self.workdir} was trained on. {advice}")
 
   def check_writable(self) -> None:
     """Raises RunError if the workdir is read-only, before a long computation whose results go there."""
@@ -138,19 +131,14 @@ class Run:
       raise UsageError(f"{self.workdir} has checkpoints but no config.json. Restore it, or choose another --workdir.")
     for name in (WEIGHTS_NAME, "results.json"):
       if newest is None and name in self.files:
-        raise UsageError(
-          f"{self.workdir} has the {name} of a trained model but no checkpoint to resume from."
-          " Choose another --workdir."
-        )
+        problem = f"has the {name} of a trained model but no checkpoint to resume from"
+        raise UsageError(f"{self.workdir} {problem}. Choose another --workdir.")
 
   def write_config(self, image_shape: tuple[int, int, int], sha256: str) -> None:
     """Writes config.json, adding the current provenance where it is new; see `check_data` for what it raises."""
     self.check_data(sha256)
-    distributed.on_process_zero(
-      lambda: records.write_config(
-        self.workdir, self.config, image_shape, records.current_provenance(sha256), self.provenance
-      )
-    )
+    history = (records.current_provenance(sha256), self.provenance)
+    distributed.on_process_zero(lambda: records.write_config(self.workdir, self.config, image_shape, *history))
 
   def row(self) -> MetricsRow:
     """Returns the run's entry in a comparison; unknown values are None.

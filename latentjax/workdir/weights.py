@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from latentjax.runtime import distributed
 from latentjax.runtime.errors import damaged
 from latentjax.runtime.fileio import open_npz, write_atomic
-from latentjax.workdir.records import FORMAT, check_format, checked_image_shape
+from latentjax.workdir.records import FORMAT, check_format
 
 WEIGHTS_NAME = "model.npz"
 COLLECTIONS = ("params", "batch_stats")
@@ -86,14 +86,13 @@ def read_weights(workdir: Path) -> Weights | None:
     found, number = dict(arrays), int(arrays["format"])
   check_format(path, number)
   try:
-    image_shape, steps = checked_image_shape(found["image_shape"].tolist()), found["step"].tolist()
-    if not all(isinstance(step, int) for step in steps):
-      raise ValueError(f"step is {steps}")
+    height, width, channels = map(int, found["image_shape"])
+    steps = [int(step) for step in found["step"]]
     flat = {name: array for name, array in found.items() if name.startswith(COLLECTIONS)}
     if not all(np.isfinite(array).all() for array in flat.values()):
       raise ValueError("some weights are not finite")
     variables = {collection: {} for collection in COLLECTIONS} | unflatten_dict(flat, sep="/")
-    return Weights(image_shape, steps, variables)
+    return Weights((height, width, channels), steps, variables)
   except Exception as error:
     raise damaged(path, ADVICE, str(error)) from None
 
