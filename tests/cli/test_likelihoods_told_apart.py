@@ -1,12 +1,12 @@
 """Metrics of pixels with 256 values and their names, from training to the comparison."""
 
-import importlib
 import json
 import math
 import re
 
 import numpy as np
 import pytest
+import tiny
 
 import latentjax
 from latentjax.cli import compare, evaluate, explore, sweep, train
@@ -16,12 +16,11 @@ SHAPE = (6, 5, 3)
 
 
 def config_of(likelihood: str, data):
-  config = importlib.import_module("configs.vae").get_config()
-  config.model.update({"hidden_dims": (8,), "latent_dim": 2})
-  tiny = {"train.batch_size": 16, "train.epochs": 2, "eval.nll_samples": 20, "sample.num_images": 4}
-  own = {"data.name": str(data), "data.binarization": "none", "model.likelihood": likelihood}
-  config.update_from_flattened_dict(tiny | own)
-  return config
+  changes = {"data.name": str(data), "data.binarization": "none", "model.likelihood": likelihood}
+  return tiny.create_config("vae", {**changes, "train.epochs": 2, "eval.nll_samples": 20, "sample.num_images": 4})
+
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def colours(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(colours, tmp_path_factory):
+def trained(shared_programs, colours, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("levels") / "run"
   train.run(config_of("discretized_logistic", colours), workdir)
   return workdir

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import pytest
+import tiny
 from flax import linen as nn
 
 from latentjax import models
@@ -69,19 +70,11 @@ class Blobs(nn.Module):
 
 
 @pytest.fixture
-def config(monkeypatch):
+def config(monkeypatch, shared_programs):
   monkeypatch.setitem(models.MODELS, "blobs", Blobs)
   config = models.default_config("blobs")
   assert config.model.to_dict() == {"name": "blobs", "latent_dim": 2}
-  tiny = {
-    "data.name": "tiny",
-    "model.latent_dim": 3,
-    "train.batch_size": 16,
-    "train.epochs": 2,
-    "eval.nll_samples": 3,
-    "sample.num_images": 4,
-  }
-  config.update_from_flattened_dict(tiny)
+  config.update_from_flattened_dict({**tiny.RUN, "model.latent_dim": 3, "train.epochs": 2})
   return config
 
 
