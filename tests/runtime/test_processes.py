@@ -76,7 +76,7 @@ def test_two_processes_match_one_and_stop_together(tiny_cache, tmp_path):
     for split in ("train", "validation"):
       assert other[split] == pytest.approx(one[split], rel=1e-4, abs=1e-3)
   experiment = create_experiment(config)
-  template = experiment.steps.init(experiment.keys.init)
+  template = experiment.train_fns.init(experiment.keys.init)
   states = [
     Checkpointer(workdir / "checkpoints", read_only=True).restore(3 * config.train.epochs, template)
     for workdir in (alone, together)
