@@ -7,7 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-import untrained
+import tiny
 
 import latentjax
 from latentjax.cli import export
@@ -35,10 +35,10 @@ for folder in map(pathlib.Path, sys.argv[1:]):
 def workdirs(tmp_path_factory):
   """A workdir for every model, not trained, and exported."""
   found = {}
-  for name in untrained.SMALL:
+  for name in tiny.MODELS:
     found[name] = tmp_path_factory.mktemp("export") / name
     precision = "bfloat16" if name == "draw" else "float32"  # which the file has to say
-    export.run(untrained.write(found[name], name, SHAPE, precision=precision), found[name])
+    export.run(tiny.write_untrained(found[name], name, SHAPE, {"precision": precision}), found[name])
   return found
 
 
@@ -69,5 +69,5 @@ def test_what_export_json_says(workdirs):
   assert encode["gives"] == decode["takes"] == ["float32[B,3]", "float32[B,2]"]
   assert sample["takes"] == ["uint32[B]"]
   assert about["platforms"] == ["cpu", "cuda", "tpu"]
-  assert (about["seed"], about["step"]) == (0, untrained.STEP)
+  assert (about["seed"], about["step"]) == (0, tiny.UNTRAINED_STEP)
   assert about["versions"]["jax"] == jax.__version__

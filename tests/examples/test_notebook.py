@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-import untrained
+import tiny
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "use_a_model.ipynb"
 
@@ -36,7 +36,7 @@ def test_its_cells_run(cells, tmp_path, monkeypatch, capsys):
   matplotlib.use("Agg")
   from matplotlib import pyplot as plt
 
-  untrained.write(tmp_path / "runs" / "draw-demo-20261231-235959", "draw", (28, 28, 1))
+  tiny.write_untrained(tmp_path / "runs" / "draw-demo-20261231-235959", "draw", (28, 28, 1))
   monkeypatch.chdir(tmp_path)
   space: dict = {}
   try:
