@@ -25,6 +25,6 @@ def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "TrainedModel":
     TypeError: `workdir` is not a path, or `seed_index` not an integer.
     ValueError: There is no model, or a file is damaged or of a later format.
   """
-  from latentjax.inference.api import load as load_model  # imports JAX, which the caller may want to configure first
+  from latentjax.inference import trained_model  # imports JAX, which the caller may want to configure first
 
-  return load_model(workdir, seed_index)
+  return trained_model.load(workdir, seed_index)

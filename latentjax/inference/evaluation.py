@@ -19,8 +19,6 @@ Metrics = dict[str, Any]
 
 SAMPLES_PER_CHUNK = 100  # importance samples per call: bounds memory and the interval between progress updates
 
-ACTIVE_THRESHOLD = 0.01  # variance of the posterior mean over the data, above which a unit is active
-
 
 def evaluate_elbo(
   inference: InferenceFns, variables: Variables, images: np.ndarray, key: jax.Array, batch_size: int
@@ -28,8 +26,7 @@ def evaluate_elbo(
   """Returns the ELBO and its terms, with one posterior sample per image, averaged over images.
 
   Args:
-    inference: Compiled functions of one seed, or of S seeds.
-    variables: Variables of the same seeds.
+    inference, variables: Compiled functions and variables of one seed, or of S seeds.
     images: [M, H, W, C] uint8.
     key: Key, or [S] keys; batch i uses fold_in(key, i).
     batch_size: B, see `batches`.
@@ -50,9 +47,7 @@ def evaluate_elbo(
 def _standard_error(values: np.ndarray) -> np.ndarray:
   """Returns the standard error of the mean over the last axis; None for one value."""
   count = values.shape[-1]
-  if count == 1:
-    return np.full(values.shape[:-1], None)
-  return values.std(-1, ddof=1, dtype=np.float64) / np.sqrt(count)
+  return values.std(-1, ddof=1, dtype=np.float64) / np.sqrt(count) if count > 1 else np.full(values.shape[:-1], None)
 
 
 def per_image_terms(
@@ -77,21 +72,16 @@ def negative_log_likelihood(
   num_samples: int,
   report: Callable[[int], None],
 ) -> Metrics:
-  """Returns -log p(x) by importance sampling, averaged over images; see `log_likelihoods` for the arguments.
+  """Returns -log p(x) by importance sampling, averaged over images; see `log_likelihoods`.
 
-  Returns:
-    nll, nll_stderr (standard error of the mean over images; None for one image), nll_samples, and nll_curve, pairs
-    [k, nll] of the estimates from the first k = 1, 10, 100, ... K samples.
+  The metrics are nll, nll_stderr (standard error of the mean over images; None for one image), nll_samples, and
+  nll_curve, pairs [k, nll] of the estimates from the first k = 1, 10, 100, ... K samples.
   """
   sample_counts = [k for k in (10**power for power in range(8)) if k < num_samples] + [num_samples]
   nll = -log_likelihoods(inference, variables, images, key, batch_size, sample_counts, report).astype(np.float64)
   curve = [[k, float(value)] for k, value in zip(sample_counts, nll.mean(1), strict=True)]
-  return {
-    "nll": curve[-1][1],
-    "nll_stderr": _standard_error(nll[-1]).tolist(),
-    "nll_samples": num_samples,
-    "nll_curve": curve,
-  }
+  metrics = {"nll": curve[-1][1], "nll_stderr": _standard_error(nll[-1]).tolist()}
+  return metrics | {"nll_samples": num_samples, "nll_curve": curve}
 
 
 def log_likelihoods(
@@ -103,19 +93,13 @@ def log_likelihoods(
   sample_counts: Sequence[int],
   report: Callable[[int], None],
 ) -> np.ndarray:
-  """Returns log 1/k sum_k p(x, z_k)/q(z_k | x) of every image for several k; in expectation lower bounds of log p(x).
+  """Returns log 1/k sum_k p(x, z_k)/q(z_k | x), [len(sample_counts), M]; in expectation lower bounds of log p(x).
 
   Args:
-    inference: Compiled functions of one seed.
-    variables: Its variables.
-    images: [M, H, W, C] uint8.
+    inference, variables, images, batch_size: See `evaluate_elbo`; of one seed.
     key: Key; chunk c of batch i uses fold_in(fold_in(key, i), c).
-    batch_size: B, see `batches`.
     sample_counts: Values of k, ascending; each estimate uses the first k of the same K = sample_counts[-1] samples.
     report: Called after every chunk with its number of samples (images times keys).
-
-  Returns:
-    [len(sample_counts), M].
   """
   num_samples, estimates = sample_counts[-1], []
   for index, batch, count in batches(images, batch_size, inference.num_devices):
@@ -136,7 +120,7 @@ def active_units(inference: InferenceFns, variables: Variables, images: np.ndarr
   Means are in units of the prior, so a unit that only follows the layer above is not active.
   """
   means = encode(inference, variables, images, batch_size)
-  return [int((group.var(0, dtype=np.float64) > ACTIVE_THRESHOLD).sum()) for group in means]
+  return [int((group.var(0, dtype=np.float64) > 0.01).sum()) for group in means]
 
 
 def encode(inference: InferenceFns, variables: Variables, images: np.ndarray, batch_size: int) -> list[np.ndarray]:

@@ -3,8 +3,6 @@
 Shapes: B batch (symbolic), H W C image, L latent groups, Z_l latents of a group.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +17,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export_programs(config: ConfigDict, model: Model, variables: Variables) -> dict[str, export.Exported]:
-  """Exports a model for all `PLATFORMS` and any batch size B.
+  """Exports a model, with the variables of one seed, for all `PLATFORMS` and any batch size B.
 
   Each program maps a function of one image over the batch, because models use the number of images as a Python int.
-
-  Args:
-    config: The whole config, of which only `precision` is used.
-    model: The model.
-    variables: Its variables, of one seed.
 
   Returns:
     Programs by name:
@@ -47,16 +40,13 @@ def export_programs(config: ConfigDict, model: Model, variables: Variables) -> d
 
   image = jax.ShapeDtypeStruct(model.image_shape, jnp.float32)
   seed = jax.ShapeDtypeStruct((), jnp.uint32)
-  programs = {"encode": (encode, image), "decode": (decode, jax.eval_shape(encode, image)), "sample": (sample, seed)}
-  return {name: _export_batched(config.precision, function, example) for name, (function, example) in programs.items()}
-
-
-def _export_batched(precision: str, function: Callable, example) -> export.Exported:
-  """Exports a function of one example, given its shapes and dtypes, as a program of B examples."""
-  (batch,) = export.symbolic_shape("B")
-  examples = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), example)
-  compiled = jax.jit(at_precision(precision, jax.vmap(function)))
-  return export.export(compiled, platforms=PLATFORMS)(examples)
+  examples = {encode: image, decode: jax.eval_shape(encode, image), sample: seed}
+  (batch,), programs = export.symbolic_shape("B"), {}
+  for function, example in examples.items():
+    batched = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), example)
+    compiled = jax.jit(at_precision(config.precision, jax.vmap(function)))
+    programs[function.__name__] = export.export(compiled, platforms=PLATFORMS)(batched)
+  return programs
 
 
 def describe_shapes(avals) -> list[str]:

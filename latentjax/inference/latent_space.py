@@ -10,20 +10,14 @@ from latentjax.inference.trained_model import TrainedModel
 
 NUM_INTERPOLATIONS, INTERPOLATION_STEPS = 8, 10
 
-NUM_TRAVERSED_UNITS = 10
-
-TRAVERSAL_VALUES = np.linspace(-3, 3, 13)  # in units of the prior
+NUM_TRAVERSED_UNITS, TRAVERSAL_VALUES = 10, np.linspace(-3, 3, 13)  # in units of the prior
 
 
 def interpolate(trained: TrainedModel, images: np.ndarray) -> np.ndarray:
   """Interpolates between pairs of images, linearly in the posterior means (in units of the prior) of all groups.
 
-  Args:
-    trained: The model.
-    images: [M, H, W, C] uint8; an odd last one is ignored.
-
-  Returns:
-    [M // 2, INTERPOLATION_STEPS + 2, H, W, C]: image 2i, the interpolation, and image 2i + 1.
+  Returns [M // 2, INTERPOLATION_STEPS + 2, H, W, C]: image 2i, the interpolation, and image 2i + 1, for images
+  [M, H, W, C] of uint8. An odd last one is ignored.
   """
   images = images[: len(images) // 2 * 2]
   between = np.linspace(0.0, 1.0, INTERPOLATION_STEPS, dtype=np.float32)[None, :, None]
@@ -41,14 +35,9 @@ def interpolate(trained: TrainedModel, images: np.ndarray) -> np.ndarray:
 
 
 def traverse(trained: TrainedModel, images: np.ndarray | jax.Array) -> tuple[np.ndarray, list[str]]:
-  """Varies one unit at a time, with all others at the posterior means of the first image.
+  """Varies one unit at a time, with all others at the posterior means of the first of the images [M, H, W, C].
 
-  Args:
-    trained: The model.
-    images: [M, H, W, C], uint8 or floats in [0, 1].
-
-  Returns:
-    [R, len(TRAVERSAL_VALUES), H, W, C] for the R units of the largest KL averaged over the images, and R titles.
+  Returns [R, len(TRAVERSAL_VALUES), H, W, C] for the R units of the largest KL averaged over the images, and R titles.
   """
   inference, variables, kl = trained.inference, trained.variables, kl_per_latent(trained, images)
   all_units = [(group, unit) for group, values in enumerate(kl) for unit in range(len(values))]

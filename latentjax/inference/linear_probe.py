@@ -16,9 +16,7 @@ RIDGES = 10.0 ** np.arange(-6, 3)  # candidate penalties
 def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
   """Fits a linear classifier to train, chooses its ridge on validation and measures it on test.
 
-  Args:
-    latents: [M, D] by split; each latent is scaled to mean 0 and variance 1 on train.
-    labels: [M] integers by split; images with a negative label are ignored.
+  Latents [M, D] are scaled to mean 0 and variance 1 on train; images with a negative label of [M] are ignored.
 
   Returns:
     accuracy and validation_accuracy, ridge, num_classes, and num_examples of test; None if a split has no labels, or
@@ -35,15 +33,15 @@ def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.
   if len(classes) < 2:
     return None
   train, validation, test = map(StandardScaler().fit(inputs[0]).transform, inputs)
+  all_weights, bias = fit_ridges(train, train_labels)
 
-  def accuracy(probe, inputs, labels) -> float:
-    return float((classes[probe.predict(inputs).argmax(1)] == labels).mean())
+  def accuracy(weights, inputs, labels) -> float:
+    return float((classes[(inputs @ weights + bias).argmax(1)] == labels).mean())
 
-  probes = [fit_ridge(train, train_labels, ridge) for ridge in RIDGES]
-  accuracies = [accuracy(probe, validation, validation_labels) for probe in probes]
+  accuracies = [accuracy(weights, validation, validation_labels) for weights in all_weights]
   best = max(range(len(RIDGES)), key=lambda index: (accuracies[index], index))  # of equal ones the largest ridge
   return {
-    "accuracy": accuracy(probes[best], test, test_labels),
+    "accuracy": accuracy(all_weights[best], test, test_labels),
     "validation_accuracy": accuracies[best],
     "ridge": float(RIDGES[best]),
     "num_classes": len(classes),
@@ -51,9 +49,11 @@ def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.
   }
 
 
-def fit_ridge(inputs: np.ndarray, labels: np.ndarray, ridge: float):
-  """Fits scikit-learn's `Ridge` to one-hot labels y_i: minimises 1/M sum_i |x_i W + b - y_i|^2 + ridge |W|^2."""
-  from sklearn.linear_model import Ridge
+def fit_ridges(inputs: np.ndarray, labels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+  """Minimises 1/M sum_i |x_i W + b - y_i|^2 + ridge |W|^2 for one-hot labels y_i and inputs x_i of mean 0.
 
+  Returns W [D, N] of every one of `RIDGES`, and their common b [N].
+  """
   one_hot = (labels[:, None] == np.unique(labels)).astype(np.float64)  # [M, N]
-  return Ridge(alpha=ridge * len(inputs)).fit(inputs, one_hot)
+  gram, target = inputs.T @ inputs / len(inputs), inputs.T @ one_hot / len(inputs)  # [D, D], [D, N]
+  return [np.linalg.solve(gram + ridge * np.eye(len(gram)), target) for ridge in RIDGES], one_hot.mean(0)

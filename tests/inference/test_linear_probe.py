@@ -18,17 +18,18 @@ def clusters(
   return (latents * [1, 1, 1, 1e-3] + 5).astype(np.float32), drawn
 
 
-@pytest.mark.parametrize("ridge", [1e-6, 0.1, 10.0])
+@pytest.mark.parametrize("ridge", linear_probe.RIDGES)
 def test_ridge_solves_an_augmented_least_squares_problem(ridge):
   """Rows sqrt(M r) e_d with target 0 are the penalty; a column of ones without penalty is the bias."""
   latents, labels = clusters(200)
+  latents = latents.astype(float) - latents.astype(float).mean(0)
   one_hot = (labels[:, None] == [3, 5, 9]).astype(float)
   penalty = np.sqrt(len(latents) * ridge) * np.eye(4)
-  system = np.block([[latents.astype(float), np.ones((200, 1))], [penalty, np.zeros((4, 1))]])
+  system = np.block([[latents, np.ones((200, 1))], [penalty, np.zeros((4, 1))]])
   expected = np.linalg.lstsq(system, np.concatenate([one_hot, np.zeros((4, 3))]), rcond=None)[0]
-  probe = linear_probe.fit_ridge(latents.astype(float), labels, ridge)
-  np.testing.assert_allclose(probe.coef_.T, expected[:-1], rtol=1e-6, atol=1e-9)
-  np.testing.assert_allclose(probe.intercept_, expected[-1], rtol=1e-6, atol=1e-9)
+  weights, bias = linear_probe.fit_ridges(latents, labels)
+  np.testing.assert_allclose(weights[linear_probe.RIDGES.tolist().index(ridge)], expected[:-1], rtol=1e-6, atol=1e-9)
+  np.testing.assert_allclose(bias, expected[-1], rtol=1e-6, atol=1e-9)
 
 
 def splits():
@@ -52,17 +53,17 @@ def test_ridge_is_chosen_on_validation_and_measured_on_test():
   latents, labels = splits()
   result = linear_probe.fit_linear_probe(latents, labels)
   mean, std = (reduce(latents["train"].astype(float), axis=0) for reduce in (np.mean, np.std))
-  probes = [linear_probe.fit_ridge((latents["train"] - mean) / std, labels["train"], r) for r in linear_probe.RIDGES]
+  all_weights, bias = linear_probe.fit_ridges((latents["train"] - mean) / std, labels["train"])
 
-  def accuracy(probe, split):
-    scores = (latents[split] - mean) / std @ probe.coef_.T + probe.intercept_
+  def accuracy(weights, split):
+    scores = (latents[split] - mean) / std @ weights + bias
     return np.mean(np.array([3, 5, 9])[scores.argmax(1)] == labels[split])
 
-  accuracies = [accuracy(probe, "validation") for probe in probes]
+  accuracies = [accuracy(weights, "validation") for weights in all_weights]
   assert result["validation_accuracy"] == max(accuracies) > min(accuracies)
   chosen = linear_probe.RIDGES.tolist().index(result["ridge"])
   assert accuracies[chosen] == max(accuracies) > max([0, *accuracies[chosen + 1 :]])  # of equal ones the largest ridge
-  assert result["accuracy"] == accuracy(probes[chosen], "test")
+  assert result["accuracy"] == accuracy(all_weights[chosen], "test")
   assert (result["num_classes"], result["num_examples"]) == (3, 301)
   labels["test"] = np.roll(labels["test"], 1)
   assert linear_probe.fit_linear_probe(latents, labels)["ridge"] == result["ridge"]

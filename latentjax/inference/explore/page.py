@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from latentjax.inference.explore.generative import GENERATIVE_PREFIXES, Arrays
+from latentjax.inference.explore.generative import Arrays
 from latentjax.runtime.errors import RunError
-
-ASSETS = files(__package__)
 
 LIKELIHOODS = ("bernoulli", "discretized_logistic")  # implemented in likelihoods.js
 
-SHARED = ("payload.js", "random.js", "linear.js", "likelihoods.js", "pictures.js", "page.js")
-
-WORDS = {
+WORDS = {  # by model that the page can run
   "draw": {"one": "step", "several": "steps", "redraw_rest": "Redraw later steps"},
   "ladder_vae": {"one": "layer", "several": "layers", "redraw_rest": "Redraw layers below"},
   "vae": {"one": "group", "several": "groups", "redraw_rest": ""},
@@ -31,11 +27,6 @@ HINTS = {
 }
 
 
-def supports(name: str) -> bool:
-  """Returns True if the page can run the model named `name`."""
-  return name in GENERATIVE_PREFIXES
-
-
 def render(
   title: str,
   facts: Sequence[str],
@@ -45,20 +36,16 @@ def render(
   arrays: Arrays,
   kl: Sequence[np.ndarray] | None,
 ) -> str:
-  """Returns the page as HTML.
+  """Returns the page as HTML; raises RunError if an array has values beyond half precision.
 
   Args:
     title: Display name of the model.
     facts: Short statements about the run.
     fields: Fields of `config.model`, including its name.
-    image_shape: (H, W, C).
-    latent_dims: Z_l of every group.
+    image_shape, latent_dims: See `TrainedModel`.
     arrays: Generative arrays of the model; optionally "test/images" [M, H, W, C] in [0, 1], and "test/latents/l"
       [M, Z_l] of every group l.
     kl: L arrays [Z_l] in nats, or None if unknown.
-
-  Raises:
-    RunError: An array has values beyond half precision.
   """
   name, layout, start = fields["name"], {}, 0
   for path, array in arrays.items():
@@ -77,7 +64,7 @@ def render(
     "arrays": layout,
     "size": start,
   }
-  scripts = [*SHARED[:-2], f"{name}.js", *SHARED[-2:]]
+  scripts = ["payload.js", "random.js", "linear.js", "likelihoods.js", f"{name}.js", "pictures.js", "page.js"]
   content = {
     "title": html.escape(title),
     "facts": html.escape(" · ".join(facts)),
@@ -113,4 +100,4 @@ def to_float16(path: str, array: np.ndarray) -> bytes:
 
 
 def read_asset(name: str) -> str:
-  return (ASSETS / name).read_text(encoding="utf-8")
+  return (files(__package__) / name).read_text(encoding="utf-8")
