@@ -92,12 +92,16 @@ def memoized(function: Callable, key: Callable) -> Callable:
   return call
 
 
+NOT_TRACED = ("early_stopping_patience", "log_images_every", "profile_steps", "steps_per_call")
+
+
 @pytest.fixture(scope="module")
 def shared_programs() -> Iterator[None]:
   """Lets all runs of a module that have the same model and recipe share what is traced and compiled."""
 
   def recipe(config, model, num_images, mesh=None):
-    return config.precision, repr(config.train), model, num_images, mesh
+    train = {key: value for key, value in config.train.items() if key not in NOT_TRACED}
+    return config.precision, tuple(train.items()), model, num_images, mesh
 
   def inference(config, model, mesh=None):
     return config.precision, config.train.num_seeds, model, mesh
