@@ -87,13 +87,13 @@ class LoggingConsole(Console):
   @contextmanager
   def log_to(self, path: Path) -> Iterator[None]:
     """Appends the command, the output of this block, and its error or interruption to a file, if it can be written."""
-    if self.quiet:  # not process 0
-      yield
-      return
+    file = None
     try:
-      file = path.open("a", encoding="utf-8", errors="backslashreplace")
+      if not self.quiet:  # process 0
+        file = path.open("a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
       self.print(f"Cannot write {path} ({error.strerror}). This output is not logged.")
+    if file is None:
       yield
       return
     with file:

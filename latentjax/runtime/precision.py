@@ -1,12 +1,12 @@
 """Precision of matrix products: their inputs are rounded; sums, weights and all else stay float32."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 # `config.precision` to JAX's matmul precision. A CPU has no tensorfloat32 and computes in float32 instead.
 PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
@@ -40,19 +40,15 @@ def _rewrite_jaxpr(jaxpr: Jaxpr, constants: Sequence[jax.Array], args: Sequence[
     return atom.val if isinstance(atom, Literal) else values[atom]
 
   for equation in jaxpr.eqns:
-    outputs = _rewrite_equation(equation, map(value, equation.invars))
-    values.update(zip(equation.outvars, outputs, strict=True))
+    inputs, primitive, parameters = map(value, equation.invars), equation.primitive, equation.params
+    if parameters.get("precision") == lax.DotAlgorithmPreset.BF16_BF16_F32:
+      outputs = _bf16_dot_general(*inputs, parameters["dimension_numbers"])
+    else:
+      parameters = {name: _rewrite_subjaxpr(parameter) for name, parameter in parameters.items()}
+      with equation.ctx.manager:
+        outputs = primitive.bind(*inputs, **primitive.get_bind_params(parameters))
+    values.update(zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True))
   return list(map(value, jaxpr.outvars))
-
-
-def _rewrite_equation(equation: JaxprEqn, inputs: Iterable[jax.Array]) -> Sequence[jax.Array]:
-  primitive, parameters = equation.primitive, equation.params
-  if parameters.get("precision") == lax.DotAlgorithmPreset.BF16_BF16_F32:
-    return [_bf16_dot_general(*inputs, parameters["dimension_numbers"])]
-  parameters = {name: _rewrite_subjaxpr(parameter) for name, parameter in parameters.items()}
-  with equation.ctx.manager:
-    outputs = primitive.bind(*inputs, **primitive.get_bind_params(parameters))
-  return outputs if primitive.multiple_results else [outputs]
 
 
 def _bf16_dot_general(x: jax.Array, y: jax.Array, dimension_numbers) -> jax.Array:
