@@ -1,15 +1,18 @@
-"""Interface of a model, and the pictures that a model can draw."""
+"""Interface of a model, a base for models with a `Likelihood`, and the pictures that a model can draw."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+import chex
 import jax
+import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 
 from latentjax.config.schema import key, one_of
 from latentjax.models.distributions import Gaussian
 from latentjax.models.elbo import ELBOTerms
-from latentjax.models.likelihoods import LIKELIHOODS
+from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 
 Params = dict[str, Any]
 
@@ -54,12 +57,7 @@ class ImageGrid:
 
 @struct.dataclass
 class TitledGrids:
-  """S square grids side by side, each with a title.
-
-  Attributes:
-    images: [S, R, R, H, W, C].
-    titles: One per grid.
-  """
+  """S square grids [S, R, R, H, W, C] side by side, each with a title."""
 
   images: jax.Array
   titles: tuple[str, ...] = struct.field(pytree_node=False)
@@ -85,11 +83,7 @@ class Model(Protocol):
 
   @staticmethod
   def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
-    """Returns why valid fields contradict each other or do not fit the images, or None.
-
-    Args:
-      image_shape: None before the images are known.
-    """
+    """Returns why valid fields contradict each other or do not fit the images (None if unknown), or None."""
 
   @staticmethod
   def display_name(fields: Mapping[str, Any]) -> str:
@@ -102,7 +96,7 @@ class Model(Protocol):
 
     Args:
       mean: [H, W, C].
-      std: [C] standard deviation of the training images around `mean`, for a likelihood that has a scale.
+      std: [C] standard deviation around `mean`.
     """
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
@@ -121,8 +115,36 @@ class Model(Protocol):
     """Returns pixel means [num_samples, H, W, C] for latents drawn from the prior."""
 
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
-    """Returns pictures specific to this kind of model, by file name.
+    """Returns pictures specific to this kind of model by file name; images are [M, H, W, C] in [0, 1], or None."""
 
-    Args:
-      images: [M, H, W, C] in [0, 1]; None leaves out the pictures that need images.
-    """
+
+class LikelihoodModel(nn.Module):
+  """Base of models with a field `likelihood` and an output layer `pixels` (or another `init_to_data_mean`)."""
+
+  STACKED_KERNELS: ClassVar[Mapping[str, int]] = {}
+
+  image_shape: tuple[int, int, int]
+
+  @staticmethod
+  def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+    del fields, image_shape
+
+  @property
+  def observation_model(self) -> Likelihood:
+    return LIKELIHOODS[self.likelihood]
+
+  def setup(self):
+    has_scale = self.observation_model.has_scale
+    self.log_scale = self.param("log_scale", nn.initializers.zeros, self.image_shape[-1:]) if has_scale else None
+
+  def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
+    chex.assert_shape(mean, self.image_shape)
+    chex.assert_shape(std, self.image_shape[-1:])
+    likelihood, kernel = self.observation_model, params["pixels"]["kernel"]
+    gain = jnp.broadcast_to(likelihood.init_gain(std), mean.shape).ravel()
+    pixels = {"kernel": kernel * gain[None], "bias": likelihood.init_params(mean).ravel()}
+    return params | {"pixels": pixels} | likelihood.init_log_scale(std)
+
+  def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
+    del key, images
+    return {}

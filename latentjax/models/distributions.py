@@ -1,7 +1,4 @@
-"""Diagonal Gaussians, the distribution of all latents.
-
-Shapes: Z latents.
-"""
+"""Diagonal Gaussians, the distribution of all latents. Shapes: Z latents."""
 
 import math
 
@@ -13,12 +10,7 @@ from flax import struct
 
 @struct.dataclass
 class Gaussian:
-  """Diagonal Gaussian over the last axis.
-
-  Attributes:
-    mean: [..., Z].
-    log_std: [..., Z] logarithm of the standard deviation; any real number is valid.
-  """
+  """Diagonal Gaussian over the last axis, with mean and logarithm of the standard deviation [..., Z]."""
 
   mean: jax.Array
   log_std: jax.Array

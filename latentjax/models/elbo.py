@@ -1,7 +1,6 @@
 """Evidence lower bound: its terms, and the losses computed from them.
 
-Shapes: K importance samples, B batch, H W C image, L latent groups (1 for a VAE, layers of a Ladder VAE, steps of
-DRAW). All values are in nats.
+Shapes: K importance samples, B batch, H W C image, L latent groups (layers or steps). All values are in nats.
 """
 
 import math
@@ -16,8 +15,7 @@ class ELBOTerms:
   """Per-example terms of the bound for one posterior sample.
 
   Attributes:
-    mean: [B, H, W, C] location of x given z, see `Likelihood.mean`. Used for pictures only; a compiled training step
-      does not compute it.
+    mean: [B, H, W, C] location of x given z, see `Likelihood.mean`; XLA drops it where only the loss is used.
     log_px: [B] log p(x | z).
     kl: [B, L] KL(q || p) of each latent group, analytic where possible.
     log_pz, log_qz: [B, L] log density of the sampled latents under prior and posterior, up to a constant common to
@@ -45,37 +43,23 @@ def negative_elbo(terms: ELBOTerms, beta: jax.Array, free_bits: float) -> jax.Ar
   """Returns the batch mean of -log p(x|z) + beta sum_l max(mean KL_l, free_bits).
 
   beta < 1 is KL warm-up (Sonderby et al. 2016), beta > 1 a beta-VAE (Higgins et al. 2017); free bits apply to the batch
-  mean of each latent group (Kingma et al. 2016, arXiv:1606.04934). With beta 1 and no free bits this is the negative
-  ELBO.
-
-  Args:
-    terms: Terms of a batch.
-    beta: Scalar weight of the KL.
-    free_bits: KL in nats below which a group is not penalized further; 0 disables it.
+  mean of each latent group (Kingma et al. 2016, arXiv:1606.04934), and 0 disables them.
   """
   return weighted_loss(-terms.log_px.mean(), terms.kl.mean(0), beta, free_bits)
 
 
 def weighted_loss(reconstruction, kl, beta, free_bits: float):
-  """Returns the loss of `negative_elbo`, [...], from means over a batch or a split.
+  """Returns the loss of `negative_elbo`, [...], from means [...] of -log p(x|z) and [..., L] of each group's KL.
 
-  Args:
-    reconstruction: [...] mean of -log p(x|z), as JAX or NumPy array; NumPy arrays keep their precision.
-    kl: [..., L] mean KL of each latent group.
-    beta: Scalar weight of the KL.
-    free_bits: As in `negative_elbo`.
+  NumPy arrays keep their precision.
   """
-  if free_bits > 0:
-    kl = kl.clip(min=free_bits)
-  return reconstruction + beta * kl.sum(-1)
+  return reconstruction + beta * (kl.clip(min=free_bits) if free_bits > 0 else kl).sum(-1)
 
 
 def negative_importance_bound(terms: ELBOTerms, beta: jax.Array) -> jax.Array:
   """Returns the batch mean of -log 1/K sum_k w_k, w = p(x|z) (p(z)/q(z|x))^beta (Burda et al. 2016, arXiv:1509.00519).
 
-  Args:
-    terms: Terms with a leading axis K of posterior samples in every field.
-    beta: Scalar; 1 gives the importance-weighted bound.
+  Every field of `terms` has a leading axis K of posterior samples. beta 1 gives the importance-weighted bound.
   """
   log_weight = terms.log_px + beta * (terms.log_pz - terms.log_qz).sum(-1)  # [K, B]
   return -log_mean_exp(log_weight).mean()
@@ -88,6 +72,4 @@ def log_mean_exp(log_weight: jax.Array) -> jax.Array:
 
 def kl_weight_schedule(beta: float, step: jax.Array, warmup_steps: int) -> jax.Array:
   """Returns the weight of the KL at `step`: linear from 0 to `beta` over `warmup_steps`, then constant."""
-  if warmup_steps == 0:
-    return jnp.full((), beta)
-  return beta * jnp.clip(step / warmup_steps, 0.0, 1.0)
+  return beta * jnp.clip(step / warmup_steps, 0.0, 1.0) if warmup_steps else jnp.full((), beta)

@@ -5,18 +5,18 @@ z_1, the last is z_L. Shapes: B batch, H W C image, Z_i latents of layer i, L la
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, SIZES, key, one_of
-from latentjax.models.base import Picture, TitledGrids, likelihood_key
+from latentjax.models.base import LikelihoodModel, Picture, TitledGrids, likelihood_key
 from latentjax.models.distributions import Gaussian
 from latentjax.models.elbo import ELBOTerms
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, init_output_layer
 
 DISPLAY_NAMES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
 
@@ -33,20 +33,14 @@ class InferredLayer(NamedTuple):
   z: jax.Array
 
 
-class LadderVAE(nn.Module):
-  """Hierarchical VAE of L layers with batch norm.
+class LadderVAE(LikelihoodModel):
+  """Hierarchical VAE of L layers with batch norm. For its methods see `Model`.
 
   Inference is either "ladder", a deterministic upward pass whose evidence is multiplied with the prior on the way down,
   or "bottom_up", q(z_1 | x) q(z_2 | z_1) .... With `skips`, priors and image see all latents above them,
   p(z_i | z_{i+1}, .., z_L) and p(x | z_1, .., z_L), and hidden layers add to inputs of the same width.
-
-  Attributes:
-    image_shape: (H, W, C).
   """
 
-  STACKED_KERNELS: ClassVar[Mapping[str, int]] = {}
-
-  image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = key(
     (512, 256, 256),
     SIZES,
@@ -80,29 +74,15 @@ class LadderVAE(nn.Module):
     return DISPLAY_NAMES.get(fields.get("inference"), "Ladder VAE")
 
   def setup(self):
-    height, width, channels = self.image_shape
     self.encoders = [BatchNormMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
     self.decoders = [BatchNormMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
-    self.pixels = nn.Dense(height * width * channels)
-    self.log_scale = (
-      self.param("log_scale", nn.initializers.zeros, (channels,)) if self.observation_model.has_scale else None
-    )
-
-  @property
-  def observation_model(self) -> Likelihood:
-    return LIKELIHOODS[self.likelihood]
-
-  def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
-    pixels = init_output_layer(self.observation_model, params["pixels"], mean, std)
-    return params | {"pixels": pixels} | self.observation_model.init_log_scale(std)
+    self.pixels = nn.Dense(math.prod(self.image_shape))
+    super().setup()
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
-    """Returns the terms of the ELBO for images [B, H, W, C] in [0, 1].
-
-    Batch norm uses, and returns, the statistics of the batch if the collection `batch_stats` is mutable.
-    """
+    """Batch norm uses, and returns, the statistics of the batch if the collection `batch_stats` is mutable."""
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
     pixels = self.pixel_params([layer.z for layer in layers])
     log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
@@ -112,13 +92,8 @@ class LadderVAE(nn.Module):
     else:  # below the top, the prior depends on the z that the KL would integrate out, so a sample replaces it
       top = layers[-1].posterior.kl(layers[-1].prior)
       kl = (log_qz - log_pz).at[:, -1].set(top)
-    return ELBOTerms(
-      self.observation_model.mean(pixels),
-      self.observation_model.log_prob(pixels, images, self.log_scale),
-      kl,
-      log_pz,
-      log_qz,
-    )
+    likelihood = self.observation_model
+    return ELBOTerms(likelihood.mean(pixels), likelihood.log_prob(pixels, images, self.log_scale), kl, log_pz, log_qz)
 
   def infer(self, images: jax.Array, noise: Sequence[jax.Array]) -> list[InferredLayer]:
     """Returns all layers, from the image upwards, given standard normal noise [B, Z_i] for each."""
@@ -165,31 +140,24 @@ class LadderVAE(nn.Module):
 
   def pixel_params(self, latents: Sequence[jax.Array]) -> jax.Array:
     """Returns the parameters [B, H, W, C] of p(x | z_1, ..) given z_1, .., z_L, see `Likelihood`."""
-    height, width, _ = self.image_shape
-    return self.pixels(self.down(0, latents)).reshape(len(latents[0]), height, width, -1)
+    return self.pixels(self.down(0, latents)).reshape(len(latents[0]), *self.image_shape)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns L arrays [B, Z_i]: posterior means in units of the prior, given the means of the other layers.
-
-    These are (mean_q - mean_p) / std_p, which is 0 for a unit that adds nothing to the layer above.
-    """
+    """Returns (mean_q - mean_p) / std_p, which is 0 for a unit that adds nothing to the layer above."""
     layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
     return tuple(layer.prior.whiten(layer.z) for layer in layers)
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
-    """Returns L Gaussians [B, Z_i] in units of the priors, given a sample of the other layers."""
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
     return tuple(layer.posterior.relative_to(layer.prior) for layer in layers)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """Returns pixel means [B, H, W, C] for latents in units of their priors, as returned by `encode`."""
     values = [latents[-1]]
     for index in reversed(range(len(self.priors))):
       values.insert(0, self.prior(index, values).sample(latents[index]))
     return self.observation_model.mean(self.pixel_params(values))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """Returns pixel means [num_samples, H, W, C] for latents drawn from the prior."""
     return self.decode(standard_normals(key, num_samples, self.latent_dims))
 
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:

@@ -1,7 +1,4 @@
-"""Linear layers as pure functions, and residual networks.
-
-Shapes: B batch, I inputs, O outputs, U width of a residual stream.
-"""
+"""Linear layers as pure functions, and residual networks. Shapes: B batch, I inputs, O outputs, U residual stream."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -45,15 +42,10 @@ def split_by_size(x: jax.Array, sizes: Mapping[str, int], axis: int = -1) -> dic
 
 
 class ResidualBlock(nn.Module):
-  """x + W_2 f(W_1 norm(x) + b_1) + b_2 for x [B, U], with layer norm, which needs no batch statistics.
+  """x + W_2 f(W_1 norm(x) + b_1) + b_2 for x [B, U], with layer norm, which needs no batch statistics."""
 
-  Attributes:
-    width: Width of the hidden layer.
-    activation: f.
-  """
-
-  width: int
-  activation: Callable[[jax.Array], jax.Array]
+  width: int  # of the hidden layer
+  activation: Callable[[jax.Array], jax.Array]  # f
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -62,16 +54,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-  """A dense layer to U, residual blocks, layer norm and activation: [B, I] -> [B, U].
+  """A dense layer to U, residual blocks, layer norm and activation: [B, I] -> [B, U]."""
 
-  Attributes:
-    stream: U.
-    widths: Hidden width of each block.
-    activation: f.
-  """
-
-  stream: int
-  widths: Sequence[int]
+  stream: int  # U
+  widths: Sequence[int]  # hidden width of each block
   activation: Callable[[jax.Array], jax.Array]
 
   @nn.compact

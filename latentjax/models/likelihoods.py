@@ -1,7 +1,4 @@
-"""Likelihoods of pixels, p(x | z), parametrized by a model's output layer or canvas.
-
-Shapes: B batch, H W C image, I inputs of a layer.
-"""
+"""Likelihoods of pixels, p(x | z), parametrized by a model's output layer or canvas. Shapes: B batch, H W C image."""
 
 import dataclasses
 import math
@@ -19,13 +16,10 @@ class Likelihood(Protocol):
   """Distribution of every channel value of every pixel, independent given z.
 
   The model predicts one parameter per channel value (`pixel_params`). Parameters shared by all pixels of a channel are
-  weights of the model (`log_scale`).
-
-  Attributes:
-    has_scale: True if the model needs a `log_scale`; otherwise None is passed for it.
+  weights of the model (`log_scale`, if `has_scale`; otherwise None is passed for it).
   """
 
-  has_scale: ClassVar[bool]
+  has_scale: ClassVar[bool] = False
 
   def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array | None) -> jax.Array:
     """Returns log p(x | z) in nats, [B], of images [B, H, W, C] in [0, 1]; `log_scale` is [C]."""
@@ -38,16 +32,17 @@ class Likelihood(Protocol):
 
   def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     """Returns {"log_scale": [C]} for residuals of standard deviation [C] around that mean; {} without a scale."""
+    del std
+    return {}
 
   def init_gain(self, std: jax.Array) -> jax.Array:
     """Returns the factor [C] by which to scale a new output layer's weights so that predictions vary by about `std`."""
+    return jnp.ones_like(std)
 
 
 @dataclasses.dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(Likelihood):
   """Binary pixels; the parameters are logits."""
-
-  has_scale: ClassVar[bool] = False
 
   def log_prob(self, logits: jax.Array, images: jax.Array, log_scale: None = None) -> jax.Array:
     """Returns the sum over pixels of x log p + (1 - x) log(1 - p) in nats, [B], with p = sigmoid(logits).
@@ -60,23 +55,16 @@ class Bernoulli:
     return (images * logits - _softplus(logits)).sum(-1)
 
   def mean(self, logits: jax.Array) -> jax.Array:
-    """Returns E[x | z], the probability of a 1, [..., H, W, C]."""
+    """Returns E[x | z], the probability of a 1."""
     return jax.nn.sigmoid(logits)
 
   def init_params(self, mean: jax.Array) -> jax.Array:
-    """Returns the logits [H, W, C] of the mean clipped to [0.01, 0.99], since saturated pixels learn slowly."""
+    """Returns the logits of the mean clipped to [0.01, 0.99], since saturated pixels learn slowly."""
     return jax.scipy.special.logit(jnp.clip(mean, 0.01, 0.99))
-
-  def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
-    del std
-    return {}
-
-  def init_gain(self, std: jax.Array) -> jax.Array:
-    return jnp.ones_like(std)
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscretizedLogistic:
+class DiscretizedLogistic(Likelihood):
   """Channel values k/255, k = 0, .., 255, each with the mass of a logistic around it (Kingma et al. 2016).
 
       p(k) = sigmoid(((k + 1/2)/255 - mu)/s) - sigmoid(((k - 1/2)/255 - mu)/s),   mu = 1/2 + param/4
@@ -89,7 +77,7 @@ class DiscretizedLogistic:
   has_scale: ClassVar[bool] = True
 
   def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """Returns log p(x | z) in nats, [B]; pixels are rounded to the nearest multiple of 1/255.
+    """Rounds pixels to the nearest multiple of 1/255.
 
     With a, b = ((k -+ 1/2)/255 - mu)/s, which differ by d = 1/(255 s),
 
@@ -113,11 +101,10 @@ class DiscretizedLogistic:
     return 0.5 + 0.25 * pixel_params
 
   def mean(self, pixel_params: jax.Array) -> jax.Array:
-    """Returns mu clipped to [0, 1], [..., H, W, C]: the median of x, and E[x | z] up to the effect of the open ends."""
+    """Returns mu clipped to [0, 1]: the median of x, and E[x | z] up to the effect of the open ends."""
     return jnp.clip(self.center(pixel_params), 0, 1)
 
   def init_params(self, mean: jax.Array) -> jax.Array:
-    """Returns the parameters [H, W, C] with mu = mean."""
     return 4 * (mean - 0.5)
 
   def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
@@ -130,25 +117,6 @@ class DiscretizedLogistic:
 
 
 LIKELIHOODS: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "discretized_logistic": DiscretizedLogistic()}
-
-
-def init_output_layer(likelihood: Likelihood, layer: dict[str, jax.Array], mean: jax.Array, std: jax.Array):
-  """Initializes a dense output layer so that the model starts at the statistics of the training images.
-
-  Args:
-    likelihood: Likelihood that the layer parametrizes.
-    layer: New layer with kernel [I, H W C] and bias [H W C].
-    mean: [H, W, C] mean image.
-    std: [C] standard deviation around the mean image.
-
-  Returns:
-    The layer with its kernel scaled by `init_gain` and its bias set to `init_params`.
-  """
-  chex.assert_rank(mean, 3)
-  chex.assert_shape(std, mean.shape[-1:])
-  chex.assert_shape(layer["kernel"], (None, mean.size))
-  gain = jnp.broadcast_to(likelihood.init_gain(std), mean.shape).ravel()
-  return {"kernel": layer["kernel"] * gain[None], "bias": likelihood.init_params(mean).ravel()}
 
 
 def _softplus(x: jax.Array) -> jax.Array:

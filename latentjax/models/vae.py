@@ -3,33 +3,26 @@
 Shapes: B batch, H W C image, Z latent.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from latentjax.config.schema import AT_LEAST_ONE, SIZES, key, one_of
-from latentjax.models.base import Picture, likelihood_key
+from latentjax.models.base import LikelihoodModel, likelihood_key
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.elbo import ELBOTerms
 from latentjax.models.layers import ResidualMLP
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood, init_output_layer
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "silu": nn.silu}
 
 
-class VAE(nn.Module):
-  """VAE with p(z) = N(0, I), a diagonal Gaussian q(z|x) and a `Likelihood` p(x|z).
+class VAE(LikelihoodModel):
+  """VAE with p(z) = N(0, I), a diagonal Gaussian q(z|x) and a `Likelihood` p(x|z). For its methods see `Model`."""
 
-  Attributes:
-    image_shape: (H, W, C).
-  """
-
-  STACKED_KERNELS: ClassVar[Mapping[str, int]] = {}
-
-  image_shape: tuple[int, int, int]
   hidden_dims: Sequence[int] = key(
     (512, 256),
     SIZES,
@@ -44,16 +37,11 @@ class VAE(nn.Module):
   likelihood: str = likelihood_key()
 
   @staticmethod
-  def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> None:
-    del fields, image_shape
-
-  @staticmethod
   def display_name(fields: Mapping[str, Any]) -> str:
     del fields
     return "VAE"
 
   def setup(self):
-    height, width, channels = self.image_shape
     activation = ACTIVATIONS[self.activation]
     if self.network == "residual":
       stream, *widths = self.hidden_dims
@@ -63,21 +51,10 @@ class VAE(nn.Module):
       self.encoder = MLP(self.hidden_dims, activation)
       self.decoder = MLP(self.hidden_dims[::-1], activation)
     self.posterior = nn.Dense(2 * self.latent_dim)
-    self.pixels = nn.Dense(height * width * channels)
-    self.log_scale = (
-      self.param("log_scale", nn.initializers.zeros, (channels,)) if self.observation_model.has_scale else None
-    )
-
-  @property
-  def observation_model(self) -> Likelihood:
-    return LIKELIHOODS[self.likelihood]
-
-  def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
-    pixels = init_output_layer(self.observation_model, params["pixels"], mean, std)
-    return params | {"pixels": pixels} | self.observation_model.init_log_scale(std)
+    self.pixels = nn.Dense(math.prod(self.image_shape))
+    super().setup()
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
-    """Returns the terms of the ELBO for images [B, H, W, C] in [0, 1], L = 1."""
     q = self.infer(images)
     z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
     pixels = self.pixel_params(z)
@@ -96,30 +73,20 @@ class VAE(nn.Module):
 
   def pixel_params(self, z: jax.Array) -> jax.Array:
     """Returns the parameters [B, H, W, C] of p(x | z) for latents z [B, Z], see `Likelihood`."""
-    height, width, _ = self.image_shape
-    return self.pixels(self.decoder(z)).reshape(len(z), height, width, -1)
+    return self.pixels(self.decoder(z)).reshape(len(z), *self.image_shape)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns one array [B, Z]: the posterior means."""
     return (self.infer(images).mean,)
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
-    """Returns one Gaussian [B, Z]: q(z | x)."""
     del key
     return (self.infer(images),)
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """Returns pixel means [B, H, W, C] for latents as returned by `encode`."""
     return self.observation_model.mean(self.pixel_params(latents[0]))
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """Returns pixel means [num_samples, H, W, C] for z drawn from the prior."""
     return self.decode([jax.random.normal(key, (num_samples, self.latent_dim))])
-
-  def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
-    """Returns no pictures."""
-    del key, images
-    return {}
 
 
 class MLP(nn.Module):

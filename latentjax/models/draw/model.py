@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import struct
 
 from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, FINITE, NON_NEGATIVE_INTEGER, POSITIVE, key, one_of
-from latentjax.models.base import DrawingAnimation, ImageGrid, Picture, likelihood_key
+from latentjax.models.base import DrawingAnimation, ImageGrid, LikelihoodModel, Picture, likelihood_key
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.draw import fused
 from latentjax.models.draw.attention import Window
@@ -23,7 +23,6 @@ from latentjax.models.draw.plan import CHOICES, ExecutionPlan, choose_plan
 from latentjax.models.draw.reference import Inferred, State, generate_step, infer_step, initial_state
 from latentjax.models.elbo import ELBOTerms
 from latentjax.models.layers import init_linear, layer_from_kernel
-from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 from latentjax.models.recurrent import LSTMState, init_lstm
 
 DISPLAY_NAMES = {"none": "DRAW, no attention", "filterbank": "DRAW, filterbank attention"}
@@ -35,29 +34,22 @@ MAX_STRIP_STEPS = 16  # columns of dream.png
 
 @struct.dataclass
 class Drawing:
-  """All steps of a drawing.
+  """All steps of a drawing."""
+
+  canvases: jax.Array  # [T, B, H, W, C] pixel means after each step
+  read: Window | None  # fields [T, B]; None without attention, and for samples
+  write: Window | None  # fields [T, B]; None without attention
+
+
+class DRAW(LikelihoodModel):
+  """VAE with T groups of latents, each conditioned on what the canvas still lacks. For its methods see `Model`.
 
   Attributes:
-    canvases: [T, B, H, W, C] pixel means after each step.
-    read, write: Windows with fields [T, B]; None without attention, and `read` is None for samples.
-  """
-
-  canvases: jax.Array
-  read: Window | None
-  write: Window | None
-
-
-class DRAW(nn.Module):
-  """VAE with T groups of latents, each conditioned on what the canvas still lacks.
-
-  Attributes:
-    image_shape: (H, W, C).
     plan: Replaces the plan that `unroll`, `weight_gradients`, `remat` and the backend choose, see `choose_plan`.
   """
 
   STACKED_KERNELS: ClassVar[Mapping[str, int]] = {"encoder": 4, "decoder": 4}  # gates
 
-  image_shape: tuple[int, int, int]
   attention: str = key("filterbank", one_of(*DISPLAY_NAMES), "none: reads and writes the whole image")
   num_steps: int = key(
     10,
@@ -121,10 +113,7 @@ class DRAW(nn.Module):
 
   def setup(self):
     self.weights = self.param("weights", self.init_weights)
-    channels = self.image_shape[-1:]
-    self.log_scale = (
-      self.param("log_scale", nn.initializers.zeros, channels) if self.observation_model.has_scale else None
-    )
+    super().setup()
 
   @property
   def heads(self) -> Heads:
@@ -150,10 +139,6 @@ class DRAW(nn.Module):
       "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),
     }
 
-  @property
-  def observation_model(self) -> Likelihood:
-    return LIKELIHOODS[self.likelihood]
-
   def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     weights = params["weights"]
     initial = weights["initial"].replace(canvas=self.observation_model.init_params(mean))
@@ -164,19 +149,10 @@ class DRAW(nn.Module):
     return self.plan or choose_plan(self.unroll, self.weight_gradients, self.remat, self.num_steps, backend)
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
-    """Returns the terms of the ELBO for images [B, H, W, C] in [0, 1], L = T."""
-    noise, plan = self.noise(key, len(images)), self.plan_for(jax.default_backend())
-    canvas, terms = fused.infer(
-      self.heads, self.weights, images, noise, self.observation_model.mean, _latent_terms, plan
-    )
+    noise, plan, likelihood = self.noise(key, len(images)), self.plan_for(jax.default_backend()), self.observation_model
+    canvas, terms = fused.infer(self.heads, self.weights, images, noise, likelihood.mean, _latent_terms, plan)
     kl, log_pz, log_qz = (term.T for term in terms)  # [B, T]
-    return ELBOTerms(
-      self.observation_model.mean(canvas),
-      self.observation_model.log_prob(canvas, images, self.log_scale),
-      kl,
-      log_pz,
-      log_qz,
-    )
+    return ELBOTerms(likelihood.mean(canvas), likelihood.log_prob(canvas, images, self.log_scale), kl, log_pz, log_qz)
 
   def noise(self, key: jax.Array, batch: int) -> jax.Array:
     """Returns standard normal noise [T, B, Z]."""
@@ -188,7 +164,6 @@ class DRAW(nn.Module):
     return jax.lax.scan(step, initial_state(self.weights, len(images)), noise)[1]
 
   def sample(self, key: jax.Array, num_samples: int) -> jax.Array:
-    """Returns pixel means [num_samples, H, W, C] for latents drawn from the prior."""
     return self.observation_model.mean(self.generate(self.noise(key, num_samples))[0].canvas)
 
   def dream(self, key: jax.Array, num_samples: int) -> Drawing:
@@ -205,16 +180,13 @@ class DRAW(nn.Module):
     return jax.lax.scan(partial(generate_step, self.heads, self.weights), initial_state(self.weights, z.shape[1]), z)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns T arrays [B, Z]: posterior means in units of the prior, given the means of earlier steps."""
     return tuple(self.infer(images, jnp.zeros((self.num_steps, len(images), self.latent_dim))).z)
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
-    """Returns T Gaussians [B, Z] in units of the prior, given samples of earlier steps."""
     posterior = self.infer(images, self.noise(key, len(images))).posterior
     return tuple(map(Gaussian, posterior.mean, posterior.log_std))
 
   def decode(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """Returns pixel means [B, H, W, C] for latents as returned by `encode`."""
     return self.observation_model.mean(self.generate(jnp.stack(latents))[0].canvas)
 
   def draw(self, images: jax.Array, key: jax.Array) -> Drawing:
@@ -240,9 +212,9 @@ class DRAW(nn.Module):
 
 
 def _latent_terms(inferred: Inferred) -> tuple[jax.Array, ...]:
-  """Returns KL(q || p), log p(z) and log q(z) of a step, [B] each, so that steps need not store q and z.
+  """Returns KL(q || p), log p(z) and log q(z) of a step in units of the prior, [B] each, so that no q and z are stored.
 
-  All are in units of the prior, which is N(0, I) there; the KL and the difference of the other two do not change.
+  The KL, and the difference of the other two, do not depend on these units.
   """
   posterior, z = inferred.posterior, inferred.z
   return posterior.kl_to_standard(), standard_normal_log_prob(z), posterior.log_prob(z)
