@@ -22,8 +22,6 @@ def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.
     accuracy and validation_accuracy, ridge, num_classes, and num_examples of test; None if a split has no labels, or
     train fewer than two classes.
   """
-  from sklearn.preprocessing import StandardScaler
-
   known = {split: labels[split] >= 0 for split in SPLITS if split in labels and split in latents}
   if len(known) < len(SPLITS) or not all(map(np.any, known.values())):
     return None
@@ -32,7 +30,8 @@ def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.
   classes = np.unique(train_labels)
   if len(classes) < 2:
     return None
-  train, validation, test = map(StandardScaler().fit(inputs[0]).transform, inputs)
+  mean, std = inputs[0].mean(0), inputs[0].std(0)
+  train, validation, test = ((x - mean) / np.where(std > 0, std, 1) for x in inputs)
   all_weights, bias = fit_ridges(train, train_labels)
 
   def accuracy(weights, inputs, labels) -> float:
