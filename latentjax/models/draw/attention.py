@@ -4,7 +4,7 @@ Every function takes one example; callers `vmap`. Pixels are counted from 0: the
 g - 1 here. Shapes: N filters per axis, H W C image, A pixels of an axis, R filters of several axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -16,28 +16,18 @@ from flax import struct
 
 @struct.dataclass
 class Window:
-  """Position and shape of an N x N grid of Gaussian filters on an image.
+  """Position and shape of an N x N grid of Gaussian filters on an image."""
 
-  Attributes:
-    center_x, center_y: Center in pixels; 0 is the middle of the first pixel.
-    stride: Distance between neighbouring filters in pixels.
-    variance: Variance of every filter in pixels^2.
-    intensity: gamma in the paper, a factor on glimpses.
-  """
-
-  center_x: jax.Array
+  center_x: jax.Array  # in pixels; 0 is the middle of the first pixel
   center_y: jax.Array
-  stride: jax.Array
-  variance: jax.Array
-  intensity: jax.Array
+  stride: jax.Array  # distance between neighbouring filters in pixels
+  variance: jax.Array  # of every filter in pixels^2
+  intensity: jax.Array  # gamma in the paper, a factor on glimpses
 
 
 @struct.dataclass
 class Filterbanks:
-  """Filters of a window: vertical [N, H], multiplied by a gain, and horizontal [N, W].
-
-  The gain is gamma for reading and 1/gamma for writing.
-  """
+  """Filters of a window: vertical [N, H], multiplied by gamma for reading or 1/gamma for writing; horizontal [N, W]."""
 
   window: Window
   vertical: jax.Array
@@ -45,18 +35,13 @@ class Filterbanks:
 
 
 def window(parameters: jax.Array, size: int, height: int, width: int) -> Window:
-  """Maps five unconstrained parameters to a window.
+  """Maps five unconstrained parameters [5], g~X, g~Y, log variance, log stride~ and log intensity, to a window.
 
       gX = (W + 1)/2 (g~X + 1) - 1,  gY = (H + 1)/2 (g~Y + 1) - 1,
       stride = (max(H, W) - 1)/(N - 1) exp(log stride~)
 
   so that zeros give a window over the whole image. The stride of a single filter (N = 1) has no effect and is reported
   as if N were 2.
-
-  Args:
-    parameters: [5] g~X, g~Y, log variance, log stride~, log intensity.
-    size: N.
-    height, width: H and W.
   """
   g_x, g_y, log_variance, log_stride, log_intensity = jnp.unstack(parameters)
   return Window(
@@ -69,19 +54,11 @@ def window(parameters: jax.Array, size: int, height: int, width: int) -> Window:
 
 
 def filterbank(center: jax.Array, stride: jax.Array, variance: jax.Array, size: int, extent: int) -> jax.Array:
-  """Returns Gaussian filters along one image axis.
+  """Returns Gaussian filters [N, A] along one image axis; each row sums to 1, even if the window lies off the image.
 
       mu_i = center + (i - (N - 1)/2) stride,   F[i, a] = exp(-(a - mu_i)^2 / (2 variance)) / Z_i
 
   Computed as a softmax over pixels, which is equal and avoids 0/0 when a filter lies off the image.
-
-  Args:
-    center, stride, variance: Scalars in pixels, pixels and pixels^2.
-    size: N.
-    extent: A.
-
-  Returns:
-    [N, A] weights; each row sums to 1, even if the window lies off the image.
   """
   means = center + filter_offsets(size) * stride  # [N]
   distance, span = offsets_from_nearest(means, (extent,) * size)
@@ -94,15 +71,11 @@ def filter_offsets(size: int) -> np.ndarray:
 
 
 def offsets_from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-  """Returns a - n and a + n - 2 mu, [R, A] each, for every pixel a, where n is the pixel nearest to mu.
+  """Returns a - n and a + n - 2 mu, [R, A] each, for means mu [R] and all pixels a, where n is the pixel nearest to mu.
 
   Their product (a - mu)^2 - (n - mu)^2 replaces (a - mu)^2 in a softmax, where the difference cancels. The nearest
   pixel then has weight 1 and all others less, and far off the image, where both squares are huge, neither values nor
-  gradients overflow.
-
-  Args:
-    means: [R] mu in pixels.
-    extents: Length of the axis of each of the R filters; A is the longest.
+  gradients overflow. `extents` are the lengths of the axes of the R filters, and A is the longest.
   """
   pixels = np.arange(max(extents))[None]
   nearest = jnp.round(jnp.clip(means, 0, np.array(extents) - 1))[:, None]
@@ -112,12 +85,7 @@ def offsets_from_nearest(means: jax.Array, extents: tuple[int, ...]) -> tuple[ja
 def unnormalized_filters(
   means: jax.Array, variances: jax.Array, extents: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns weights up to a factor per filter, and both results of `offsets_from_nearest`, [R, A] each.
-
-  Args:
-    means, variances: [R] in pixels and pixels^2.
-    extents: As in `offsets_from_nearest`; beyond the end of a shorter axis weights are 0.
-  """
+  """Returns weights up to a factor per filter, 0 beyond its axis, and both `offsets_from_nearest`, [R, A] each."""
   distance, span = offsets_from_nearest(means, extents)
   exponents = -0.5 * distance * span / variances[:, None]
   inside = np.arange(max(extents)) < np.array(extents)[:, None]
@@ -141,30 +109,16 @@ def write(patch: jax.Array, filters: Filterbanks) -> jax.Array:
 
 
 class AttentionImpl(NamedTuple):
-  """An implementation of filterbank attention.
+  """An implementation of filterbank attention."""
 
-  Attributes:
-    filterbanks: (windows, gains, sizes, height, width) -> `Filterbanks` of every window.
-    read: (image, error image, filters) -> [2 C N N], the glimpses of both, concatenated.
-    write: (patch, filters) -> [H, W, C].
-  """
-
-  filterbanks: Callable
-  read: Callable
-  write: Callable
+  filterbanks: Callable  # (windows, gains, sizes, height, width) -> `Filterbanks` of every window
+  read: Callable  # (image, error image, filters) -> [2 C N N], the glimpses of both, concatenated
+  write: Callable  # (patch, filters) -> [H, W, C]
 
 
-def each_window(
-  filterbanks: Callable,
-  windows: Sequence[Window],
-  gains: Sequence[jax.Array],
-  sizes: Sequence[int],
-  height: int,
-  width: int,
-) -> list[Filterbanks]:
+def each_window(filterbanks: Callable, windows, gains, sizes, height: int, width: int) -> list[Filterbanks]:
   """Computes the filterbanks of each window separately, which suits CPUs."""
-  args = zip(windows, gains, sizes, strict=True)
-  return [filterbanks(window, gain, size, height, width) for window, gain, size in args]
+  return [filterbanks(*window, height, width) for window in zip(windows, gains, sizes, strict=True)]
 
 
 def read_each(read: Callable, image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:

@@ -41,10 +41,7 @@ def write_cpu(patch: jax.Array, filters: Filterbanks) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(x: jax.Array, y: jax.Array, transpose: bool = False) -> jax.Array:
-  """Returns x y, [I, J], of x [I, K] and y [K, J], or x y^T of y [J, K] if `transpose`.
-
-  Its gradient multiplies with `transposed_copy` of the factors.
-  """
+  """Returns x y, [I, J], of x [I, K] and y [K, J], or x y^T of y [J, K]; its gradient uses `transposed_copy`."""
   return x @ (y.T if transpose else y)
 
 

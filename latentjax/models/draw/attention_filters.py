@@ -33,36 +33,14 @@ def filter_params(
   return means, variances, sums
 
 
-def axis_lengths(sizes: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
-  """Returns the length of the axis of each of the R filters.
-
-  Args:
-    sizes: N of every window.
-    axes: Pixels of every axis of every window.
-  """
-  return tuple(np.repeat(axes, np.repeat(sizes, 2)).tolist())
-
-
-def split_by_axis(rows: jax.Array, sizes: Sequence[int], axes: Sequence[int]) -> list[jax.Array]:
-  """Splits [R] or [R, A] by axis, without the padding of shorter axes; arguments as in `axis_lengths`."""
-  ends = np.cumsum(axis_sizes := np.repeat(sizes, 2))
-  split = [rows[end - size : end] for end, size in zip(ends, axis_sizes, strict=True)]
-  return split if rows.ndim == 1 else [filters[:, :extent] for filters, extent in zip(split, axes, strict=True)]
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def gaussian_filters(
   means: jax.Array, variances: jax.Array, sums: jax.Array, extents: tuple[int, ...], row_sums: Callable
 ) -> jax.Array:
-  """Returns the filters of `attention.filterbank` for several axes at once, [R, A].
+  """Returns the filters of `attention.filterbank` for several axes at once, [R, A]; shorter axes are padded with zeros.
 
-  The hand-written gradient stores only the filters and their parameters.
-
-  Args:
-    means, variances: [R] in pixels and pixels^2.
-    sums: [R] sum of each filter's weights.
-    extents: Length of the axis of each filter; A is the longest, shorter axes are padded with zeros.
-    row_sums: Sums [R, A] to [R].
+  The hand-written gradient stores only the filters and their parameters. For the arguments see `filter_params` and
+  `attention.offsets_from_nearest`; `row_sums` sums [R, A] to [R].
   """
   weights, _, _ = unnormalized_filters(means, variances, extents)
   return weights * (sums / row_sums(weights))[:, None]

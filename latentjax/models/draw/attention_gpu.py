@@ -18,18 +18,12 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from latentjax.models.draw import attention
 from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets, unnormalized_filters
-from latentjax.models.draw.attention_filters import (
-  axis_lengths,
-  combination,
-  filter_params,
-  gaussian_filters,
-  row_sums,
-  split_by_axis,
-)
+from latentjax.models.draw.attention_filters import combination, filter_params, gaussian_filters, row_sums
 
 MAX_MOMENT_FILTERS = 5  # largest N for which moments, summed over both axes in one launch, replace matrix products
 
@@ -40,13 +34,23 @@ def filterbanks_gpu(
   windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
 ) -> Sequence[Filterbanks]:
   """Computes the filters of both axes of all windows in one call: on a GPU four calls cost four times as much."""
-  if max(sizes) <= MAX_MOMENT_FILTERS:
-    return _filterbanks_with_grads(windows, gains, sizes, height, width)
   axes = (height, width) * len(windows)
+  extents = tuple(np.repeat(axes, np.repeat(sizes, 2)).tolist())  # length of the axis of each of the R filters
   params = filter_params(windows, gains, sizes, combination)
-  filters = gaussian_filters(*params, axis_lengths(sizes, axes), row_sums)
-  split = split_by_axis(filters, sizes, axes)
-  return [Filterbanks(window, *split[i : i + 2]) for i, window in zip(range(0, len(split), 2), windows, strict=True)]
+  if max(sizes) <= MAX_MOMENT_FILTERS:
+    return _filterbanks_with_grads(windows, gains, sizes, axes, extents, jax.lax.stop_gradient(params))
+  filters = _by_window([gaussian_filters(*params, extents, row_sums)], sizes, axes)
+  return [Filterbanks(window, *both) for window, both in zip(windows, filters, strict=True)]
+
+
+def _by_window(arrays: Sequence[jax.Array], sizes: Sequence[int], axes: Sequence[int]) -> list[tuple[jax.Array, ...]]:
+  """Returns for every window the slices of each array, [R] or [R, A], for both axes, without padding."""
+  slices = []
+  for array in arrays:
+    ends = np.cumsum(axis_sizes := np.repeat(sizes, 2))
+    split = [array[end - size : end] for end, size in zip(ends, axis_sizes, strict=True)]
+    slices.append(split if array.ndim == 1 else [x[:, :extent] for x, extent in zip(split, axes, strict=True)])
+  return [tuple(axis for split in slices for axis in split[i : i + 2]) for i in range(0, len(axes), 2)]
 
 
 def read_gpu(image: jax.Array, error: jax.Array, filters: Filterbanks) -> jax.Array:
@@ -65,38 +69,23 @@ def write_gpu(patch: jax.Array, filters: Filterbanks) -> jax.Array:
 
 @struct.dataclass
 class FilterbanksWithGrads(Filterbanks):
-  """Filters treated as constants: gradients go to `window` and `gain` directly.
+  """Filters treated as constants: gradients go to `window` and `gain` directly."""
 
-  Attributes:
-    gain: Gain of the vertical filters.
-    distances: d_Y, d_X, d s_Y and d s_X of every pixel, [N, A] each.
-    expectations: E of these, [N] each.
-  """
-
-  gain: jax.Array
-  distances: Moments
-  expectations: Moments
+  gain: jax.Array  # of the vertical filters
+  distances: Moments  # d_Y, d_X, d s_Y and d s_X of every pixel, [N, A] each
+  expectations: Moments  # E of these, [N] each
 
 
-def _filterbanks_with_grads(
-  windows: Sequence[Window], gains: Sequence[jax.Array], sizes: Sequence[int], height: int, width: int
-) -> list[FilterbanksWithGrads]:
-  axes = (height, width) * len(windows)
+def _filterbanks_with_grads(windows, gains, sizes, axes, extents, params) -> list[FilterbanksWithGrads]:
   barrier = jax.lax.optimization_barrier
-  means, variances, sums = jax.lax.stop_gradient(filter_params(windows, gains, sizes, combination))
-  weights, distance, span = unnormalized_filters(means, variances, axis_lengths(sizes, axes))
+  means, variances, sums = params
+  weights, distance, span = unnormalized_filters(means, variances, extents)
   weights, distance, square = barrier((weights, distance, distance * span))
   total = weights.sum(-1)
   scale, *expected = barrier((sums / total, *((weights * x).sum(-1) / total for x in (distance, square))))
-  filters = weights * scale[:, None]
-
-  def by_window(arrays: Sequence[jax.Array]) -> list[tuple[jax.Array, ...]]:
-    """Returns for every window the slices of each array for both axes."""
-    split = [split_by_axis(x, sizes, axes) for x in arrays]
-    return [tuple(axis for x in split for axis in x[i : i + 2]) for i in range(0, len(axes), 2)]
-
-  args = zip(windows, by_window([filters]), gains, by_window([distance, square]), by_window(expected), strict=True)
-  return [FilterbanksWithGrads(window, *both, *others) for window, both, *others in args]
+  split = (_by_window(x, sizes, axes) for x in ([weights * scale[:, None]], [distance, square], expected))
+  args = zip(windows, gains, *split, strict=True)
+  return [FilterbanksWithGrads(window, *filters, gain, *moments) for window, gain, filters, *moments in args]
 
 
 @jax.custom_vjp
@@ -112,12 +101,8 @@ def _read_forward(image, error, filters):
 
 def _read_backward(residuals, gradient):
   moments, filters = residuals
-  image_grad, error_grad = jnp.split(gradient, 2)
-  return (
-    _write_filters(image_grad, filters),
-    _write_filters(error_grad, filters),
-    _window_gradient(gradient, moments, filters),
-  )
+  image_grads = (_write_filters(half, filters) for half in jnp.split(gradient, 2))
+  return *image_grads, _window_gradient(gradient, moments, filters)
 
 
 _read.defvjp(_read_forward, _read_backward)
