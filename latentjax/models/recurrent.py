@@ -1,7 +1,4 @@
-"""LSTM cell and scans over time, as pure functions.
-
-Shapes: B batch, U hidden units, I inputs, O outputs, T steps.
-"""
+"""LSTM cell and scans over time, as pure functions. Shapes: B batch, U hidden units, I inputs, O outputs, T steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,6 +13,8 @@ from latentjax.models.layers import Layer, linear
 
 LSTMWeights = dict[str, jax.Array]
 
+Layers = dict[str, Layer]
+
 
 @struct.dataclass
 class LSTMState:
@@ -26,15 +25,7 @@ class LSTMState:
 
 
 def init_lstm(key: jax.Array, kernel_init: Callable, inputs: int, units: int, layer_norm: bool) -> LSTMWeights:
-  """Creates the weights of a cell; the forget gate starts open (bias 1).
-
-  Args:
-    key: Random key.
-    kernel_init: (key, shape) -> array, for the single kernel [I + U, 4 U] of inputs, hidden state and all gates.
-    inputs: I.
-    units: U.
-    layer_norm: Adds gains and biases for the four gates and the cell.
-  """
+  """Creates the weights of a cell, with one kernel [I + U, 4 U] for all gates; the forget gate starts open (bias 1)."""
   bias = jnp.zeros((4, units)).at[1].set(1.0).reshape(-1)
   weights = {"kernel": kernel_init(key, (inputs + units, 4 * units)), "bias": bias}
   if layer_norm:
@@ -47,10 +38,7 @@ def lstm(weights: LSTMWeights, state: LSTMState, inputs: Sequence[jax.Array]) ->
 
       i, f, g, o = [inputs, h] W + b,  c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
 
-  Args:
-    weights: As created by `init_lstm`.
-    state: State before the step.
-    inputs: Arrays [B, ...], concatenated to [B, I].
+  `inputs` are concatenated to [B, I].
   """
   product = jnp.concatenate([*inputs, state.hidden], axis=-1) @ weights["kernel"]  # [B, 4 U]
   return lstm_cell(weights, product + product_bias(weights)[None], state.cell)
@@ -62,15 +50,10 @@ def product_bias(weights: LSTMWeights) -> jax.Array:
 
 
 def lstm_cell(weights: LSTMWeights, preactivation: jax.Array, cell: jax.Array) -> LSTMState:
-  """The step after its product.
+  """The step after its product, for pre-activations [B, 4 U], [inputs, h] W + `product_bias`, and the old cell [B, U].
 
   With layer norm (Ba et al. 2016, arXiv:1607.06450) the pre-activation of each gate, inputs and recurrence together,
-  and the cell that the output gate sees are normalized over units.
-
-  Args:
-    weights: As created by `init_lstm`; the kernel is not used.
-    preactivation: [B, 4 U] [inputs, h] W + `product_bias`.
-    cell: [B, U] cell before the step.
+  and the cell that the output gate sees are normalized over units. The kernel is not used.
   """
   layer_norm = "gate_scale" in weights
   if layer_norm:
@@ -132,16 +115,9 @@ cell_output.defvjp(_cell_output_forward, _cell_output_backward)
 
 
 def scan_layers(
-  step: Callable,
-  layers: dict[str, Layer],
-  others: Any,
-  carry: Any,
-  inputs: Any,
-  unroll: int = 1,
-  weight_gradients: str = "per_step",
-  remat: str = "none",
+  step: Callable, layers: Layers, others: Any, carry: Any, inputs: Any, unroll: int, weight_gradients: str, remat: str
 ) -> tuple[Any, Any]:
-  """Scans `step` over the leading (time) axis of `inputs`.
+  """Scans `step` over the leading axis T of `inputs`; returns the last carry, and the outputs with a leading axis T.
 
   `unroll`, `weight_gradients` and `remat` change speed and memory but no value.
 
@@ -155,16 +131,13 @@ def scan_layers(
     weight_gradients: "per_step" accumulates the gradients of `layers` in every step of the backward pass; "deferred"
       computes them once after it, see `_scan_deferred_weight_grads`.
     remat: "none", "step" or "sqrt", see `_scan_remat`; ignored if "deferred", which stores everything.
-
-  Returns:
-    The last carry, and the outputs stacked along a leading axis T.
   """
   if weight_gradients == "deferred":
     return _scan_deferred_weight_grads(step, unroll, layers, others, carry, inputs)
   return _scan_remat(partial(plain_step, step, layers, others), carry, inputs, unroll, remat)
 
 
-def plain_step(step: Callable, layers: dict[str, Layer], others: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
+def plain_step(step: Callable, layers: Layers, others: Any, carry: Any, inputs: Any) -> tuple[Any, Any]:
   """Calls a step of `scan_layers` once, outside of a scan."""
   return step(lambda name, x: linear(layers[name], x), others, carry, inputs)
 
@@ -202,9 +175,7 @@ def _scan_remat(body: Callable, carry: Any, inputs: Any, unroll: int, remat: str
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _scan_deferred_weight_grads(
-  step: Callable, unroll: int, layers: dict[str, Layer], others: Any, carry: Any, inputs: Any
-) -> tuple[Any, Any]:
+def _scan_deferred_weight_grads(step: Callable, unroll: int, layers: Layers, others: Any, carry: Any, inputs: Any):
   """Scan whose backward pass computes the gradients of the layers once, after its loop.
 
   The gradient of W in y_t = x_t W + b is sum_t x_t^T dy_t: one large product over all steps instead of T small ones,

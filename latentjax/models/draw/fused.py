@@ -6,6 +6,7 @@ posterior, or a head. Equal to `reference.py` in values and gradients.
 Shapes: B batch, H W C image, Z latent, U hidden units, T steps.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -17,41 +18,28 @@ from flax import struct
 
 from latentjax.models.distributions import Gaussian
 from latentjax.models.draw.attention import Filterbanks
-from latentjax.models.draw.heads import Heads, Weights
+from latentjax.models.draw.heads import FilterbankAttention, Heads, Weights
 from latentjax.models.draw.plan import ATTENTION_IMPLS, ExecutionPlan
 from latentjax.models.draw.reference import Inferred, State, from_prior_units
 from latentjax.models.layers import Layer, layer_from_kernel, linear, merge_layers, output_sizes, split_by_size
-from latentjax.models.recurrent import lstm_cell, plain_step, product_bias, scan_layers
+from latentjax.models.recurrent import Layers, lstm_cell, plain_step, product_bias, scan_layers
 
-Kernels = dict[str, jax.Array]
-
-Targets = dict[str, dict[str, Layer]]  # linear layers by source, then by target
-
-Layers = dict[str, Layer]  # one merged layer per source
+Targets = dict[str, Layers]  # linear layers by source, then by target
 
 Sizes = dict[str, dict[str, int]]  # outputs by source and target
 
 
 @struct.dataclass
 class Carry:
-  """State between steps.
+  """State between steps."""
 
-  Attributes:
-    canvas: [B, H W C]; [B, H, W, C] of images would be slow with one channel on a CPU.
-    encoder_cell, decoder_cell: [B, U].
-    encoder_gates: [B, 4 U] pre-activation of the encoder without the glimpse.
-    decoder_gates: [B, 4 U] pre-activation of the decoder without z.
-    reading: Filters that read next; None without attention.
-    prior: [B, 2 Z] mean and log standard deviation of the next z's learned prior, or None.
-  """
-
-  canvas: jax.Array
-  encoder_cell: jax.Array
+  canvas: jax.Array  # [B, H W C]; [B, H, W, C] of images would be slow with one channel on a CPU
+  encoder_cell: jax.Array  # [B, U]
   decoder_cell: jax.Array
-  encoder_gates: jax.Array
-  decoder_gates: jax.Array
-  reading: Filterbanks | None
-  prior: jax.Array | None
+  encoder_gates: jax.Array  # [B, 4 U] pre-activation of the encoder without the glimpse
+  decoder_gates: jax.Array  # [B, 4 U] pre-activation of the decoder without z
+  reading: Filterbanks | None  # filters that read next; None without attention
+  prior: jax.Array | None  # [B, 2 Z] mean and log standard deviation of the next z's learned prior, or None
 
 
 def infer(
@@ -79,16 +67,16 @@ def infer(
   """
   chex.assert_shape(images, (None, *heads.image_shape))
   chex.assert_shape(noise, (None, len(images), None))
-  heads = heads.with_impl(ATTENTION_IMPLS[plan.attention_impl])
+  if isinstance(heads, FilterbankAttention):
+    heads = dataclasses.replace(heads, impl=ATTENTION_IMPLS[plan.attention_impl])
   canvas_shape = len(images), images[0].size
   advance = partial(_fused_step, heads, mean, canvas_shape)
-  encoder_kernels, decoder_kernels = _split_kernels(heads, weights)
-  targets = _group_by_source(weights, encoder_kernels, decoder_kernels, plan.alignment)
+  constant_kernel, targets = _group_by_source(heads, weights, plan.alignment)
   last_layers, last_sizes = _merge_targets(_drop_recurrent_outputs(targets))
   layers, sizes = _merge_targets(targets)
   others = {
     "images": images,
-    "constant": heads.constant_glimpse(images) @ encoder_kernels["constant"] if heads.constant_size else None,
+    "constant": heads.constant_glimpse(images) @ constant_kernel if constant_kernel.size else None,
     "encoder": {name: value for name, value in weights["encoder"].items() if name != "kernel"},
     "decoder": {name: value for name, value in weights["decoder"].items() if name != "kernel"},
   }
@@ -112,14 +100,7 @@ def infer(
 
 
 def _fused_step(
-  heads: Heads,
-  mean: Callable,
-  canvas_shape: tuple[int, ...],
-  sizes: Sizes,
-  linear: Callable,
-  others: dict[str, Any],
-  carry: Carry,
-  noise: jax.Array,
+  heads: Heads, mean: Callable, canvas_shape, sizes: Sizes, linear: Callable, others: dict, carry: Carry, noise
 ) -> tuple[Inferred, tuple]:
   """Returns the results of a step, and the arguments of `_next_carry`."""
   images = others["images"]
@@ -144,15 +125,8 @@ def _fused_step(
 
 def _next_carry(canvas, encoder_cell, decoder_cell, from_encoder, from_decoder, reading) -> Carry:
   """Returns the carry, given the products with both hidden states by target."""
-  return Carry(
-    canvas=canvas,
-    encoder_cell=encoder_cell,
-    decoder_cell=decoder_cell,
-    encoder_gates=from_encoder["encoder"] + from_decoder["encoder"],
-    decoder_gates=from_decoder["decoder"],
-    reading=reading,
-    prior=from_decoder.get("prior"),
-  )
+  gates = from_encoder["encoder"] + from_decoder["encoder"], from_decoder["decoder"]
+  return Carry(canvas, encoder_cell, decoder_cell, *gates, reading, from_decoder.get("prior"))
 
 
 def _initial_carry(heads: Heads, initial: State, layers: Layers, sizes: Sizes, canvas_shape: tuple[int, ...]) -> Carry:
@@ -165,24 +139,22 @@ def _initial_carry(heads: Heads, initial: State, layers: Layers, sizes: Sizes, c
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (canvas_shape[0], *x.shape[1:])), carry)
 
 
-def _split_kernels(heads: Heads, weights: Weights) -> tuple[Kernels, Kernels]:
-  """Splits the kernels of encoder and decoder by source."""
+def _group_by_source(heads: Heads, weights: Weights, alignment: int) -> tuple[jax.Array, Targets]:
+  """Returns the kernel of the constant part of glimpses, and all other linear layers of a step by source and target.
+
+  `alignment` pads the outputs before those for LSTMs.
+  """
   units, latents = weights["initial"].decoder.hidden.size, weights["posterior"]["bias"].size // 2
-  rows = {"constant": heads.constant_size, "glimpse": heads.varying_size, "h_dec": units, "h_enc": units}
+  constant, varying = heads.glimpse_sizes
+  rows = {"constant": constant, "glimpse": varying, "h_dec": units, "h_enc": units}
   encoder_kernels = split_by_size(weights["encoder"]["kernel"], rows, axis=0)
-  return encoder_kernels, split_by_size(weights["decoder"]["kernel"], {"z": latents, "h_dec": units}, axis=0)
-
-
-def _group_by_source(weights: Weights, encoder_kernels: Kernels, decoder_kernels: Kernels, alignment: int) -> Targets:
-  """Groups the linear layers of a step by source and target; `alignment` pads the outputs before those for LSTMs."""
-  small_targets = dict(weights["attention"])
-  if "prior" in weights:
-    small_targets["prior"] = weights["prior"]
+  decoder_kernels = split_by_size(weights["decoder"]["kernel"], {"z": latents, "h_dec": units}, axis=0)
+  small_targets = dict(weights["attention"]) | ({"prior": weights["prior"]} if "prior" in weights else {})
 
   def padding(kernel: jax.Array, sizes: Iterable[int]) -> Layer:
     return layer_from_kernel(jnp.zeros((len(kernel), -sum(sizes) % alignment)))
 
-  return {
+  targets = {
     "glimpse": {"encoder": {"kernel": encoder_kernels["glimpse"], "bias": product_bias(weights["encoder"])}},
     "z": {"decoder": {"kernel": decoder_kernels["z"], "bias": product_bias(weights["decoder"])}},
     "h_enc": {
@@ -197,6 +169,7 @@ def _group_by_source(weights: Weights, encoder_kernels: Kernels, decoder_kernels
       "decoder": layer_from_kernel(decoder_kernels["h_dec"]),
     },
   }
+  return encoder_kernels["constant"], targets
 
 
 def _drop_recurrent_outputs(targets: Targets) -> Targets:

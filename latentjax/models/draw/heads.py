@@ -1,8 +1,8 @@
 """Reading and writing of DRAW: linear heads on the decoder, with or without attention.
 
 Both classes have the same methods. `init` creates the heads; their outputs W(h_dec) determine the `filterbanks`; `read`
-returns a glimpse and `write` an addition to the canvas, for a batch. Without attention the image half of the glimpse is
-constant over steps, so `fused.py` multiplies it once.
+returns a glimpse and `write` an addition to the canvas, for a batch. `glimpse_sizes` are those of the part of a glimpse
+that is the same at every step, which `fused.py` multiplies once, and of the rest, the `error_glimpse`.
 
 Shapes: B batch, H W C image, N glimpse, U hidden units.
 """
@@ -31,18 +31,8 @@ class NoAttention:
   image_shape: tuple[int, int, int]
 
   @property
-  def constant_size(self) -> int:
-    """Size of the part of a glimpse that is the same at every step, see `constant_glimpse`."""
-    return math.prod(self.image_shape)
-
-  @property
-  def varying_size(self) -> int:
-    """Size of the rest of a glimpse, see `error_glimpse`."""
-    return math.prod(self.image_shape)
-
-  def with_impl(self, impl: AttentionImpl) -> "NoAttention":
-    del impl
-    return self
+  def glimpse_sizes(self) -> tuple[int, int]:
+    return math.prod(self.image_shape), math.prod(self.image_shape)
 
   def init(self, key: jax.Array, kernel_init: Callable, units: int) -> dict[str, Layer]:
     """Creates the head `write` [U, H W C]."""
@@ -57,11 +47,9 @@ class NoAttention:
     return jnp.concatenate([self.constant_glimpse(images), self.error_glimpse(filters, images, error)], axis=-1)
 
   def constant_glimpse(self, images: jax.Array) -> jax.Array:
-    """Returns the image, [B, H W C]."""
     return images.reshape(len(images), -1)
 
   def error_glimpse(self, filters: None, images: jax.Array, error: jax.Array) -> jax.Array:
-    """Returns the error image, [B, H W C]."""
     del filters, images
     return error.reshape(len(error), -1)
 
@@ -84,17 +72,8 @@ class FilterbankAttention:
   impl: AttentionImpl = REFERENCE
 
   @property
-  def constant_size(self) -> int:
-    """0, since the window moves."""
-    return 0
-
-  @property
-  def varying_size(self) -> int:
-    return 2 * self.read_size**2 * self.image_shape[-1]
-
-  def with_impl(self, impl: AttentionImpl) -> "FilterbankAttention":
-    """Returns a copy with another implementation of attention."""
-    return dataclasses.replace(self, impl=impl)
+  def glimpse_sizes(self) -> tuple[int, int]:
+    return 0, 2 * self.read_size**2 * self.image_shape[-1]
 
   def init(self, key: jax.Array, kernel_init: Callable, units: int) -> dict[str, Layer]:
     """Creates the heads `read_window` and `write_window` [U, 5], and `write` [U, C N N]."""

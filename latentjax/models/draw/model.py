@@ -128,12 +128,11 @@ class DRAW(LikelihoodModel):
     heads_key, encoder_key, posterior_key, decoder_key = jax.random.split(key, 4)
     kernel_init = nn.initializers.normal(self.init_scale)
     initial_lstm = LSTMState(hidden=jnp.zeros(units), cell=jnp.zeros(units))
-    glimpse = heads.constant_size + heads.varying_size
     # With zeros, the learned prior starts as the standard one.
     prior = {"prior": layer_from_kernel(jnp.zeros((units, 2 * latents)))} if self.prior == "learned" else {}
     return prior | {
       "attention": heads.init(heads_key, kernel_init, units),
-      "encoder": init_lstm(encoder_key, kernel_init, glimpse + units, units, self.layer_norm),
+      "encoder": init_lstm(encoder_key, kernel_init, sum(heads.glimpse_sizes) + units, units, self.layer_norm),
       "posterior": init_linear(posterior_key, kernel_init, units, 2 * latents),
       "decoder": init_lstm(decoder_key, kernel_init, latents, units, self.layer_norm),
       "initial": State(jnp.zeros(self.image_shape), initial_lstm, initial_lstm),

@@ -23,27 +23,14 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class ExecutionPlan:
-  """Choices of `fused.infer` that change speed and memory but no value. Every field can be set separately.
+  """Choices of `fused.infer` that change speed and memory but no value; see `CHOICES` and `recurrent.scan_layers`."""
 
-  Attributes:
-    unroll: Steps per iteration of the compiled loop.
-    weight_gradients: "per_step" or "deferred", see `scan_layers`; "deferred" stores what remat would recompute.
-    remat: "none", "step" or "sqrt", see `recurrent.py`.
-    attention_impl: "cpu" or "gpu", see `ATTENTION_IMPLS`.
-    peel_last: Runs the last step outside of the loop, without the outputs that only a next step would use.
-    alignment: Column offsets within merged kernels are multiples of this: 16 for vectors of a CPU, 64 for tiles of a
-      GPU's matrix product.
-
-  Raises:
-    ValueError: A value is not among the choices of its field, or two values exclude each other.
-  """
-
-  unroll: int
-  weight_gradients: str
+  unroll: int  # steps per iteration of the compiled loop
+  weight_gradients: str  # "deferred" stores what remat would recompute
   remat: str
   attention_impl: str
-  peel_last: bool
-  alignment: int
+  peel_last: bool  # runs the last step outside of the loop, without the outputs that only a next step would use
+  alignment: int  # of columns within merged kernels: 16 for a CPU's vectors, 64 for tiles of a GPU's matrix product
 
   def __post_init__(self):
     if not isinstance(self.unroll, int) or self.unroll < 1:
@@ -58,14 +45,8 @@ class ExecutionPlan:
 def choose_plan(unroll: int, weight_gradients: str, remat: str, num_steps: int, backend: str) -> ExecutionPlan:
   """Chooses a plan for a backend: arithmetic and memory are the bottleneck on a CPU, kernel launches elsewhere.
 
-  With remat, or on a CPU, the loop is not unrolled, gradients are not deferred, and the last step is peeled.
-
-  Args:
-    unroll: Value of the config; 0 chooses by backend.
-    weight_gradients: Value of the config; "auto" chooses by backend.
-    remat: Value of the config.
-    num_steps: T.
-    backend: "cpu", "gpu" or "tpu".
+  With remat, or on a CPU, the loop is not unrolled, gradients are not deferred, and the last step is peeled, unless
+  `unroll` is not 0 or `weight_gradients` not "auto". Backends are "cpu", "gpu" and "tpu".
   """
   on_cpu = backend == "cpu"
   keep_all = not on_cpu and remat == "none"

@@ -1,8 +1,7 @@
 """One step of DRAW as written in the paper (Gregor et al. 2015, section 2), a pure function of its weights.
 
 Pictures and latents use this step; training and evaluation use `fused.infer`, which regroups the same equations for
-speed and is harder to read. Change the model here first: tests/models/test_fused.py compares `fused.infer` with this
-step, in all outputs and in all gradients.
+speed. Change the model here first: tests/models/test_fused.py compares both in all outputs and in all gradients.
 
 Shapes: B batch, H W C image, Z latent, U hidden units.
 """
@@ -31,19 +30,12 @@ class State:
 
 @struct.dataclass
 class Inferred:
-  """Results of an inference step; posterior and z are in units of the prior, which is N(0, I) there.
+  """Results of an inference step; posterior and z are in units of the prior, which is N(0, I) there."""
 
-  Attributes:
-    canvas: [B, H, W, C] after the step.
-    posterior: q(z | x, earlier z), [B, Z].
-    z: [B, Z] sample of the posterior.
-    read, write: The two windows; None without attention.
-  """
-
-  canvas: jax.Array
-  posterior: Gaussian
-  z: jax.Array
-  read: Window | None
+  canvas: jax.Array  # [B, H, W, C] after the step
+  posterior: Gaussian  # q(z | x, earlier z), [B, Z]
+  z: jax.Array  # [B, Z] sample of the posterior
+  read: Window | None  # None without attention
   write: Window | None
 
 
@@ -57,11 +49,9 @@ def infer_step(heads: Heads, mean: Callable, images: jax.Array, weights: Weights
   N(m + s mean_q, s std_q). So q and z are in units of the prior, and the decoder reads m + s z.
 
   Args:
-    heads: Reading and writing.
     mean: canvas -> pixel means; the sigmoid for binary pixels.
     images: [B, H, W, C].
     weights: As created by `DRAW.init_weights`.
-    state: State before the step.
     noise: [B, Z] standard normal.
 
   Returns:
@@ -79,14 +69,9 @@ def infer_step(heads: Heads, mean: Callable, images: jax.Array, weights: Weights
 
 
 def generate_step(heads: Heads, weights: Weights, state: State, z: jax.Array):
-  """The generative half of a step: h_dec' = LSTM(h_dec, z), c' = c + write(h_dec').
+  """The generative half of a step: h_dec' = LSTM(h_dec, z), c' = c + write(h_dec'), for z [B, Z] in units of the prior.
 
-  Args:
-    heads, weights, state: As in `infer_step`.
-    z: [B, Z] in units of the prior.
-
-  Returns:
-    The new state (with the encoder's unchanged), and (canvas, write window).
+  Returns the new state, with the encoder's unchanged, and (canvas, write window).
   """
   prior = linear(weights["prior"], state.decoder.hidden) if "prior" in weights else None
   decoder = lstm(weights["decoder"], state.decoder, [from_prior_units(prior, z)])
