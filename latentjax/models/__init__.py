@@ -23,11 +23,7 @@ def config_keys(name: str) -> dict[str, Key]:
 
 
 def default_config(name: str) -> ConfigDict:
-  """Returns the default config of a model.
-
-  Raises:
-    UsageError: There is no such model.
-  """
+  """Returns the default config of a model; raises UsageError if there is no such model."""
   if name not in MODELS:
     raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}.")
   config = schema.default_config()
@@ -36,10 +32,7 @@ def default_config(name: str) -> ConfigDict:
 
 
 def create_model(config: ConfigDict, image_shape: tuple[int, int, int]) -> Model:
-  """Returns the model of `config.model` for images of shape (H, W, C).
-
-  Args:
-    config: `name`, and a value for each of that model's keys.
+  """Returns the model that the section `config.model` describes, for images of shape (H, W, C).
 
   Raises:
     UsageError: A key is missing or unknown, or a value is invalid or does not fit the images.
