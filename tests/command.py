@@ -53,7 +53,7 @@ def call_ok(*args: Any, cwd: Path = ROOT, **variables: Any) -> str:
 def assert_mistake(done: Done | subprocess.CompletedProcess, message: str, code: int = 2) -> None:
   """Asserts that a command ended with one line on standard error, and nothing else."""
   assert (done.returncode, done.stdout) == (code, ""), done.stderr
-  assert message in done.stderr
+  assert message in done.stderr, done.stderr
   assert done.stderr.startswith("error: ")
   assert len(done.stderr.splitlines()) == 1
 

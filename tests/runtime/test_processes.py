@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
+from command import assert_mistake, call, run
 
 from latentjax.cli import train
 from latentjax.config.serialization import read_config_json
@@ -19,24 +21,15 @@ from latentjax.training.experiment import create_experiment
 from latentjax.workdir.checkpoints import Checkpointer
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-  f"--config={ROOT}/configs/vae.py",
-  "--config.data.name=tiny",
-  "--config.data.placement=host",
-  "--config.model.hidden_dims=(8,)",
-  "--config.train.batch_size=16",
-  "--config.train.steps_per_call=2",
-  "--config.train.schedule=constant",
-  "--config.eval.nll_samples=2",
-  "--config.sample.num_images=3",
-]
+CHANGES = {"data.placement": "host", "train.steps_per_call": 2, "eval.nll_samples": 2, "train.epochs": 100_000}
+TINY = tiny.flags("vae", CHANGES)
 FIRST = ["--num_processes=2", "--process_id=0", "--workdir=w"]
 
 
 def start(port: int, process: int, workdir: Path) -> subprocess.Popen:
   flags = [f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={process}", f"--workdir={workdir}"]
   return subprocess.Popen(
-    [sys.executable, str(ROOT / "main.py"), *TINY, "--config.train.epochs=100000", *flags],
+    [sys.executable, str(ROOT / "main.py"), *TINY, *flags],
     env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -91,26 +84,20 @@ def test_two_processes_match_one_and_stop_together(tiny_cache, tmp_path):
     ([*FIRST, "--coordinator=host"], "need --coordinator=HOST:PORT"),
     (["--coordinator=auto"], "need the same --workdir"),
     (["--coordinator=auto", "--mode=sample", "--workdir=w"], "--mode=sample runs in one process"),
-    (["--coordinator=auto", "--workdir=w"], "finds no cluster here"),
     (["--num_processes=2", "--mode=compare", "--workdirs=a,b"], "--mode=compare runs in one process"),
     ([*FIRST, "--coordinator=localhost:abc"], "must be a number from 1 to 65535, not 'abc'"),
     ([*FIRST, "--coordinator=localhost:99999"], "must be a number from 1 to 65535, not '99999'"),
     ([*FIRST, "--coordinator=localhost:TAKEN"], "(Address already in use). Choose another port."),
   ],
 )
-def test_wrong_flags_of_processes_are_one_line(tiny_cache, tmp_path, flags, words):
+def test_wrong_flags_of_processes_are_one_line(tmp_path, flags, words):
   with socket.create_server(("", 0)) as taken:
     flags = [flag.replace("TAKEN", str(taken.getsockname()[1])) for flag in flags]
-    tiny = [] if "--mode=compare" in flags else TINY
-    done = subprocess.run(
-      [sys.executable, str(ROOT / "main.py"), *tiny, *flags],
-      cwd=tmp_path,
-      env=os.environ | {"JAX_PLATFORMS": "cpu"},
-      capture_output=True,
-      text=True,
-      timeout=120,
-    )
-  assert (done.returncode, done.stdout) == (2, ""), done.stderr
-  assert words in done.stderr
-  assert len(done.stderr.splitlines()) == 1
+    config = [] if "--mode=compare" in flags else TINY
+    assert_mistake(call(*config, *flags, cwd=tmp_path), words)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_no_cluster_is_one_line(tmp_path):
+  assert_mistake(run(*TINY, "--coordinator=auto", "--workdir=w", cwd=tmp_path), "finds no cluster here")
   assert list(tmp_path.iterdir()) == []
