@@ -41,7 +41,6 @@ The same command with the same --workdir resumes. Without --config, the config o
 """
 
 DEFAULT_CONFIG = "configs/draw.py"
-
 MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
 
 

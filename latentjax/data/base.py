@@ -14,7 +14,6 @@ from latentjax.runtime.console import console
 from latentjax.runtime.errors import unreadable
 
 SPLITS = ("train", "validation", "test")
-
 LABELS, LABEL_NAMES = "_labels", "label_names"  # "_labels" follows the name of a split
 
 # uint8 images [M, H, W, C] of each split; int64 labels [M] as `train_labels` and so on, negative if unknown; and

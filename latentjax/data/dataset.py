@@ -16,7 +16,6 @@ from latentjax.data.sources import create_source
 from latentjax.runtime.errors import UsageError
 
 SEED = 0  # of splits, fixed scenes and fixed binarisation
-
 NUM_HELD_OUT = 10_000  # images of train that become a missing split
 
 

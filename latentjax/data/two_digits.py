@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from latentjax.runtime.errors import UsageError
 
 TWO_DIGITS = "two_digits"
-
 CANVAS_SIZE = 60  # S
 
 

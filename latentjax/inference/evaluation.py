@@ -16,7 +16,6 @@ from latentjax.models.base import Variables
 from latentjax.models.elbo import log_mean_exp
 
 Metrics = dict[str, Any]
-
 SAMPLES_PER_CHUNK = 100  # importance samples per call: bounds memory and the interval between progress updates
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from latentjax.inference.trained_model import TrainedModel
 
 NUM_INTERPOLATIONS, INTERPOLATION_STEPS = 8, 10
-
 NUM_TRAVERSED_UNITS, TRAVERSAL_VALUES = 10, np.linspace(-3, 3, 13)  # in units of the prior
 
 

@@ -15,7 +15,6 @@ from latentjax.models.elbo import ELBOTerms
 from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 
 Params = dict[str, Any]
-
 Variables = dict[str, Params]
 
 

@@ -19,9 +19,7 @@ from latentjax.models.distributions import Gaussian
 from latentjax.models.elbo import ELBOTerms
 
 DISPLAY_NAMES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
-
 GRID_SIDE = 6  # samples per side of a grid in layers.png
-
 MIN_VARIANCE = 1e-6  # keeps the logarithm finite if softplus underflows
 
 

@@ -12,7 +12,6 @@ from flax import struct
 from latentjax.models.layers import Layer, linear
 
 LSTMWeights = dict[str, jax.Array]
-
 Layers = dict[str, Layer]
 
 

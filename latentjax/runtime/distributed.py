@@ -17,7 +17,6 @@ from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError
 
 DATA_AXIS = "data"
-
 CLUSTER = "auto"  # the cluster's scheduler tells the coordinator's address, the number of processes and their ranks
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from flax import struct
 
 NO_DIVERGENCE = jnp.iinfo(jnp.int32).max
-
 SUMMED_METRICS = ("loss", "elbo", "kl", "reconstruction")  # fields of `Metrics`
 
 

@@ -21,11 +21,8 @@ from latentjax.runtime.precision import exact_product
 from latentjax.training.metrics import NO_DIVERGENCE
 
 STEP_SIZE = 0.4  # root mean square of a Muon step in units of the learning rate, so that one rate suits Adam and Muon
-
 MIN_MATRIX_SIDE = 16  # smaller kernels use Adam, such as the heads that predict the five parameters of a window
-
 MOMENTUM = 0.95
-
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_COEFFICIENTS = 3.4445, -4.775, 2.0315  # of Jordan et al.: singular values end between 0.7 and 1.2
 

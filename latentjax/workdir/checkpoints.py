@@ -21,7 +21,6 @@ from latentjax.runtime.fileio import write_atomic
 
 MANIFEST_NAME = "manifest.json"
 NUM_NEWEST = 2  # checkpoints kept besides the best: one to resume from, and one in case that is damaged
-
 Bound = float | list[float] | None  # validation bound in nats, one per seed if there are several; None in mid-epoch
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 MetricsRow = dict[str, Any]
-
 SPLITS = ("train", "validation", "test")
 TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # key in files -> name
 BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, if pixels have 256 values

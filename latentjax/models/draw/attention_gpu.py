@@ -26,7 +26,6 @@ from latentjax.models.draw.attention import Filterbanks, Window, filter_offsets,
 from latentjax.models.draw.attention_filters import combination, filter_params, gaussian_filters, row_sums
 
 MAX_MOMENT_FILTERS = 5  # largest N for which moments, summed over both axes in one launch, replace matrix products
-
 Moments = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 

@@ -25,7 +25,6 @@ from latentjax.models.layers import Layer, layer_from_kernel, linear, merge_laye
 from latentjax.models.recurrent import Layers, lstm_cell, plain_step, product_bias, scan_layers
 
 Targets = dict[str, Layers]  # linear layers by source, then by target
-
 Sizes = dict[str, dict[str, int]]  # outputs by source and target
 
 

@@ -20,7 +20,6 @@ from latentjax.models.draw.attention import REFERENCE, AttentionImpl, Filterbank
 from latentjax.models.layers import Layer, init_linear
 
 Outputs = dict[str, jax.Array]  # W(h_dec) [B, O] of every head by name
-
 Weights = dict[str, Any]  # of the recurrence, as created by `DRAW.init_weights`
 
 

@@ -26,9 +26,7 @@ from latentjax.models.layers import init_linear, layer_from_kernel
 from latentjax.models.recurrent import LSTMState, init_lstm
 
 DISPLAY_NAMES = {"none": "DRAW, no attention", "filterbank": "DRAW, filterbank attention"}
-
 NUM_ANIMATED = 10  # images per picture
-
 MAX_STRIP_STEPS = 16  # columns of dream.png
 
 
