@@ -1,6 +1,5 @@
 """Loading of trained models: model.npz holds the evaluated weights, and no data are needed."""
 
-import importlib
 import json
 import shutil
 import sys
@@ -8,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from latentjax.cli import sample, train
 from latentjax.inference import evaluation
@@ -17,34 +17,18 @@ from latentjax.training.experiment import create_experiment
 from latentjax.workdir import records, weights
 from latentjax.workdir.run import Run
 
-SIZES = {
-  "draw": {"num_steps": 2, "hidden_dim": 4, "latent_dim": 2, "read_size": 2, "write_size": 3},
-  "vae": {"hidden_dims": (8,)},
-  "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)},
-}
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def tiny_config(name: str, num_seeds: int):
-  config = importlib.import_module(f"configs.{name}").get_config()
-  config.model.update(SIZES[name])
-  config.update_from_flattened_dict(
-    {
-      "data.name": "tiny",
-      "train.num_seeds": num_seeds,
-      "train.batch_size": 16,
-      "train.epochs": 2,
-      "train.learning_rate": 0.03,
-      "eval.nll_samples": 2,
-      "sample.num_images": 3,
-    }
-  )
-  return config
+  changes = {"train.num_seeds": num_seeds, "train.epochs": 2, "train.learning_rate": 0.03, "eval.nll_samples": 2}
+  return tiny.create_config(name, changes)
 
 
 @pytest.fixture(
   scope="module", params=[("vae", 1), ("ladder_vae", 2), ("draw", 1)], ids=["vae", "two seeds of a ladder", "draw"]
 )
-def run(request, tiny_cache, tmp_path_factory):
+def run(request, shared_programs, tmp_path_factory):
   """(config, workdir) of a finished run; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / request.param[0]
   config = tiny_config(*request.param)
