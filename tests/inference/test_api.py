@@ -1,6 +1,5 @@
 """`latentjax.load` and the public methods of a trained model, without its data."""
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -10,32 +9,23 @@ from unittest.mock import Mock
 import jax
 import numpy as np
 import pytest
+import tiny
 
 import latentjax
 from latentjax.cli import train
 from latentjax.inference import evaluation, trained_model
 
-SMALL = {
-  "draw": {"num_steps": 3, "hidden_dim": 6, "latent_dim": 2, "read_size": 2, "write_size": 3},
-  "ladder_vae": {"hidden_dims": (8, 6), "latent_dims": (3, 2)},
-  "vae": {"hidden_dims": (8,), "latent_dim": 2},
-}
 LATENT_DIMS = {"draw": (2, 2, 2), "ladder_vae": (3, 2), "vae": (2,)}
 
 
-def config_of(name: str, **changes):
-  config = importlib.import_module(f"configs.{name}").get_config()
-  config.model.update(SMALL[name])
-  tiny = {"data.name": "tiny", "train.batch_size": 16, "train.epochs": 1, "eval.nll_samples": 3, "sample.num_images": 3}
-  config.update_from_flattened_dict(tiny | changes)
-  return config
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
-@pytest.fixture(scope="module", params=sorted(SMALL))
-def run(request, tiny_cache, tmp_path_factory):
+@pytest.fixture(scope="module", params=tiny.MODELS)
+def run(request, shared_programs, tmp_path_factory):
   """(workdir, model's name) of a run that was trained and evaluated."""
   workdir = tmp_path_factory.mktemp("load") / request.param
-  train.run(config_of(request.param), workdir)
+  train.run(tiny.create_config(request.param, {"train.epochs": 1}), workdir)
   return workdir, request.param
 
 
@@ -173,7 +163,7 @@ def test_drawings_require_draw(run, images):
 
 
 def test_seeds_are_chosen_by_index(tiny_cache, images, tmp_path):
-  train.run(config_of("vae", **{"train.num_seeds": 2}), tmp_path / "two")
+  train.run(tiny.create_config("vae", {"train.epochs": 1, "train.num_seeds": 2}), tmp_path / "two")
   first, second = (latentjax.load(tmp_path / "two", seed_index=index).encode(images)[0] for index in (0, 1))
   assert np.abs(first - second).max() > 0.01
   with pytest.raises(ValueError, match="seed_index must be from 0 to 1, not 2"):
