@@ -18,10 +18,15 @@ STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 
 class SafeStream:
-  """A text stream that drops its text after the first write error, such as a closed pipe or a full disk."""
+  """A text stream that drops its text after the first write error, such as a closed pipe or a full disk.
+
+  Attributes:
+    failure: That error, or None.
+  """
 
   def __init__(self, stream: Any):
     self._stream = stream
+    self.failure: OSError | None = None
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
@@ -40,7 +45,8 @@ class SafeStream:
     """Redirects the stream to /dev/null after an error, so that later flushes succeed."""
     try:
       yield
-    except OSError:
+    except OSError as error:
+      self.failure = self.failure or error
       with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), self._stream.fileno())
       with suppress(OSError):
