@@ -10,7 +10,6 @@ from latentjax import models
 from latentjax.cli import sample
 from latentjax.inference import latent_space
 from latentjax.inference.explore import page
-from latentjax.inference.explore.generative import generative_arrays
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
 from latentjax.models.base import num_parameters
 from latentjax.runtime.console import console
@@ -31,7 +30,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     raise UsageError(f"--mode=explore does not support model.likelihood = {run.protocol.likelihood!r}.")
   trained = load_first_seed(run)
   fields = config.model.to_dict()
-  arrays = generative_arrays(fields["name"], trained.variables)
+  arrays = page.generative_arrays(fields["name"], trained.variables)
   images, kl = sample.load_test_images(run), None
   if images is not None:
     kl = latent_space.kl_per_latent(trained, images[:KL_SAMPLE_SIZE])

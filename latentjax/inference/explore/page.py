@@ -8,9 +8,24 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from flax.serialization import to_state_dict
+from flax.traverse_util import flatten_dict
 
-from latentjax.inference.explore.generative import Arrays
 from latentjax.runtime.errors import RunError
+
+GENERATIVE_PREFIXES = {  # of the paths of arrays, by model; parameters of inference alone are left out
+  "draw": (
+    "weights/attention/write",
+    "weights/decoder",
+    "weights/initial/canvas",
+    "weights/initial/decoder",
+    "weights/prior",
+  ),
+  "ladder_vae": ("decoders", "priors", "pixels"),
+  "vae": ("decoder", "pixels"),
+}
+
+EPSILON = 1e-5  # default of Flax's batch norm
 
 LIKELIHOODS = ("bernoulli", "discretized_logistic")  # implemented in likelihoods.js
 
@@ -27,25 +42,37 @@ HINTS = {
 }
 
 
+def generative_arrays(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Returns a model's generative arrays by "/"-separated path, as the page's JavaScript names them.
+
+  Batch norm is folded into the dense layer before it.
+  """
+  prefixes = GENERATIVE_PREFIXES[name]
+  params, stats = (flatten_dict(to_state_dict(variables[kind]), sep="/") for kind in ("params", "batch_stats"))
+  arrays = {path: np.asarray(array) for path, array in params.items() if path.startswith(prefixes)}
+  norms = {path.removesuffix("/mean") for path in stats if path.endswith("/mean") and path.startswith(prefixes)}
+  for norm in norms:
+    gain = arrays.pop(f"{norm}/scale") / np.sqrt(np.asarray(stats[f"{norm}/var"]) + EPSILON)
+    dense = norm.replace("BatchNorm", "Dense")
+    arrays[f"{dense}/kernel"] = arrays[f"{dense}/kernel"] * gain
+    arrays[f"{dense}/bias"] = arrays.pop(f"{norm}/bias") - np.asarray(stats[f"{norm}/mean"]) * gain
+  return arrays
+
+
 def render(
   title: str,
   facts: Sequence[str],
   fields: Mapping[str, Any],
   image_shape: tuple[int, int, int],
   latent_dims: Sequence[int],
-  arrays: Arrays,
+  arrays: Mapping[str, np.ndarray],
   kl: Sequence[np.ndarray] | None,
 ) -> str:
   """Returns the page as HTML; raises RunError if an array has values beyond half precision.
 
-  Args:
-    title: Display name of the model.
-    facts: Short statements about the run.
-    fields: Fields of `config.model`, including its name.
-    image_shape, latent_dims: See `TrainedModel`.
-    arrays: Generative arrays of the model; optionally "test/images" [M, H, W, C] in [0, 1], and "test/latents/l"
-      [M, Z_l] of every group l.
-    kl: L arrays [Z_l] in nats, or None if unknown.
+  `facts` are about the run, and `fields` those of `config.model`. `arrays` are those of `generative_arrays`, optionally
+  with "test/images" [M, H, W, C] in [0, 1] and "test/latents/l" [M, Z_l] of every group l. `kl` has L arrays [Z_l] in
+  nats, or is None if unknown.
   """
   name, layout, start = fields["name"], {}, 0
   for path, array in arrays.items():

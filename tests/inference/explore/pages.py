@@ -12,7 +12,7 @@ import pytest
 from latentjax import models
 from latentjax.config.schema import field_keys
 from latentjax.inference.explore import page
-from latentjax.inference.explore.generative import EPSILON, generative_arrays
+from latentjax.inference.explore.page import EPSILON, generative_arrays
 
 DECODE = Path(__file__).with_name("decode.js")
 COMMON = {"vae": {"hidden_dims": (7, 5, 6), "latent_dim": 3}}

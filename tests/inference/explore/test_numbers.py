@@ -4,8 +4,7 @@ import numpy as np
 import pages
 import pytest
 
-from latentjax.inference.explore.generative import generative_arrays
-from latentjax.inference.explore.page import to_float16
+from latentjax.inference.explore.page import generative_arrays, to_float16
 from latentjax.runtime.errors import RunError
 
 VARIANTS = {
