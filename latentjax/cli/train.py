@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.cli import evaluate, sample
+from latentjax.config.schema import differences
 from latentjax.data import dataset
 from latentjax.inference.trained_model import first_seed
 from latentjax.models.base import num_parameters
@@ -43,12 +44,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
       checkpoints = Checkpointer(workdir / "checkpoints")
       run.check_resumable(checkpoints.latest_step)
       state, partial_epoch = restore_state(experiment, checkpoints)
-      run = run.at_epoch(trainer.epochs_done(experiment, state, partial_epoch))
+      epochs = trainer.epochs_done(experiment, state, partial_epoch)
+      run = dataclasses.replace(run, lines=run.lines[:epochs], epochs=epochs)  # later lines are trained again
       _describe_run(experiment, state, partial_epoch, workdir)
       if run.status is RunStatus.FINISHED and run.has_plots:
         console.print("There is nothing left to train. --mode=evaluate and --mode=sample use the trained model.")
-        if run.changes:
-          console.print(f"without effect on a finished run: {'; '.join(run.changes)}")
+        if changes := differences(run.saved, config):
+          console.print(f"without effect on a finished run: {'; '.join(changes)}")
         console.print(results_table(config.model.name, run.results, run.metric_names))
         return
       trained = run.status in (RunStatus.TRAINED, RunStatus.FINISHED)

@@ -24,7 +24,6 @@ PLOTS = ("loss.png", "samples.png", "reconstructions.png")  # without them a tra
 class RunStatus(enum.Enum):
   """Progress of a run; the value is its text in tables."""
 
-  NEW = "new"
   NO_EPOCH = "no epoch yet"
   UNFINISHED = "unfinished"
   TRAINED = "not evaluated"
@@ -52,10 +51,8 @@ class Run:
   ) -> "Run":
     """Reads a workdir; raises UsageError for another experiment, and RunError if a file is damaged.
 
-    Args:
-      config: Config of the command; by default that of the run.
-      may_change: Config keys that may differ from the run's, besides `NON_IDENTITY_KEYS`.
-      may_be_new: Accept a workdir without config.json; `config` is then required.
+    The config is by default that of the run. `may_change` has the keys that may differ besides `NON_IDENTITY_KEYS`.
+    With `may_be_new`, config.json may be missing.
     """
     files, content = distributed.on_process_zero(lambda: _read(workdir, may_be_new))
     if content is None:
@@ -71,8 +68,6 @@ class Run:
 
   @property
   def status(self) -> RunStatus:
-    if self.saved is None:
-      return RunStatus.NEW
     epochs, evaluated = self.epochs or 0, (self.results or {}).get("epochs_trained")
     trained = epochs >= self.config.train.epochs or training_finished(self.config, self.lines)
     if self.results is not None and (self.epochs is None or (trained and epochs == evaluated)):
@@ -99,15 +94,6 @@ class Run:
   @property
   def metric_names(self) -> MetricNames:
     return self.protocol.metric_names
-
-  @property
-  def changes(self) -> list[str]:
-    """Lines 'key: saved -> config' for every key that differs."""
-    return [] if self.saved is None else differences(self.saved, self.config)
-
-  def at_epoch(self, epochs: int) -> "Run":
-    """Returns the run after that many epochs, without rows of later ones."""
-    return dataclasses.replace(self, lines=self.lines[:epochs], epochs=epochs)
 
   def labelled(self, name: str, model: str) -> "Run":
     """Returns the run with its labels in a comparison; a name of bytes that are no text is escaped."""
