@@ -11,7 +11,6 @@ import numpy as np
 
 from latentjax.data import cache, two_digits
 from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
-from latentjax.data.cache import cached_path
 from latentjax.data.sources import create_source
 from latentjax.runtime.errors import UsageError
 
@@ -21,24 +20,15 @@ NUM_HELD_OUT = 10_000  # images of train that become a missing split
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """uint8 images [M, H, W, C] of each split, from 0 to 255.
+  """uint8 images [M, H, W, C] of each split, from 0 to 255."""
 
-  Attributes:
-    train: Grey if `binarization` is "dynamic". For scenes, the smaller images that they are composed of.
-    validation, test: Binary unless `binarization` is "none".
-    binarization: "dynamic", "static" or "none".
-    in_scenes: True if training batches are composed into scenes.
-    labels: Integers [M] of each split that has labels, negative if unknown.
-    label_names: Names of the labels 0, 1 ..., or empty.
-  """
-
-  train: np.ndarray
-  validation: np.ndarray
+  train: np.ndarray  # grey if binarization is "dynamic"; for scenes, the smaller images that they are composed of
+  validation: np.ndarray  # binary unless binarization is "none", as is test
   test: np.ndarray
-  binarization: str
-  in_scenes: bool = False
-  labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  label_names: tuple[str, ...] = ()
+  binarization: str  # "dynamic", "static" or "none"
+  in_scenes: bool = False  # training batches are composed into scenes
+  labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # [M] of each split that has labels
+  label_names: tuple[str, ...] = ()  # of the labels 0, 1 ...; a negative label is unknown
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -118,7 +108,7 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
 def is_prepared(name: str, image_size: int = 0) -> bool:
   """Returns True if a dataset can be loaded without a download; raises as `load_dataset` does."""
   source = create_source(name, image_size)
-  return cached_path(source.key).exists() or source.is_available
+  return cache.cached_path(source.key).exists() or source.is_available
 
 
 def split_validation_test(splits: Splits) -> Splits:

@@ -17,11 +17,8 @@ PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.Decompres
 def decode_image(path: Path, size: int) -> np.ndarray:
   """Returns uint8 [H, W] of a grey image, [H, W, 3] of a coloured one, cropped and resized to a `size` above 0.
 
-  EXIF orientation is applied, transparency is drawn on white, and 16 bits become 8.
-
-  Raises:
-    UsageError: The image is animated.
-    RunError: The file is empty, broken or unreadable.
+  EXIF orientation is applied, transparency is drawn on white, and 16 bits become 8. Raises UsageError for an animated
+  image, and RunError for a broken one.
   """
   try:
     with Image.open(path) as image:
@@ -36,7 +33,6 @@ def decode_image(path: Path, size: int) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-  """Returns the image in mode L or RGB."""
   if image.mode.startswith(("I", "F")):
     pixels = np.asarray(image).astype(np.float64) * 255 / np.iinfo(np.uint16).max
     return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))

@@ -19,12 +19,9 @@ from latentjax.runtime.distributed import DATA_AXIS, sharding
 
 
 class Chunk(NamedTuple):
-  """The input of one call of `TrainFns.train` or `TrainFns.add_batch_statistics`.
+  """The input of one call of `TrainFns.train` or `TrainFns.add_batch_statistics`; see `preprocessing.gather`."""
 
-  `count` is the number of steps, at most S. For `images` and `order` see `preprocessing.gather`.
-  """
-
-  count: int
+  count: int  # number of steps, at most S
   images: jax.Array
   order: jax.Array | np.ndarray
 

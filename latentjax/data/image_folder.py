@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentjax.data import base
-from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
+from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits, content_key, source_label, warn_ignored
 from latentjax.data.decoding import decode_image, with_channels
 from latentjax.data.npz_arrays import NpzImages
 from latentjax.runtime.console import console
@@ -32,12 +31,12 @@ class ImageFolder:
 
   def __init__(self, name: str, size: int = 0, to_encode: bool = False):
     self.name, self._size, self._root, self._to_encode = name, size, expand_user(name), to_encode
-    self._label = base.source_label(name, to_encode)
+    self._label = source_label(name, to_encode)
 
   @cached_property
   def key(self) -> str:
     files = {str(file.relative_to(self._root)): file for files in self._files.values() for file in files}
-    return base.content_key(self.name, self._size, files)
+    return content_key(self.name, self._size, files)
 
   @cached_property
   def image_shape(self) -> tuple[int, int, int]:
@@ -53,12 +52,11 @@ class ImageFolder:
     }
 
   def read(self) -> Splits:
-    """See `Source`."""
     if not self._to_encode:
       console.print(f"decoding the images in {self.name} once into {cache_dir()}")
     if self._root not in self._folders.values():
       names = {file.relative_to(self._root).parts[0] for file in _list_images(self._root)}
-      base.warn_ignored(self._label, sorted(names - {folder.name for folder in self._folders.values()}))
+      warn_ignored(self._label, sorted(names - {folder.name for folder in self._folders.values()}))
     decoded = {file: decode_image(file, self._size) for files in self._files.values() for file in files}
     first, shape = next((file, image.shape[:2]) for file, image in decoded.items())
     for file, image in decoded.items():
@@ -76,7 +74,6 @@ class ImageFolder:
 
   @cached_property
   def _folders(self) -> dict[str, Path]:
-    """The folder of every split."""
     folders = {split: self._root / split for split in SPLITS if (self._root / split).is_dir()}
     return folders or {"images" if self._to_encode else "train": self._root}
 

@@ -37,7 +37,6 @@ class NpzImages:
     return self._splits["train"].shape[1:]
 
   def read(self) -> Splits:
-    """See `Source`."""
     return self._splits
 
   @cached_property

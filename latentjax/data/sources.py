@@ -11,11 +11,7 @@ from latentjax.runtime.errors import RunError, UsageError
 
 
 def create_source(name: str, image_size: int = 0) -> Source:
-  """Returns the source of a `data.name`, without reading it; for scenes that of the images they are composed of.
-
-  Raises:
-    UsageError: The path does not exist, or `image_size` is given for a set with a size of its own.
-  """
+  """Returns the source of a `data.name`, without reading it; for scenes that of the images they are composed of."""
   name = two_digits.base_dataset(name) or name
   own = None if name in BUNDLED_SOURCES else image_folder.source_from_path(name, image_size)
   if own is not None:

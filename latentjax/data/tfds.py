@@ -37,7 +37,6 @@ class TFDS:
     return self._builder.info.features["image"].shape  # known before a download
 
   def read(self) -> Splits:
-    """See `Source`."""
     console.print(f"decoding {self.name} once into {cache_dir()}")
     if not self.is_available:
       _prepare(self._builder)

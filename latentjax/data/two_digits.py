@@ -14,10 +14,7 @@ CANVAS_SIZE = 60  # S
 
 
 def base_dataset(name: str) -> str | None:
-  """Returns the dataset whose images a scene dataset composes: mnist for two_digits, NAME for two_digits/NAME.
-
-  Returns None for any other name.
-  """
+  """Returns the dataset of a scene's images: mnist for two_digits, NAME for two_digits/NAME, None for other names."""
   kind, _, images = name.partition("/")
   return (images or "mnist") if kind == TWO_DIGITS else None
 
