@@ -55,12 +55,8 @@ class Checkpointer:
   def save(self, state: Any, bound: Bound = None, partial: Any = None) -> None:
     """Saves a state, a pytree with a field `step`, and removes checkpoints neither among the newest nor the best.
 
-    Args:
-      bound: Validation bound; a checkpoint without one is never the best.
-      partial: A pytree to save beside the state.
-
-    Raises:
-      RunError: The disk refuses; earlier checkpoints are intact.
+    A checkpoint without a bound is never the best; `partial` is a pytree to save beside the state. Raises RunError if
+    the disk refuses.
     """
     distributed.on_process_zero(lambda: self._save(_to_host(state), bound, _to_host(partial)))
 

@@ -30,14 +30,13 @@ def parse_workdir(workdir: str | None) -> Path | None:
 def create_workdir(name: str) -> Path:
   """Creates a directory such as runs/draw-demo-20261231-235959; further ones of that second end in -2, -3 and so on."""
   runs, name = Path("runs"), f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-  workdir, numbers = runs / name, itertools.count(2)
   try:
     runs.mkdir(exist_ok=True)
-    while True:
+    for number in itertools.count(1):
+      workdir = runs / (f"{name}-{number}" if number > 1 else name)
       with suppress(FileExistsError):
         workdir.mkdir()
         return workdir
-      workdir = runs / f"{name}-{next(numbers)}"
   except OSError as error:
     raise RunError(f"Cannot create a directory under {runs.absolute()} ({error.strerror}). Give a --workdir.") from None
 

@@ -72,14 +72,8 @@ class MetricWriter:
 
   All processes make the same calls; process 0 does all I/O. The calling thread writes the events, since the thread of
   tensorboardX's SummaryWriter dies of a full disk and is then waited for forever. Methods raise RunError if the disk
-  refuses.
-
-  Args:
-    workdir: Its metrics.jsonl is checked here, and written from `__enter__` on.
-    epoch: Number of epochs in the checkpoint from which the run resumes; later lines are dropped.
-
-  Attributes:
-    lines: Lines of metrics.jsonl, one per epoch.
+  refuses. metrics.jsonl is checked at once and written from `__enter__` on, without lines after `epoch`, from which the
+  run resumes; `lines` has its content.
   """
 
   def __init__(self, workdir: Path, epoch: int):

@@ -24,11 +24,9 @@ READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, distinct for t
 def save_curves(
   file: Path | BinaryIO, groups: Mapping[Protocol, Mapping[str, Sequence[MetricsRow]]], x_axes: Sequence[str]
 ) -> None:
-  """Plots ELBO, KL and reconstruction of runs: validation, and training fainter.
+  """Plots ELBO, KL and reconstruction of each protocol's runs, which are lines of metrics.jsonl by name.
 
-  Args:
-    groups: Protocol -> its runs: name -> lines of metrics.jsonl.
-    x_axes: "epoch", "minutes" or both, a column of panels each.
+  Validation, and training fainter; a column of panels for each of `x_axes`: "epoch", "minutes" or both.
   """
   height = 7.8 + 0.22 * max(map(len, groups.values())) / len(x_axes)
   figure = plt.figure(figsize=(5.2 * len(x_axes), height * len(groups)), layout="constrained")
@@ -55,7 +53,6 @@ def save_curves(
 
 
 def _plot_run(axes: Sequence[Any], x_axes: Sequence[str], lines: Sequence[MetricsRow], term: str, color: str) -> None:
-  """Plots one run's curves of a term into every panel of a row."""
   for axis, name in zip(axes, x_axes, strict=True):
     x = [line["seconds"] / 60 if name == "minutes" else line["epoch"] for line in lines]
     for split, alpha in (("train", 0.35), ("validation", 1.0)):
@@ -141,15 +138,10 @@ def save_drawing(
   write_size: int = 1,
   read_size: int = 1,
 ) -> None:
-  """Saves an animation of a drawing: the canvases, below the images that they are drawn from.
+  """Saves an animation: canvases [T, M, H, W, C], below the images [M, H, W, C], if any, that they are drawn from.
 
-  A window's frame spans the centres of the outermost filters; its line is one standard deviation wide.
-
-  Args:
-    canvases: [T, M, H, W, C].
-    write, read: Windows with fields [T, M] in pixels of the image, or None without attention.
-    images: [M, H, W, C], or None for a drawing from the prior.
-    write_size, read_size: N of the windows.
+  The frame of a window, with fields [T, M] in pixels, spans the centres of its outermost filters, N = its size; its
+  line is one standard deviation wide. Windows are None without attention.
   """
   frames = []
   for time, canvas in enumerate(canvases):

@@ -15,16 +15,13 @@ BITS = ("bits_per_dim", "nll_bits_per_dim")  # of a split, if pixels have 256 va
 
 
 class MetricNames(NamedTuple):
-  """Names of the metrics `elbo`, `kl`, `reconstruction` (in `terms`) and `nll` under a likelihood.
-
-  `bits` adds bits per dimension to nats; `note` explains the metrics to the reader.
-  """
+  """Names of the metrics `elbo`, `kl`, `reconstruction` (in `terms`) and `nll` under a likelihood."""
 
   likelihood: str
   terms: Mapping[str, str] = TERMS
   nll: str = "NLL"
-  bits: bool = False
-  note: str | None = None
+  bits: bool = False  # bits per dimension are added to nats
+  note: str | None = None  # explains the metrics to the reader
 
   def in_bits(self, numbers: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
     """Returns a split's metrics, with `bits_per_dim` (of -ELBO) and `nll_bits_per_dim` added if `bits` is set.

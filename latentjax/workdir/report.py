@@ -30,12 +30,7 @@ def render(
   curves: Mapping[Protocol, Sequence[bytes]],
   groups: Mapping[str, bytes],
 ) -> str:
-  """Returns the page's HTML.
-
-  Args:
-    curves: PNGs of every protocol's curves, over epochs and over minutes.
-    groups: Name of an evaluated run -> PNG of its KL per latent group.
-  """
+  """Returns the page's HTML, given PNGs: curves over epochs and over minutes, and evaluated runs' KL per group."""
   count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
   names = [", ".join(row["name"] for row in group.rows) for group in comparisons]
   listed = "; ".join(f"{each} on {group.protocol.title}" for each, group in zip(names, comparisons, strict=True))
@@ -59,7 +54,6 @@ def render(
 
 
 def _comparison_section(comparison: Comparison, curves: Sequence[bytes]) -> str:
-  """Returns tables and curves of one protocol."""
   terms = ", ".join(comparison.protocol.metric_names.terms.values())
   plots = [
     _figure(png, f"Curves of {terms} over {axis}", f"Over {axis}", "plot")

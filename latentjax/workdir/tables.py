@@ -83,10 +83,7 @@ def results_table(title: str, results: MetricsRow, metric_names: MetricNames) ->
 def sweep_table(
   title: str, finished: Mapping[str, MetricsRow], failed: Mapping[str, str], metric_names: MetricNames
 ) -> Table:
-  """Returns a row per run: the results of finished runs by descending validation ELBO, then the names of failed ones.
-
-  All finished runs are of one protocol.
-  """
+  """Returns a row per run of one protocol: results by descending validation ELBO, then the names of failed runs."""
   several = any("std" in results for results in finished.values())
   caption = f"nats per image; ± standard {'deviation over seeds' if several else 'error over images'}"
   metrics = {

@@ -39,10 +39,7 @@ class Weights(NamedTuple):
 
 
 class BestWeights:
-  """Writes the model.npz of a run in training, with the weights of every seed at its best epoch so far.
-
-  All processes make the same calls; process 0 writes.
-  """
+  """Writes the model.npz of a run in training, with the weights of every seed at its best epoch so far."""
 
   def __init__(self, workdir: Path, image_shape: Sequence[int], seeds: Sequence[int]):
     self._workdir, self._image_shape, self._seeds = workdir, image_shape, seeds
