@@ -178,7 +178,6 @@ def measure_workload(workload: Workload, batch_size: int, precision: str, measur
 
 
 def time_call(call: Callable, *args) -> float:
-  """Returns the seconds that a call takes."""
   start = time.perf_counter()
   call(*args)
   return time.perf_counter() - start

@@ -16,9 +16,7 @@ OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 def apply_overrides(config: ConfigDict, args: Sequence[str], own_flags: Collection[str]) -> set[str]:
   """Changes a config in place and returns the changed keys; raises UsageError for an argument that is no override.
 
-  Args:
-    args: The command line without the program's own flags.
-    own_flags: Their names, for the message about a mistyped one.
+  `args` is the command line without the program's own flags; their names may be suggested for a mistyped one.
   """
   keys, known = models.config_keys(config.model.name), flatten(config.to_dict())
   last: dict[str, str] = {}  # argument by key: the last of several, because ml_collections would concatenate tuples

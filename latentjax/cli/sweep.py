@@ -22,10 +22,8 @@ from latentjax.workdir.protocol import MetricsRow, Protocol, protocol_of
 from latentjax.workdir.run import Run, RunStatus
 from latentjax.workdir.tables import sweep_table
 
-Overrides = Mapping[str, Any]
 
-
-def run(config: ConfigDict, overrides: Sequence[Overrides], workdir: Path) -> None:
+def run(config: ConfigDict, overrides: Sequence[Mapping[str, Any]], workdir: Path) -> None:
   """Trains `config` once under each of `overrides`, in subdirectories of `workdir` named after them.
 
   A failed run does not stop the others; a finished one is not trained again. Prints a table per protocol at the end.
@@ -83,7 +81,7 @@ def run_one(config: ConfigDict, workdir: Path) -> MetricsRow:
   return records.read_results(workdir)
 
 
-def apply_override(config: ConfigDict, override: Overrides) -> ConfigDict:
+def apply_override(config: ConfigDict, override: Mapping[str, Any]) -> ConfigDict:
   """Returns a checked copy of `config` with some values changed."""
   try:
     if unknown := models.unknown_key(config, override):
@@ -101,7 +99,7 @@ def apply_override(config: ConfigDict, override: Overrides) -> ConfigDict:
   return changed
 
 
-def run_names(overrides: Sequence[Overrides]) -> list[str]:
+def run_names(overrides: Sequence[Mapping[str, Any]]) -> list[str]:
   """Returns directory names such as latent_dim=16,seed=1; keys lose their section unless that is ambiguous."""
 
   def show(value: Any) -> str:  # (512, 256) becomes 512-256

@@ -18,15 +18,11 @@ STYLE = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 
 class SafeStream:
-  """A text stream that drops its text after the first write error, such as a closed pipe or a full disk.
-
-  Attributes:
-    failure: That error, or None.
-  """
+  """A text stream that drops its text after the first write error, such as a closed pipe or a full disk."""
 
   def __init__(self, stream: Any):
     self._stream = stream
-    self.failure: OSError | None = None
+    self.failure: OSError | None = None  # that error
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)

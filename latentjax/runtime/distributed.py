@@ -50,10 +50,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
   """Connects the processes of a run, before anything else touches a device. Only process 0 prints from then on.
 
   Process 0 listens at HOST:PORT, the coordinator; CLUSTER needs no other argument. JAX ends the process if the others
-  do not connect within five minutes.
-
-  Raises:
-    UsageError: An argument is missing, no cluster was detected, the port is in use, or process_id >= num_processes.
+  do not connect within five minutes. Raises UsageError for arguments that are missing or cannot be used.
   """
   address = None if coordinator == CLUSTER else coordinator
   if coordinator != CLUSTER:

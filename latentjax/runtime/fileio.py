@@ -36,9 +36,7 @@ def expand_user(name: str | os.PathLike) -> Path:
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
   """Writes a file whole or not at all; raises RunError if the disk refuses.
 
-  Args:
-    path: The file, whose directory exists.
-    content: Its content, or a function that writes content too large to have twice in memory.
+  A function as `content` writes what is too large to have twice in memory.
   """
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
   try:
