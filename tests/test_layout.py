@@ -58,7 +58,7 @@ def test_packages_keep_to_their_libraries(path):
   assert place.startswith("latentjax/models") or not any(name.startswith("flax.linen") for name in used)
   assert not any(name.split(".")[0] in ("pickle", "tensorflow") for name in used)
   assert not any(name.startswith(("tensorflow_datasets", "mlxtend")) for name in top_level)
-  of_flags = place in ("latentjax/cli/main.py", "latentjax/config/overrides.py")
+  of_flags = place in ("latentjax/cli/main.py", "latentjax/cli/overrides.py")
   assert of_flags or not any(name.startswith("absl") for name in used)
 
 
