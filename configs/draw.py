@@ -139,7 +139,7 @@ def colour() -> ConfigDict:
   config.model.read_size = config.model.write_size = 8
   config.model.hidden_dim = 128
   config.train.epochs = 40
-  config.train.kl_warmup_epochs = 0.0  # the demo's value was not tried with colour, nor that of ema_decay
+  config.train.kl_warmup_epochs = 0.0  # the demo's value was not tried with color, nor that of ema_decay
   config.train.ema_decay = 0.999
   config.train.learning_rate = 3e-3  # a step of the same size moves a pixel by more scales as the scale falls
   return config

@@ -8,7 +8,7 @@ from latentjax.runtime.signals import exit_on_signal
 
 def main() -> None:
   """Runs the command line and exits with its code."""
-  exit_on_signal("stopped before anything began")  # first, because the imports below take seconds
+  exit_on_signal("stopped during startup")  # first, because the imports below take seconds
   try:
     from latentjax.runtime.console import protect_stdio
 

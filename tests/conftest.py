@@ -50,7 +50,7 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
-  """The cache of decoded datasets for all tests and their subprocesses: `tiny` has 48 / 20 / 20 grey images.
+  """The cache of decoded datasets for all tests and their subprocesses: `tiny` has 48 / 20 / 20 gray images.
 
   Autouse, so that no test reads or writes the user's own cache. All workers share it.
   """

@@ -1,4 +1,4 @@
-"""What is installed with pip is what a clone's requirements say, and says of itself one version."""
+"""The installed package has the requirements and the version of the clone."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
 """Command line: flags, and one module per `--mode`.
 
-Each module's `run` raises UsageError for a wrong request, RunError if it fails and, after a signal, Interrupted.
+Each module's `run` raises UsageError for an invalid request, RunError if it fails, and Interrupted after a signal.
 """

@@ -24,21 +24,21 @@ from latentjax.runtime.rng import create_rng_streams
 from latentjax.training.compile import create_train_fns
 from latentjax.workdir.run import Run
 
-WARMUP_STEPS = 2  # of the first call on a CPU, where a step may take seconds; at least 2 keep it a loop, as in training
+WARMUP_STEPS = 2  # of the first call on a CPU, where a step may take seconds; 2 or more run as a loop, like training
 MIN_SECONDS = 1.0  # of one measurement, which takes many steps per call, as in training
 
 
 class Workload(NamedTuple):
   """A compiled function with its arguments on the device."""
 
-  call: Callable[[int], None]  # runs so many steps and waits for them; the first call with a number compiles it
+  call: Callable[[int], None]  # runs that many steps and waits for them; each new number is compiled first
   compiled: Any  # executable of `warmup_steps` steps, for its memory statistics
   compile_seconds: float  # to trace, lower and compile it
   devices: int  # that share the work
   num_seeds: int  # trained or evaluated together
   flops: int  # per step, see `matmul_flops`, without those of rematerialization
   recomputed_flops: int  # per step, of rematerialization
-  warmup_steps: int  # of the first call; on an accelerator `max_steps`, so that rarely another number is compiled
+  warmup_steps: int  # of the first call; on an accelerator `max_steps`, so that other numbers are rarely compiled
   max_steps: int  # per call in training
 
 

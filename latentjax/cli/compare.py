@@ -46,14 +46,14 @@ def _open_runs(workdirs: Sequence[str]) -> list[Run]:
   if not any(workdirs):
     raise UsageError("--mode=compare needs --workdirs=A,B,C, the workdirs of runs.")
   if not all(workdirs):
-    raise UsageError(f"--workdirs={','.join(workdirs)} has an empty name between commas.")
+    raise UsageError(f"--workdirs={','.join(workdirs)} has an empty name. Remove the extra comma.")
   paths = [Path(workdir).resolve() for workdir in workdirs]
   names, runs = [path.name for path in paths], []
   for workdir, path in zip(workdirs, paths, strict=True):
     if paths.count(path) > 1:
-      raise UsageError(f"--workdirs has {workdir} twice.")
+      raise UsageError(f"--workdirs lists {workdir} twice. Remove one.")
     if not path.is_dir():
-      raise UsageError(f"{workdir} is no directory. Give workdirs of runs; put one with a comma in double quotes.")
+      raise UsageError(f"{workdir} is not a directory. Give workdirs of runs; double-quote a name that has a comma.")
     run, name = Run.open(Path(workdir)), path.name if names.count(path.name) == 1 else str(path)
     runs.append(run.labelled(name, models.display_name(run.config.model)))
   return runs

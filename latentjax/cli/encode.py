@@ -1,4 +1,4 @@
-"""`--mode=encode`: latents, ELBO and log-likelihood of a run's data set or of the user's own images."""
+"""`--mode=encode`: latents, ELBO and log-likelihood of a run's dataset or of the user's own images."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from latentjax.workdir.run import Run
 class ImagesToEncode(NamedTuple):
   """Images in the form that the model expects."""
 
-  name: str  # of the data set, or path of the user's images
+  name: str  # of the dataset, or path of the user's images
   splits: Mapping[str, np.ndarray]  # uint8 [M, H, W, C]
   labels: Mapping[str, np.ndarray]  # of the splits that have them
   label_names: tuple[str, ...]
@@ -62,7 +62,7 @@ def _dataset_images(run: Run) -> ImagesToEncode:
 
 
 def _file_images(config: ConfigDict, path: str, image_shape: tuple[int, int, int]) -> ImagesToEncode:
-  """Loads the user's own images, binarised if the training images were."""
+  """Loads the user's own images, binarized if the training images were."""
   source = image_folder.source_to_encode(path, config.data.image_size)
   found = source.read()
   names = [name for name in found if name != LABEL_NAMES and not name.endswith(LABELS)]
@@ -84,12 +84,12 @@ def _match_channels(images: np.ndarray, image_shape: tuple[int, int, int], path:
   if images.shape[1:] == image_shape:
     return images
   found, expected = (
-    f"{height} x {width} pixels, {'grey' if channels == 1 else 'coloured'}"
+    f"{height} x {width} pixels, {'gray' if channels == 1 else 'colored'}"
     for height, width, channels in (images.shape[1:], image_shape)
   )
   advice = "Save them as such"
   if images.shape[1:3] != image_shape[:2] and image_shape[0] == image_shape[1]:
-    advice = "Save them as grey images; " if images.shape[-1] != channels else ""
+    advice = "Save them as gray images; " if images.shape[-1] != channels else ""
     advice += f"--config.data.image_size={image_shape[0]} crops and resizes them"
   raise UsageError(f"--images={path}: the images are {found}, and the model expects {expected}. {advice}.")
 

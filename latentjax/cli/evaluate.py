@@ -29,7 +29,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   With `eval.num_examples` above 0 it prints the table and writes nothing.
   """
-  # Reads metrics.jsonl before the checkpoints: a training may be under way.
+  # Reads metrics.jsonl before the checkpoints: training may be in progress.
   run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
   quick = config.eval.num_examples > 0
   if not quick:

@@ -50,12 +50,12 @@ def define_flags() -> absl_flags.FlagValues:
   define = {"flag_values": flags}
   absl_flags.DEFINE_enum("mode", "train", MODES, "Command; show prints the config, or how it differs.", **define)
   absl_flags.DEFINE_string("config", None, "Config file and variant, or the config.json of a run.", **define)
-  absl_flags.DEFINE_string("workdir", None, "Directory of the run. A new one under runs/ if left out.", **define)
+  absl_flags.DEFINE_string("workdir", None, "Directory of the run. By default a new one under runs/.", **define)
   absl_flags.DEFINE_boolean("dry_run", False, "Print the memory and FLOPs of training; write nothing.", **define)
   absl_flags.DEFINE_list("workdirs", [], "Runs to compare with --mode=compare.", **define)
-  images_help = "Own images for --mode=encode: a folder, a file, or an .npz of arrays."
+  images_help = "Your own images for --mode=encode: a folder, a file, or an .npz of arrays."
   absl_flags.DEFINE_string("images", None, images_help, **define)
-  coordinator_help = "HOST:PORT of the first of several processes, or auto on a cluster or TPU slice."
+  coordinator_help = "HOST:PORT of process 0, or auto on a cluster or TPU slice."
   absl_flags.DEFINE_string("coordinator", None, coordinator_help, **define)
   absl_flags.DEFINE_integer("num_processes", None, "Number of processes of this run.", lower_bound=1, **define)
   absl_flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0, **define)
@@ -99,7 +99,7 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
   if mode != "compare" and flags["workdirs"].present:
     raise UsageError("--workdirs is for --mode=compare. Other modes take one --workdir.")
   if mode != "encode" and flags.images:
-    raise UsageError("--images is for --mode=encode. To train on own images, use --config.data.name.")
+    raise UsageError("--images is for --mode=encode. To train on your own images, use --config.data.name.")
   multi_process = bool(flags.coordinator or flags.num_processes) or flags.process_id is not None
   if mode not in ("train", "evaluate") and multi_process:
     raise UsageError(f"--mode={mode} runs in one process. Drop --coordinator, --num_processes and --process_id.")
@@ -152,18 +152,18 @@ def resolve_config(flags: absl_flags.FlagValues, workdir: Path | None) -> Resolv
     if (workdir / "config.json").exists():
       config = records.read_config(workdir)
       return ResolvedConfig(config, CONFIGS_DIR / f"{config.model.name}.py")
-    if not flags.help:  # the demo's would hide a mistyped name
+    if not flags.help:  # falling back to the demo would hide a mistyped name
       raise UsageError(f"{workdir} holds no run. Check its name, or start a run there with --config.")
   return load_config(flags.config or DEFAULT_CONFIG)
 
 
 def start_jax(config: ConfigDict) -> None:
-  """Sets JAX's options, before anything is compiled; its environment variables have precedence."""
+  """Sets JAX's options before anything is compiled; its environment variables take precedence."""
   if jax.config.jax_disable_jit:
-    raise UsageError("JAX_DISABLE_JIT is set, and latentjax compiles everything. Unset it.")
+    raise UsageError("JAX_DISABLE_JIT is set, but latentjax needs compilation. Unset it.")
   if jax.config.jax_enable_x64:
     jax.config.update("jax_enable_x64", False)
-    print("JAX_ENABLE_X64 is ignored: latentjax computes in float32", file=sys.stderr)
+    print("JAX_ENABLE_X64 is ignored: latentjax always computes in float32", file=sys.stderr)
   if config.compilation_cache:
     options = {
       "jax_compilation_cache_dir": str(cache_dir() / "compiled"),
@@ -183,8 +183,8 @@ def check_devices() -> None:
   except (RuntimeError, AssertionError) as error:  # an AssertionError without a message if there is no device at all
     reason = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "no such device"
     raise UsageError(
-      f"{f'JAX_PLATFORMS={platforms}' if platforms else 'JAX'}: {reason}. JAX_PLATFORMS=cpu always works. A GPU or TPU"
-      " needs JAX with its support, see README.md."
+      f"{f'JAX_PLATFORMS={platforms}' if platforms else 'JAX'}: {reason}. JAX_PLATFORMS=cpu always works. For a GPU or"
+      " TPU install JAX with support for it, see README.md."
     ) from None
 
 
@@ -218,7 +218,7 @@ def print_help(flags: absl_flags.FlagValues, chosen: ResolvedConfig) -> int:
 
 
 def print_output(text: str) -> int:
-  """Prints the result of a command and returns 0, also if its reader has closed the pipe."""
+  """Prints the result of a command and returns 0, even if its reader has closed the pipe."""
   console.print(text)
   failure = getattr(sys.stdout, "failure", None)
   if failure is None or isinstance(failure, BrokenPipeError):
@@ -227,7 +227,7 @@ def print_output(text: str) -> int:
 
 
 def run_mode(flags: absl_flags.FlagValues, given: Path | None, name: str, args: Sequence[Any]) -> int:
-  """Runs the mode in the given workdir, or in a new one of that name."""
+  """Runs the mode in the given workdir, or in a new one named after `name`."""
   mode = importlib.import_module(f"latentjax.cli.{flags.mode}")
   workdir = given or directory.create_workdir(name)
   message = "stopped"

@@ -43,7 +43,7 @@ def load_test_images(run: Run) -> np.ndarray | None:
 def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -> None:
   """Writes samples, reconstructions, interpolations, traversals and the model's own pictures, and prints their paths.
 
-  `trained` has one seed on one device; without `test`, uint8 [M, H, W, C], what shows test images is left out.
+  `trained` has one seed on one device; without `test`, uint8 [M, H, W, C], images that show test images are left out.
   """
   inference, variables, num_images = trained.inference, trained.variables, trained.config.sample.num_images
   prior_key, posterior_key, picture_key = jax.random.split(trained.keys.sample, 3)

@@ -39,7 +39,7 @@ def run(config: ConfigDict, overrides: Sequence[Mapping[str, Any]], workdir: Pat
       try:
         results = run_one(run_config, workdir / name)
         finished.setdefault(protocol_of(run_config), {})[name] = results
-      except Exception as error:  # none of them affects the other runs
+      except Exception as error:  # a failed run does not stop the others
         message = user_message(error)
         failed[name] = f"{type(error).__name__}: {error}" if message is None else str(message)
         if message is None:
@@ -59,11 +59,11 @@ def run(config: ConfigDict, overrides: Sequence[Mapping[str, Any]], workdir: Pat
 
 
 def read_sweep(file: Path, name: str) -> list[dict[str, Any]]:
-  """Returns what `sweep()` of a config file yields, such as {"seed": 1, "train.beta": 4.0}; messages say `name`."""
+  """Returns the dicts that `sweep()` of a config file yields, such as {"seed": 1}; errors call the file `name`."""
   with files.config_file_errors(file, name):
     names = files.run_config_file(file)
     if "sweep" not in names:
-      raise UsageError("The file has no sweep(). Let it yield dicts of overrides, as in configs/vae.py.")
+      raise UsageError("The file has no sweep(). Define one that yields dicts of overrides, as in configs/vae.py.")
     overrides = list(names["sweep"]())
   for override in overrides:
     if not isinstance(override, Mapping) or not all(isinstance(key, str) for key in override):
@@ -75,7 +75,7 @@ def run_one(config: ConfigDict, workdir: Path) -> MetricsRow:
   """Returns the results of one run, after training it unless it is finished; raises like `train.run`."""
   run = Run.open(workdir, config, models.performance_keys(config.model), may_be_new=True)
   if run.status is RunStatus.FINISHED and run.has_plots:
-    console.print("finished before")
+    console.print("already finished")
     return run.results
   train.run(config, workdir)
   return records.read_results(workdir)
@@ -106,7 +106,7 @@ def run_names(overrides: Sequence[Mapping[str, Any]]) -> list[str]:
     return str(value) if isinstance(value, int | float) else re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-")
 
   if not overrides:
-    raise UsageError("sweep() yields nothing to run.")
+    raise UsageError("sweep() yields nothing. Yield at least one dict of overrides.")
   keys = sorted({key for override in overrides for key in override})
   leaves = {key: key.rpartition(".")[2] for key in keys}
   short = {key: leaf if [*leaves.values()].count(leaf) == 1 else key for key, leaf in leaves.items()}

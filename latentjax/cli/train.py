@@ -1,4 +1,4 @@
-"""`--mode=train`: trains a config, or with `--dry_run` reports what training would take."""
+"""`--mode=train`: trains a config, or with `--dry_run` prints the cost of training."""
 
 import dataclasses
 import shlex
@@ -35,7 +35,7 @@ from latentjax.workdir.tables import results_table
 def run(config: ConfigDict, workdir: Path) -> None:
   """Trains to the last epoch, evaluates the best checkpoint, and writes results and images into `workdir`."""
   free = models.performance_keys(config.model)
-  Run.open(workdir, config, free, may_be_new=True)  # refuses another experiment before data are loaded
+  Run.open(workdir, config, free, may_be_new=True)  # refuses another experiment before the data is loaded
   with GracefulShutdown(distributed.all_max if jax.process_count() > 1 else None) as shutdown, console.buffered():
     experiment = create_experiment(config)
     distributed.check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)

@@ -24,7 +24,7 @@ CONFIGS_DIR = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "conf
 
 
 class ResolvedConfig(NamedTuple):
-  """A config, its file, its variant, and the docstrings of all variants of the file, as far as they are known."""
+  """A config with its file, its variant, and the docstrings of the file's variants, if it has any."""
 
   config: ConfigDict
   path: Path
@@ -48,7 +48,7 @@ def load_config(name: str) -> ResolvedConfig:
   """Loads the config named `FILE` or `FILE:VARIANT`, or that of a run from its config.json.
 
   Raises:
-    UsageError: There is no such file, or executing it gives no config.
+    UsageError: The file does not exist, or does not define a config.
     RunError: A config.json is damaged.
   """
   file, _, variant = name.partition(":")
@@ -62,7 +62,7 @@ def load_config(name: str) -> ResolvedConfig:
       raise UsageError(f"{path} has no get_config(). Define one that returns a ConfigDict.")
     defaults = [parameter.default for parameter in inspect.signature(make).parameters.values()]
     if variant and not defaults:
-      raise UsageError(f"{path} has no variants, because its get_config() has no argument.")
+      raise UsageError(f"{path} has no variants: its get_config() takes no argument. Drop :{variant}.")
     config = make(variant) if variant else make()
     if not isinstance(config, ConfigDict):
       raise UsageError(f"get_config() in {path} returns {type(config).__name__}. Return an ml_collections.ConfigDict.")
@@ -97,7 +97,7 @@ def run_config_file(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def config_file_errors(path: Path, name: str) -> Iterator[None]:
-  """Turns what the config file `--config=name` raises, SystemExit included, into a UsageError that names the line."""
+  """Turns any error of the config file `--config=name`, even SystemExit, into a UsageError that names the line."""
   try:
     yield
   except UsageError as error:

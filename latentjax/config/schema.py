@@ -97,11 +97,11 @@ KEYS: dict[str, Key] = {
   "data.name": Key(
     "mnist",
     Constraint("a name or a path, in UTF-8", lambda value: value.encode() != b""),
-    "mnist_digits or colour_digits (no download), any TFDS data set, a folder of images, or an .npz file",
+    "mnist_digits or colour_digits (no download), any TFDS dataset, a folder of images, or an .npz file",
     ("dataset", "data"),
   ),
   "data.image_size": Key(
-    0, integer_between(0, 4096), "crop and resize own images to this many pixels a side; 0 keeps their size"
+    0, integer_between(0, 4096), "crop and resize your own images to this many pixels a side; 0 keeps their size"
   ),
   "data.binarization": Key(
     "dynamic",
@@ -177,7 +177,7 @@ KEYS: dict[str, Key] = {
     1, AT_LEAST_ONE, "number of models, seeded seed, seed + 1, ..., trained in one program", ("seeds", "n_seeds")
   ),
   "train.steps_per_call": Key(
-    50, AT_LEAST_ONE, "most optimizer steps per dispatch; the progress bar moves as often", identity=False
+    50, AT_LEAST_ONE, "maximum number of optimizer steps per dispatch and progress update", identity=False
   ),
   "train.early_stopping_patience": Key(
     0,
@@ -268,7 +268,7 @@ def check_config(config: ConfigDict) -> None:
   if train.iwae_samples > 1 and train.free_bits > 0:
     raise UsageError("train.free_bits applies to the ELBO only. Set it to 0, or train.iwae_samples to 1.")
   if config.data.placement == "host" and train.num_seeds > 1:
-    raise UsageError("data.placement = 'host' feeds one order of images. Set train.num_seeds to 1.")
+    raise UsageError("data.placement = 'host' supports one seed only. Set train.num_seeds to 1.")
   end = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
   if end > 2**32:
     raise UsageError(f"seed plus the number of seeds must be at most 4294967296, not {end}.")

@@ -33,5 +33,5 @@ def read_config_json(path: Path) -> ConfigDict:
     check_config(config)
     return config
   except (OSError, ValueError, TypeError, AttributeError, KeyError, UsageError) as error:
-    reason = f"{path} is damaged or of another version: {str(error).rstrip('.')}"
+    reason = f"{path} is damaged or from another version: {str(error).rstrip('.')}"
     raise RunError(f"{reason}. Restore it, or choose another workdir.") from None

@@ -25,12 +25,12 @@ class Source(Protocol):
   """A set of images of one size.
 
   All but `name` and `is_available` may download, prepare or decode images. They raise UsageError if there is no such
-  set or its images differ in size, and RunError if it cannot be had.
+  set or its images differ in size, and RunError if it is not available.
   """
 
   name: str  # value of `data.name`
   key: str  # name in the cache: `name`, or for the user's own images one that changes with their content
-  is_available: bool  # True if it can be read at once, without a download
+  is_available: bool  # True if it can be read without a download
   image_shape: tuple[int, int, int]  # (H, W, C)
 
   def read(self) -> Splits:
@@ -43,7 +43,7 @@ def source_label(name: str, to_encode: bool) -> str:
 
 
 def warn_ignored(label: str, names: Sequence[str]) -> None:
-  """Names files or arrays that are ignored: one may be a misspelt split."""
+  """Names files or arrays that are ignored: one may be a misspelled split."""
   if names:
     console.print(f"{label}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} ignored")
 

@@ -28,7 +28,7 @@ def read_cache(key: str) -> Splits | None:
 
 
 def write_cache(key: str, splits: Splits) -> None:
-  """Writes a decoded set whole or not at all, even if two runs do so at once; raises RunError if the disk refuses."""
+  """Writes a decoded set atomically, even if two runs do so at once; raises RunError if writing fails."""
   path = cached_path(key)
   temporary = path.with_suffix(f".{uuid.uuid4().hex}.npz")  # unique among the hosts that share the directory
   try:

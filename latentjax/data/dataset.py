@@ -1,4 +1,4 @@
-"""Datasets: the three splits of a set, binarised.
+"""Datasets: the three splits of a set, binarized.
 
 Shapes: M images of a split, H W C image.
 """
@@ -14,7 +14,7 @@ from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
 from latentjax.data.sources import create_source
 from latentjax.runtime.errors import UsageError
 
-SEED = 0  # of splits, fixed scenes and fixed binarisation
+SEED = 0  # of splits, fixed scenes and fixed binarization
 NUM_HELD_OUT = 10_000  # images of train that become a missing split
 
 
@@ -22,7 +22,7 @@ NUM_HELD_OUT = 10_000  # images of train that become a missing split
 class Dataset:
   """uint8 images [M, H, W, C] of each split, from 0 to 255."""
 
-  train: np.ndarray  # grey if binarization is "dynamic"; for scenes, the smaller images that they are composed of
+  train: np.ndarray  # gray if binarization is "dynamic"; for scenes, the smaller images that they are composed of
   validation: np.ndarray  # binary unless binarization is "none", as is test
   test: np.ndarray
   binarization: str  # "dynamic", "static" or "none"
@@ -56,7 +56,7 @@ class Dataset:
     return (np.sqrt(images.var(0, dtype=np.float32).mean((0, 1))) / 255).astype(np.float32)
 
   def eval_splits(self, limit: int | None = None) -> dict[str, np.ndarray]:
-    """Returns the first `limit` images of every split, or all, with train binarised once too.
+    """Returns the first `limit` images of every split, or all, with train binarized once too.
 
     A limit changes the scenes of train: they are composed of its first images.
     """
@@ -72,12 +72,12 @@ class Dataset:
 def load_dataset(name: str, binarization: str, placement: str = "auto", image_size: int = 0) -> Dataset:
   """Loads a dataset; the arguments are the keys of `config.data`.
 
-  Validation and test are binarised once, with a fixed seed; "static" does the same to train. The first call decodes the
+  Validation and test are binarized once, with a fixed seed; "static" does the same to train. The first call decodes the
   set into the cache; later ones read only that file. `placement` is unused here, see `create_feed`.
 
   Raises:
-    UsageError: There is no such set, its images differ in size, or they cannot be binarised or composed.
-    RunError: The set cannot be downloaded or prepared, or the cache not be read or written.
+    UsageError: There is no such set, its images differ in size, or they cannot be binarized or composed.
+    RunError: The set cannot be downloaded or prepared, or the cache cannot be read or written.
   """
   in_scenes = two_digits.base_dataset(name) is not None
   if in_scenes and binarization == "static":
@@ -148,9 +148,9 @@ def _fixed_scenes(images: np.ndarray, split: str) -> np.ndarray:
 
 
 def _check_grayscale(name: str, image_shape: tuple[int, int, int], binarization: str) -> None:
-  """Raises UsageError if coloured images are to be binarised."""
+  """Raises UsageError if colored images are to be binarized."""
   if binarization != "none" and image_shape[-1] > 1:
     raise UsageError(
-      f"{name} is in colour, which data.binarization = {binarization!r} would turn into noise. Use"
+      f"{name} is in color, which data.binarization = {binarization!r} would turn into noise. Use"
       " --config.data.binarization=none --config.model.likelihood=discretized_logistic"
     )

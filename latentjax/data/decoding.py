@@ -1,4 +1,4 @@
-"""Decoding of image files to uint8 arrays, grey or coloured.
+"""Decoding of image files to uint8 arrays, gray or colored.
 
 Shapes: H W C image.
 """
@@ -15,7 +15,7 @@ PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.Decompres
 
 
 def decode_image(path: Path, size: int) -> np.ndarray:
-  """Returns uint8 [H, W] of a grey image, [H, W, 3] of a coloured one, cropped and resized to a `size` above 0.
+  """Returns uint8 [H, W] of a gray image, [H, W, 3] of a colored one, cropped and resized to a `size` above 0.
 
   EXIF orientation is applied, transparency is drawn on white, and 16 bits become 8. Raises UsageError for an animated
   image, and RunError for a broken one.
@@ -23,7 +23,7 @@ def decode_image(path: Path, size: int) -> np.ndarray:
   try:
     with Image.open(path) as image:
       if getattr(image, "n_frames", 1) > 1:
-        raise UsageError(f"{path} is animated. Save each frame as a file of its own.")
+        raise UsageError(f"{path} is animated. Save each frame as a separate file.")
       image = _to_8_bits(ImageOps.exif_transpose(image))
       return np.asarray(crop_and_resize(image, size) if size else image)
   except PermissionError as error:

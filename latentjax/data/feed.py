@@ -1,7 +1,7 @@
 """Feeds of training images to the devices: all images at once, or the batches of a chunk of steps ahead of time.
 
 Shapes: M images in the set, S steps of a chunk, B batch, H W C image. Both feeds give the same batches in the same
-order. Each length of a chunk is a program of its own, so all chunks of an epoch have S steps but for the last.
+order. Each chunk length compiles a separate program, so all chunks of an epoch but the last have S steps.
 """
 
 from collections.abc import Iterator

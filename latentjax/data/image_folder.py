@@ -24,7 +24,7 @@ class ImageFolder:
   Subfolders `train`, `validation` and `test` are its splits; without them all files are `train`, in the order of their
   paths. If all images of a split are in subfolders of it, these are their labels. Hidden and other files are ignored.
   `size` is 0, or the side of the square to which images are cropped and resized. With `to_encode`, any split is enough,
-  files of a folder without splits are `images`, and a single image may stand for a folder.
+  files of a folder without splits are `images`, and a single image may take the place of a folder.
   """
 
   is_available = True
@@ -62,8 +62,8 @@ class ImageFolder:
     for file, image in decoded.items():
       if image.shape[:2] != shape:
         raise UsageError(
-          f"{file} has {image.shape[0]} x {image.shape[1]} pixels and {first} has {shape[0]} x {shape[1]}. Give images"
-          " of one size, or let --config.data.image_size crop and resize them."
+          f"{file} has {image.shape[0]} x {image.shape[1]} pixels and {first} has {shape[0]} x {shape[1]}. Use images"
+          " of one size, or set --config.data.image_size to crop and resize them."
         )
     coloured = any(image.ndim == 3 for image in decoded.values())
     images = {
@@ -99,7 +99,7 @@ class ImageFolder:
 
 
 def _list_images(folder: Path) -> list[Path]:
-  """Returns the PNG and JPEG files below a folder that are not hidden, sorted; a file stands for itself."""
+  """Returns the PNG and JPEG files below a folder that are not hidden, sorted; a file is returned alone."""
   if folder.is_file():
     return [folder]
   files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
@@ -115,7 +115,7 @@ def source_from_path(name: str, size: int) -> ImageFolder | NpzImages | None:
     return ImageFolder(name, size)
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
     if path.is_file():
-      raise UsageError(f"data.name = {name!r} is no folder and no .npz. Write one: np.savez('NAME.npz', train=array).")
+      raise UsageError(f"data.name = {name!r} is neither a folder nor an .npz. Try np.savez('NAME.npz', train=array).")
     raise UsageError(f"data.name = {name!r}: there is no such folder of images and no such .npz file.")
   return None
 
@@ -124,9 +124,9 @@ def source_to_encode(name: str, size: int) -> ImageFolder | NpzImages:
   """Returns the source of `--images`: a folder, a single image or an `.npz`; raises UsageError if there is none."""
   path = expand_user(name)
   if not path.exists():
-    raise UsageError(f"--images={name}: there is no such folder, image or .npz file.")
+    raise UsageError(f"--images={name}: there is no such folder, image or .npz file. Check the path.")
   if path.suffix == ".npy":
     raise UsageError(f"--images={name} is an .npy. Write an .npz by np.savez('NAME.npz', images=array).")
   if path.is_file() and path.suffix.lower() not in (*IMAGE_SUFFIXES, ".npz"):
-    raise UsageError(f"--images={name} is no folder and no {', '.join(IMAGE_SUFFIXES)} or .npz file.")
+    raise UsageError(f"--images={name} is not a folder, {', '.join(IMAGE_SUFFIXES)} or .npz file.")
   return (NpzImages if path.suffix == ".npz" and path.is_file() else ImageFolder)(name, size, to_encode=True)

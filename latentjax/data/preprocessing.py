@@ -1,4 +1,4 @@
-"""Preprocessing on the device, inside jit: shuffle, gather and binarise.
+"""Preprocessing on the device, inside jit: shuffle, gather and binarize.
 
 Shapes: M images in the set, S steps of a chunk, B batch, H W C image.
 """

@@ -17,7 +17,7 @@ def create_source(name: str, image_size: int = 0) -> Source:
   if own is not None:
     return own
   if image_size:
-    raise UsageError(f"data.image_size is for your own images, but {name} has a size of its own. Leave it 0.")
+    raise UsageError(f"data.image_size is for your own images, but {name} has a fixed size. Leave it 0.")
   if name in BUNDLED_SOURCES:
     return BUNDLED_SOURCES[name]()
   return TFDS(name, other_names=[*BUNDLED_SOURCES, two_digits.TWO_DIGITS])
@@ -49,11 +49,11 @@ class MNISTDigits:
 
 
 class ColourDigits(MNISTDigits):
-  """A `Source` of the same digits in colour, for likelihoods of 256 values: their lowest NLL is nearly known.
+  """A `Source` of the same digits in color, for likelihoods of 256 values: their lowest NLL is nearly known.
 
-  A digit and its background have one colour each, and every channel value has rounded Gaussian noise of standard
+  A digit and its background have one color each, and every channel value has rounded Gaussian noise of standard
   deviation NOISE. The entropy of the noise, 1/2 log2(2 pi e NOISE^2) = 4.05 bits per value, is a lower bound of the
-  NLL; shapes and colours come on top. No value reaches 0 or 255.
+  NLL; shapes and colors come on top. No value reaches 0 or 255.
   """
 
   name = key = "colour_digits"
@@ -61,7 +61,7 @@ class ColourDigits(MNISTDigits):
   NOISE = 4  # of 255
 
   def read(self) -> Splits:
-    """Returns the splits of `MNISTDigits` with the same colours and noise at every call."""
+    """Returns the splits of `MNISTDigits` with the same colors and noise at every call."""
     splits = MNISTDigits().read()
     return {name: self._colour(name, array) if array.ndim == 4 else array for name, array in splits.items()}
 

@@ -22,7 +22,7 @@ INSTALL_HINT = "pip install -r requirements-tfds.txt, or pip install 'latentjax[
 
 
 class TFDS:
-  """A `Source` by its name, config and version as in `tfds.builder`; `other_names` are suggested for a misspelt one."""
+  """A `Source` by its name, config and version as in `tfds.builder`; `other_names` are candidates for typos."""
 
   def __init__(self, name: str, other_names: Sequence[str] = ()):
     self.name = self.key = name
@@ -93,7 +93,7 @@ class TFDS:
       raise UsageError(f"data.name = {self.name!r}: {str(error).splitlines()[0]}") from None
     feature = dict(builder.info.features.items()).get("image")
     if not isinstance(feature, tfds.features.Image) or None in feature.shape or feature.np_dtype != np.uint8:
-      raise UsageError(f"data.name = {self.name!r} has no 8-bit `image` of one size. Choose a set that has.")
+      raise UsageError(f"data.name = {self.name!r} has no 8-bit `image` of one size. Choose another dataset.")
     return builder
 
 
@@ -121,7 +121,7 @@ def _prepare(builder) -> None:
 
 def unknown_dataset_message(name: str, known: Sequence[str]) -> str:
   if Path(name).is_dir():
-    return f"data.name = {name!r} is no known dataset. For the folder of that name, write ./{name}."
+    return f"data.name = {name!r} is not a known dataset. For the folder of that name, write ./{name}."
   near = difflib.get_close_matches(name, known, n=3)
   hint = f"Did you mean {' or '.join(near)}?" if near else "Try mnist_digits, mnist or binarized_mnist."
-  return f"data.name = {name!r} is no known dataset. {hint}"
+  return f"data.name = {name!r} is not a known dataset. {hint}"

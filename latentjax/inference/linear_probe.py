@@ -38,7 +38,7 @@ def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.
     return float((classes[(inputs @ weights + bias).argmax(1)] == labels).mean())
 
   accuracies = [accuracy(weights, validation, validation_labels) for weights in all_weights]
-  best = max(range(len(RIDGES)), key=lambda index: (accuracies[index], index))  # of equal ones the largest ridge
+  best = max(range(len(RIDGES)), key=lambda index: (accuracies[index], index))  # ties: the largest ridge
   return {
     "accuracy": accuracy(all_weights[best], test, test_labels),
     "validation_accuracy": accuracies[best],
@@ -49,7 +49,7 @@ def fit_linear_probe(latents: Mapping[str, np.ndarray], labels: Mapping[str, np.
 
 
 def fit_ridges(inputs: np.ndarray, labels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-  """Minimises 1/M sum_i |x_i W + b - y_i|^2 + ridge |W|^2 for one-hot labels y_i and inputs x_i of mean 0.
+  """Minimizes 1/M sum_i |x_i W + b - y_i|^2 + ridge |W|^2 for one-hot labels y_i and inputs x_i of mean 0.
 
   Returns W [D, N] of every one of `RIDGES`, and their common b [N].
   """

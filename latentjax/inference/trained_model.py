@@ -43,7 +43,7 @@ class TrainedModel:
   """The model of one seed with its trained weights.
 
   Images are [H, W], [B, H, W] or [B, H, W, C], uint8 or floats in [0, 1]; results are NumPy arrays. Every method is
-  compiled once per input shape. A model trained on binary pixels expects binary images: binarise them before reporting
+  compiled once per input shape. A model trained on binary pixels expects binary images: binarize them before reporting
   a likelihood.
   """
 

@@ -61,7 +61,7 @@ def check_model(config: ConfigDict, image_shape: tuple[int, int, int] | None = N
 
 
 def unknown_key(config: ConfigDict, names: Iterable[str]) -> str | None:
-  """Returns a message about the first of `names` that is no key of `config`, or None."""
+  """Returns a message about the first of `names` that is not a key of `config`, or None."""
   model, known = config.model.name, flatten(config.to_dict())
   others = {key: spec for other in MODELS for key, spec in config_keys(other).items()}
   for name in names:
@@ -81,7 +81,7 @@ def unknown_key(config: ConfigDict, names: Iterable[str]) -> str | None:
 
 
 def display_name(config: ConfigDict) -> str:
-  """Returns the name of `config.model` for people, such as 'DRAW, filterbank attention'."""
+  """Returns the display name of `config.model`, such as 'DRAW, filterbank attention'."""
   return MODELS[config.name].display_name(config) if config.name in MODELS else str(config.name)
 
 

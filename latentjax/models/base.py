@@ -82,11 +82,11 @@ class Model(Protocol):
 
   @staticmethod
   def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
-    """Returns why valid fields contradict each other or do not fit the images (None if unknown), or None."""
+    """Returns an error message if valid fields conflict or do not fit the images (None if unknown), else None."""
 
   @staticmethod
   def display_name(fields: Mapping[str, Any]) -> str:
-    """Returns a name for people, such as 'DRAW, filterbank attention'."""
+    """Returns a display name, such as 'DRAW, filterbank attention'."""
 
   def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     """Returns initial parameters, changed so that the first predictions are the mean of the training images.

@@ -42,13 +42,13 @@ class LadderVAE(LikelihoodModel):
   hidden_dims: Sequence[int] = key(
     (512, 256, 256),
     SIZES,
-    "widths of each layer's MLPs, from the image upwards",
+    "widths of each layer's MLPs, from the image up",
     ("h", "h_dim", "hidden", "hidden_sizes", "widths"),
   )
   latent_dims: Sequence[int] = key(
     (64, 32, 32),
     SIZES,
-    "latents of each layer, from the image upwards",
+    "latents of each layer, from the image up",
     ("z", "z_dim", "z_size", "latent", "latent_sizes", "latents"),
   )
   mlp_depth: int = key(1, AT_LEAST_ONE, "hidden layers of each MLP")
@@ -107,7 +107,7 @@ class LadderVAE(LikelihoodModel):
     posterior, prior = evidence[-1], self.top_prior(len(below))
     layers = [InferredLayer(posterior, prior, posterior.sample(noise[-1]))]
     for index in reversed(range(len(self.priors))):
-      prior = self.prior(index, [layer.z for layer in layers])  # the posterior's: every layer reaches the image
+      prior = self.prior(index, [layer.z for layer in layers])  # posterior samples: every layer reaches the image
       posterior = evidence[index].product(prior)
       layers.insert(0, InferredLayer(posterior, prior, posterior.sample(noise[index])))
     return layers

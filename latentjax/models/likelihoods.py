@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-# Beyond this range float32 can neither separate neighbouring values nor add up the probabilities between them.
+# Beyond this range float32 can neither separate neighboring values nor add up the probabilities between them.
 LOG_SCALE_RANGE = (-12.0, 12.0)
 
 
@@ -47,7 +47,7 @@ class Bernoulli(Likelihood):
   def log_prob(self, logits: jax.Array, images: jax.Array, log_scale: None = None) -> jax.Array:
     """Returns the sum over pixels of x log p + (1 - x) log(1 - p) in nats, [B], with p = sigmoid(logits).
 
-    For grey values strictly between 0 and 1 this is the usual cross-entropy, which is not a normalized likelihood.
+    For gray values strictly between 0 and 1 this is the usual cross-entropy, which is not a normalized likelihood.
     """
     del log_scale
     chex.assert_equal_shape([logits, images])

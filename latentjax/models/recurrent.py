@@ -33,7 +33,7 @@ def init_lstm(key: jax.Array, kernel_init: Callable, inputs: int, units: int, la
 
 
 def lstm(weights: LSTMWeights, state: LSTMState, inputs: Sequence[jax.Array]) -> LSTMState:
-  """One step (Hochreiter & Schmidhuber 1997, with forget gate and without peepholes).
+  """Runs one step (Hochreiter & Schmidhuber 1997, with forget gate and without peepholes).
 
       i, f, g, o = [inputs, h] W + b,  c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
 
@@ -49,7 +49,7 @@ def product_bias(weights: LSTMWeights) -> jax.Array:
 
 
 def lstm_cell(weights: LSTMWeights, preactivation: jax.Array, cell: jax.Array) -> LSTMState:
-  """The step after its product, for pre-activations [B, 4 U], [inputs, h] W + `product_bias`, and the old cell [B, U].
+  """Finishes a step from pre-activations [B, 4 U], [inputs, h] W + `product_bias`, and the old cell [B, U].
 
   With layer norm (Ba et al. 2016, arXiv:1607.06450) the pre-activation of each gate, inputs and recurrence together,
   and the cell that the output gate sees are normalized over units. The kernel is not used.

@@ -61,14 +61,14 @@ def protect_stdio() -> None:
 
 
 class LoggingConsole(Console):
-  """A Rich console whose output, but for the progress bar, is mirrored to a file inside `log_to`."""
+  """A Rich console whose output, except the progress bar, is mirrored to a file inside `log_to`."""
 
   def __init__(self):
     super().__init__(**STYLE)
     self._log: Console | None = None
     self._buffered: list[tuple] | None = None  # output for the head of the next log, inside `buffered`
     if not self.is_terminal:
-      self.width = 200  # room for the names of a sweep's runs
+      self.width = 200  # wide enough for the names of a sweep's runs
 
   def print(self, *objects: Any, **options: Any) -> None:
     super().print(*objects, **options)
@@ -79,7 +79,7 @@ class LoggingConsole(Console):
 
   @contextmanager
   def buffered(self) -> Iterator[None]:
-    """Copies what this block prints before it calls `log_to` to the head of that log."""
+    """Copies output of this block from before it calls `log_to` to the head of that log."""
     self._buffered = []
     try:
       yield

@@ -17,7 +17,7 @@ from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError
 
 DATA_AXIS = "data"
-CLUSTER = "auto"  # the cluster's scheduler tells the coordinator's address, the number of processes and their ranks
+CLUSTER = "auto"  # the cluster's scheduler provides the coordinator's address, the number of processes and their ranks
 
 
 def create_mesh() -> Mesh | None:
@@ -32,15 +32,15 @@ def sharding(mesh: Mesh | None, *axes: str | None) -> Sharding:
 
 
 def check_divisible(mesh: Mesh | None, key: str, batch_size: int) -> None:
-  """Raises UsageError if the batch size, set by a config key, is no multiple of the number of devices."""
+  """Raises UsageError if the batch size, set by a config key, is not a multiple of the number of devices."""
   if mesh is not None and batch_size % mesh.size:
     raise UsageError(
-      f"{key} = {batch_size} cannot be divided among {mesh.size} devices. Choose a multiple, or show JAX fewer devices."
+      f"{key} = {batch_size} cannot be divided among {mesh.size} devices. Choose a multiple, or use fewer devices."
     )
 
 
 def shard_batch(mesh: Mesh | None, images: jax.Array) -> jax.Array:
-  """Constrains images [B, H, W, C] inside jit to be divided among the devices, if they can have equal parts."""
+  """Constrains images [B, H, W, C] inside jit to be divided among the devices, if they divide evenly."""
   if mesh is None or len(images) % mesh.size:
     return images
   return jax.lax.with_sharding_constraint(images, sharding(mesh, DATA_AXIS))
@@ -82,7 +82,7 @@ def _check_port(port: str, process_id: int) -> None:
 
 
 def on_process_zero(call: Callable[[], Any]) -> Any:
-  """Calls a function in process 0; its result, a JSON value, or its UsageError or RunError is that of all processes."""
+  """Calls a function in process 0; all processes get its result, a JSON value, or its UsageError or RunError."""
   if jax.process_count() == 1:
     return call()
   message = b""
@@ -111,7 +111,7 @@ def all_max(number: int) -> int:
 
 
 def first_shard(tree: Any) -> Any:
-  """Returns the copies of replicated arrays that the first local device has."""
+  """Returns the first local device's copies of replicated arrays."""
   return jax.tree.map(lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree)
 
 
@@ -121,5 +121,5 @@ def jit_on(mesh: Mesh | None) -> Callable:
 
 
 def over_seeds(config: ConfigDict, function: Callable, in_axes, out_axes=0) -> Callable:
-  """Returns the function vectorised over seeds; a single seed has no axis of its own."""
+  """Returns the function vectorized over seeds; a single seed has no extra axis."""
   return function if config.train.num_seeds == 1 else jax.vmap(function, in_axes, out_axes)

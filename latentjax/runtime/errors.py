@@ -4,13 +4,13 @@ from pathlib import Path
 
 
 class UsageError(Exception):
-  """A request that makes no sense."""
+  """An invalid request."""
 
   exit_code = 2
 
 
 class RunError(Exception):
-  """A valid request that failed: network, disk, or a loss that diverged."""
+  """A valid request that failed: network, disk, or a diverged loss."""
 
   exit_code = 1
 
@@ -24,7 +24,7 @@ class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` 
 
 
 def unreadable(path: Path, error: OSError) -> RunError:
-  """Returns the error for a file that cannot be read now but need not be damaged."""
+  """Returns the error for a file that cannot be read, though it may be intact."""
   return RunError(f"Cannot read {path} ({error.strerror or error}).")
 
 

@@ -21,7 +21,7 @@ def open_npz(path: Path, advice: str) -> Iterator[np.lib.npyio.NpzFile]:
     raise
   except OSError as error:
     raise unreadable(path, error) from None
-  except Exception as error:  # zip, zlib and NumPy raise their own kinds, and NumPy's text recommends to unpickle
+  except Exception as error:  # zip, zlib and NumPy raise their own kinds, and NumPy's message suggests unpickling
     raise damaged(path, advice, type(error).__name__) from None
 
 
@@ -30,13 +30,13 @@ def expand_user(name: str | os.PathLike) -> Path:
   try:
     return Path(name).expanduser()
   except RuntimeError:
-    raise UsageError(f"{name}: no such user, or no home directory. Give the whole path, or set HOME.") from None
+    raise UsageError(f"{name}: no such user, or no home directory. Give the full path, or set HOME.") from None
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
-  """Writes a file whole or not at all; raises RunError if the disk refuses.
+  """Writes a file atomically; raises RunError if writing fails.
 
-  A function as `content` writes what is too large to have twice in memory.
+  `content` may be a function that writes to the file, for data too large to hold in memory twice.
   """
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
   try:

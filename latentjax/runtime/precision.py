@@ -1,4 +1,4 @@
-"""Precision of matrix products: their inputs are rounded; sums, weights and all else stay float32."""
+"""Precision of matrix products: their inputs are rounded; sums, weights and everything else stay float32."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,7 +27,7 @@ def at_precision(precision: str, function: Callable) -> Callable:
 def _lower_bf16_matmuls(function: Callable, *args):
   """Returns function(*args), with products at `bfloat16` replaced by ones that round their inputs explicitly.
 
-  XLA for CPUs ignores the precision of float32 products, but multiplies bfloat16 fast on processors that can.
+  XLA for CPUs ignores the precision of float32 products, but multiplies bfloat16 fast on processors that support it.
   """
   closed, shapes = jax.make_jaxpr(lambda: function(*args), return_shape=True)()
   return jax.tree.unflatten(jax.tree.structure(shapes), _rewrite_jaxpr(closed.jaxpr, closed.consts, ()))
@@ -77,5 +77,5 @@ def _rewrite_subjaxpr(parameter):
   return parameter
 
 
-# For products that stand for sums, which `config.precision` must not round.
+# For sums written as products, which `config.precision` must not round.
 exact_product = partial(jnp.matmul, precision="highest")

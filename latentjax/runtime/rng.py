@@ -20,7 +20,7 @@ class RngStreams(NamedTuple):
 
 
 def create_rng_streams(config: ConfigDict) -> RngStreams:
-  """Returns the streams of a run; each of several seeds has those of a run of its own."""
+  """Returns the streams of a run; each of several seeds has those of its single-seed run."""
 
   def streams(seed):
     return RngStreams(*jax.random.split(jax.random.key(seed), len(RngStreams._fields)))

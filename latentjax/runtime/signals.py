@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run stops at a point where nothing is lost; a second Ctrl-C stops it at once."""
+"""Graceful shutdown: Ctrl-C or SIGTERM stops a run where nothing is lost; a second Ctrl-C stops it immediately."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulShutdown:
-  """Context manager that raises Interrupted at the end of a `critical_section` in which a signal came.
+  """Context manager that raises Interrupted at the end of a `critical_section` in which a signal was received.
 
-  Outside of critical sections a signal reaches the earlier handler, and so does a second Ctrl-C in one, once the
-  compiled call under way returns. A second SIGTERM is ignored: its sender follows with SIGKILL. Outside the main
+  Outside critical sections a signal goes to the previous handler; so does a second Ctrl-C inside one, once the running
+  compiled call returns. A second SIGTERM is ignored: its sender follows with SIGKILL. Outside the main
   thread, where Python handles no signals, nothing changes.
 
   If several processes must stop at the same step, `sync` reduces the signal of each, or 0, to that of any. All must
@@ -30,8 +30,8 @@ class GracefulShutdown:
     self._signal: int | None = None
     self._earlier: dict[int, Any] = {}  # handlers
     self._in_critical_section = False
-    self._announced = False  # to the user, that the run will stop
-    self._debounced = False  # another Ctrl-C is no copy of the first
+    self._announced = False  # the user knows that the run will stop
+    self._debounced = False  # another Ctrl-C is not a copy of the first
 
   def __enter__(self) -> "GracefulShutdown":
     from latentjax.runtime.console import console  # here: `exit_on_signal` must not wait for Rich to be imported
@@ -50,17 +50,17 @@ class GracefulShutdown:
 
   @property
   def requested(self) -> bool:
-    """True once a signal has come: time to leave the critical section."""
+    """True once a signal was received: time to leave the critical section."""
     if self._sync is None:
       return self._signal is not None
     agreed = self._sync(self._signal or 0)
-    if agreed:  # else a signal that came meanwhile counts the next time
+    if agreed:  # else a signal received meanwhile counts the next time
       self._signal = agreed
     return agreed > 0
 
   @contextmanager
   def critical_section(self) -> Iterator[None]:
-    """Delays signals until the end of the block, where Interrupted is raised if one came."""
+    """Delays signals until the end of the block, where Interrupted is raised if one was received."""
     self._in_critical_section = True
     try:
       yield
@@ -70,7 +70,7 @@ class GracefulShutdown:
       raise Interrupted(self._signal)
 
   def disarm(self) -> None:
-    """Restores the earlier handlers before the context ends; raises Interrupted if an unhandled signal came."""
+    """Restores the earlier handlers before the context ends; raises Interrupted if a signal is pending."""
     with self.critical_section():
       self.__exit__()
 
@@ -85,10 +85,10 @@ class GracefulShutdown:
     self._signal = self._signal or number
     if not self._announced:
       self._announced = True
-      message = "stopping after the current steps; press Ctrl-C again to stop at once"
+      message = "stopping after the current steps; press Ctrl-C again to stop immediately"
       # In a thread: the signal may have interrupted the main one while it prints.
       threading.Thread(target=self._console.print, args=[message], daemon=True).start()
-      time.sleep(0.2)  # launchers that forward Ctrl-C make two of one: the copy comes meanwhile and is ignored
+      time.sleep(0.2)  # launchers that forward Ctrl-C send it twice: the copy arrives meanwhile and is ignored
       self._debounced = True
 
 

@@ -1,4 +1,4 @@
-"""Training state: what a checkpoint holds."""
+"""Training state, the content of a checkpoint."""
 
 import jax
 import jax.numpy as jnp

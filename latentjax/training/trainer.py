@@ -35,7 +35,7 @@ from latentjax.workdir.weights import BestWeights
 
 
 class EpochProgress(NamedTuple):
-  """Progress within an epoch; saved with the state by checkpoints in mid-epoch.
+  """Progress within an epoch; saved with the state by mid-epoch checkpoints.
 
   Attributes:
     metrics: Sums over the steps so far. After all steps of the epoch, validation is still to come.

@@ -56,12 +56,12 @@ class Checkpointer:
     """Saves a state, a pytree with a field `step`, and removes checkpoints neither among the newest nor the best.
 
     A checkpoint without a bound is never the best; `partial` is a pytree to save beside the state. Raises RunError if
-    the disk refuses.
+    writing fails.
     """
     distributed.on_process_zero(lambda: self._save(_to_host(state), bound, _to_host(partial)))
 
   def restore(self, step: int, target: Any, name: str = "state") -> Any:
-    """Returns the state saved at a step; raises RunError if it has not the structure, shapes and types of `target`."""
+    """Returns the state saved at a step; raises RunError if it lacks the structure, shapes and types of `target`."""
     restored = target
 
     def read() -> None:
@@ -77,7 +77,7 @@ class Checkpointer:
     return self.restore(step, target, "partial") if exists else None
 
   def _clean_up(self) -> None:
-    """Removes what a killed run or a full disk left unfinished."""
+    """Removes unfinished files of a killed run or a full disk."""
     self.directory.mkdir(parents=True, exist_ok=True)
     for path in [*self.directory.glob("*.unfinished"), *self.directory.glob("*.removed")]:
       shutil.rmtree(path, ignore_errors=True)
@@ -143,7 +143,7 @@ class Checkpointer:
     return intact
 
   def _retire(self, step: int) -> Path:
-    """Renames a checkpoint, if it exists, for removal, so that no step ever holds a part of one."""
+    """Renames a checkpoint, if it exists, for removal, so that no step ever holds a partial one."""
     path, removed = self.directory / str(step), self.directory / f"{step}.removed"
     if path.exists():
       path.replace(removed)

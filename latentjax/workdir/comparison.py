@@ -16,10 +16,10 @@ MEASUREMENT = (
 )
 
 BINARIZATION = {
-  "dynamic": "Dynamic binarisation: training pixels are sampled in every batch; for evaluation, every split is sampled"
+  "dynamic": "Dynamic binarization: training pixels are sampled in every batch; for evaluation, every split is sampled"
   " once.",
-  "static": "Static binarisation: every pixel is sampled once, for training too.",
-  "none": "No binarisation: pixels are used as they are.",
+  "static": "Static binarization: every pixel is sampled once, for training too.",
+  "none": "No binarization: pixels are used as they are.",
 }
 
 

@@ -28,7 +28,7 @@ def parse_workdir(workdir: str | None) -> Path | None:
 
 
 def create_workdir(name: str) -> Path:
-  """Creates a directory such as runs/draw-demo-20261231-235959; further ones of that second end in -2, -3 and so on."""
+  """Creates a directory such as runs/draw-demo-20261231-235959; others of the same second end in -2, -3, ..."""
   runs, name = Path("runs"), f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
   try:
     runs.mkdir(exist_ok=True)

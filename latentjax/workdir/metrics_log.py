@@ -71,8 +71,8 @@ class MetricWriter:
   """Appends metrics to metrics.jsonl and to TensorBoard events, as a context manager.
 
   All processes make the same calls; process 0 does all I/O. The calling thread writes the events, since the thread of
-  tensorboardX's SummaryWriter dies of a full disk and is then waited for forever. Methods raise RunError if the disk
-  refuses. metrics.jsonl is checked at once and written from `__enter__` on, without lines after `epoch`, from which the
+  tensorboardX's SummaryWriter dies if the disk is full, and closing it then hangs. Methods raise RunError if writing
+  fails. metrics.jsonl is checked at once and written from `__enter__` on, without lines after `epoch`, from which the
   run resumes; `lines` has its content.
   """
 

@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 
 from latentjax.workdir.protocol import TERMS, MetricsRow, Protocol
 
-matplotlib.use("Agg")  # needs no screen
+matplotlib.use("Agg")  # needs no display
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # the palette of Okabe and Ito
 TILE_PIXELS = 112  # target size of one image
-READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, distinct for the colour-blind too
+READ, WRITE = (0, 158, 115), (213, 94, 0)  # green and vermilion, distinct for the color-blind too
 
 
 def save_curves(
@@ -62,7 +62,7 @@ def _plot_run(axes: Sequence[Any], x_axes: Sequence[str], lines: Sequence[Metric
 
 
 def save_groups(file: Path | BinaryIO, runs: Mapping[str, Mapping[str, Any]]) -> None:
-  """Plots the KL of every latent group (layer or step) as bars, labelled with its number of active units if known.
+  """Plots the KL of every latent group (layer or step) as bars, labeled with its number of active units if known.
 
   A run has `kl_per_group` [L] in nats and, optionally, `active_units` [L], means over seeds.
   """
@@ -140,7 +140,7 @@ def save_drawing(
 ) -> None:
   """Saves an animation: canvases [T, M, H, W, C], below the images [M, H, W, C], if any, that they are drawn from.
 
-  The frame of a window, with fields [T, M] in pixels, spans the centres of its outermost filters, N = its size; its
+  The frame of a window, with fields [T, M] in pixels, spans the centers of its outermost filters, N = its size; its
   line is one standard deviation wide. Windows are None without attention.
   """
   frames = []
@@ -161,7 +161,7 @@ def _frame_tiles(
     picture = Image.fromarray(tile)
     reach = 0.5 * (size - 1) * windows.stride[time, index]
     centre = np.array([windows.center_x[time, index], windows.center_y[time, index]])
-    far = 4 * tile.shape[0]  # a window may lie anywhere, and further off the tile it is invisible all the same
+    far = 4 * tile.shape[0]  # a window may lie anywhere; farther from the tile it is invisible anyway
     corners = np.clip(np.stack([centre - reach, centre + reach]) * scale + scale / 2, -far, far)
     line = round(float(np.clip(scale * np.sqrt(windows.variance[time, index]), 1, 2 * scale)))
     ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=color, width=line)
@@ -181,7 +181,7 @@ def _tile_scale(images: np.ndarray) -> int:
 
 
 def _to_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-  """Returns tiles row by row, framed by grey lines; the last row is filled up with white."""
+  """Returns tiles row by row, framed by gray lines; the last row is padded with white."""
   framed = [np.pad(tile, [(1, 1), (1, 1), (0, 0)], constant_values=128) for tile in tiles]
   framed += [np.full_like(framed[0], 255)] * (-len(framed) % columns)
   rows = [np.concatenate(framed[start : start + columns], axis=1) for start in range(0, len(framed), columns)]

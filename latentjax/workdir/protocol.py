@@ -41,13 +41,13 @@ CROSS_ENTROPY = MetricNames(
   "cross-entropy",
   {"elbo": "CE bound", "kl": "KL", "reconstruction": "cross-entropy"},
   "marginal CE",
-  note="The pixels are grey values under a Bernoulli, so the metrics are cross-entropies (CE), not log-likelihoods: CE"
+  note="The pixels are gray values under a Bernoulli, so the metrics are cross-entropies (CE), not log-likelihoods: CE"
   " bound is -(KL + cross-entropy), and marginal CE is its estimate from importance samples. For likelihoods of such"
   " pixels, set model.likelihood = discretized_logistic.",
 )
 
 DISCRETIZED = MetricNames(
-  "discretised logistic",
+  "discretized logistic",
   bits=True,
   note="The pixels have 256 values per channel. Bits per dimension are nats / (H W C ln 2), of -ELBO and of the NLL.",
 )
@@ -72,7 +72,7 @@ class Protocol(NamedTuple):
     size = f" at {self.image_size} x {self.image_size} pixels" if self.image_size else ""
     binarization = "no" if self.binarization == "none" else self.binarization
     likelihood = "" if self.metric_names is BINARY else f", {self.metric_names.likelihood}"
-    return f"{self.dataset}{size}, {binarization} binarisation{likelihood}"
+    return f"{self.dataset}{size}, {binarization} binarization{likelihood}"
 
 
 def protocol_of(config: ConfigDict) -> Protocol:

@@ -90,7 +90,7 @@ def read_results(workdir: Path) -> MetricsRow | None:
 
 
 def current_provenance(dataset_sha256: str) -> dict[str, Any]:
-  """Returns everything besides the config that decides a run's numbers."""
+  """Returns everything besides the config that determines a run's numbers."""
   devices = jax.devices()
   return {
     "command": shlex.join(sys.argv),

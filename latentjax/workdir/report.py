@@ -36,7 +36,7 @@ def render(
   listed = "; ".join(f"{each} on {group.protocol.title}" for each, group in zip(names, comparisons, strict=True))
   lead = f"{count}: {listed}. {describe_measurement(comparisons)}"
   if len(comparisons) > 1:
-    lead += " Runs with other data, binarisation or likelihood have tables of their own, as they are not comparable."
+    lead += " Runs with other data, binarization or likelihood have separate tables, since they are not comparable."
   bars = [_figure(png, f"{name}: bars of the KL per latent group", name, "plot") for name, png in groups.items()]
   note = '<p class="note">A group is a layer or, for DRAW, a step. A group with a bar near 0 is not used.</p>'
   template, style = (

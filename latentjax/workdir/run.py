@@ -32,7 +32,7 @@ class RunStatus(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run as it stood when it was opened."""
+  """Snapshot of a run, taken when it was opened."""
 
   workdir: Path
   config: ConfigDict  # of the command, of the same experiment as `saved`
@@ -78,7 +78,7 @@ class Run:
 
   @property
   def has_plots(self) -> bool:
-    """Returns True if the plots that complete a training exist."""
+    """True if the plots that complete a training exist."""
     return set(PLOTS) <= {*self.files}
 
   @property
@@ -96,7 +96,7 @@ class Run:
     return self.protocol.metric_names
 
   def labelled(self, name: str, model: str) -> "Run":
-    """Returns the run with its labels in a comparison; a name of bytes that are no text is escaped."""
+    """Returns the run with its labels in a comparison; bytes of the name that are not text are replaced."""
     seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
     return dataclasses.replace(self, name=os.fsencode(name).decode(errors="replace"), model=model + seeds)
 
@@ -121,7 +121,7 @@ class Run:
         raise UsageError(f"{self.workdir} {problem}. Choose another --workdir.")
 
   def write_config(self, image_shape: tuple[int, int, int], sha256: str) -> None:
-    """Writes config.json, adding the current provenance where it is new; see `check_data` for what it raises."""
+    """Writes config.json, adding the current provenance if it is new; see `check_data` for what it raises."""
     self.check_data(sha256)
     history = (records.current_provenance(sha256), self.provenance)
     distributed.on_process_zero(lambda: records.write_config(self.workdir, self.config, image_shape, *history))
@@ -159,7 +159,7 @@ class Run:
 
 
 def _read(workdir: Path, may_be_new: bool) -> tuple[list[str], tuple | None]:
-  """Returns the names of a workdir's files, and the contents of those that describe its run, as JSON can hold them."""
+  """Returns the names of a workdir's files, and the contents of those that describe its run, as JSON values."""
   files = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
   if may_be_new and "config.json" not in files:
     return files, None

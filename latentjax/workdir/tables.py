@@ -21,7 +21,7 @@ class Table:
 
   title: str
   columns: Sequence[str]
-  rows: Sequence[Sequence[str]]  # a short row is filled up with empty cells
+  rows: Sequence[Sequence[str]]  # a short row is padded with empty cells
   caption: str | None = None  # printed below the table in the terminal
   notes: Sequence[str] = ()  # paragraphs below the table in Markdown and HTML
   num_labels: int = 1  # number of leading columns that hold text; the others hold numbers, aligned to the right
@@ -41,7 +41,7 @@ class Table:
     return "\n\n".join([f"## {_escape_markdown(self.title)}", "\n".join(lines), *self.notes]) + "\n"
 
   def to_html(self, heading: str = "h2") -> str:
-    """Returns the title as a heading, the table in a box that scrolls sideways, and the notes."""
+    """Returns the title as a heading, the table in a box that scrolls horizontally, and the notes."""
     title, head = html.escape(self.title), self._html_row(self.columns, "th")
     body = "\n".join(self._html_row(row, "td") for row in self.rows)
     notes = "".join(f'\n<p class="note">{html.escape(note)}</p>' for note in self.notes)

@@ -177,7 +177,7 @@ def test_the_report_shows_pytorch_and_failures(tmp_path):
   ]
   report.write(tmp_path / "report.md", lines, accelerator.PARTS, 9)
   text = (tmp_path / "report.md").read_text()
-  assert "Of 9 measurements 1 are made and 1 failed." in text
+  assert "1 of 9 measurements are done and 1 failed." in text
   assert "| eager | 1.500 | 3.500 | 2.50 (2.00 to 3.00) |  |" in text
   assert "| graph | - | - | - | no \\| GPU |" in text
   assert "| failed: out of memory |" in text

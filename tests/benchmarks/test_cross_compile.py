@@ -35,7 +35,7 @@ def has(target: str) -> bool:
 
 
 def measured(tmp_path, target: str, *options: str) -> list[dict]:
-  """Returns the rows of the command's JSON, compiled with all optimisations."""
+  """Returns the rows of the command's JSON, compiled with all optimizations."""
   if not has(target):
     pytest.skip(f"nothing here compiles for {target}")
   path = tmp_path / "compiled.json"

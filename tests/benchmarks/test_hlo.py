@@ -1,4 +1,4 @@
-"""Counts of an optimised HLO program that is small enough to count by hand."""
+"""Counts of an optimized HLO program that is small enough to count by hand."""
 
 import pytest
 

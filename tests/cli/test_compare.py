@@ -265,7 +265,7 @@ def test_workdirs_that_make_no_comparison_are_refused(pair, tmp_path):
     ([""], "needs --workdirs"),
     ([one, ""], "empty name"),
     ([one, one + "/../one"], "twice"),
-    ([one, str(tmp_path / "none")], "none is no directory"),
+    ([one, str(tmp_path / "none")], "none is not a directory"),
     ([one, str(tmp_path)], "has no config.json"),
   ):
     with pytest.raises(UsageError, match=message):
@@ -276,7 +276,7 @@ def test_workdirs_that_make_no_comparison_are_refused(pair, tmp_path):
 
 
 def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path):
-  """In the pixels: each run of a protocol has its colour, and each protocol its panels."""
+  """In the pixels: each run of a protocol has its color, and each protocol its panels."""
   make_run(tmp_path / "run")
   lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   lower = [line | {split: terms(30.0, 99.0) for split in ("train", "validation")} for line in lines]

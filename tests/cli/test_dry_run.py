@@ -1,4 +1,4 @@
-"""What training would take is said before it begins, and what cannot run leaves no run behind."""
+"""Cost of a training, printed before it starts; a training that cannot run writes nothing."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""What --mode=encode leaves, of a run's own data set and of a person's files, against the model asked directly."""
+"""Files of --mode=encode, for a run's dataset and for the user's own files, against direct calls of the model."""
 
 import dataclasses
 import importlib
@@ -103,7 +103,7 @@ def test_a_persons_files_lie_beside_the_run(copy, labelled, tmp_path, capsys):
   for index, image in enumerate(labelled["test"][:3, ..., 0]):
     path = tmp_path / "mine" / ("b" if index else "a") / f"{index}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).convert("RGB" if index == 1 else "L").save(path)  # grey all the same
+    Image.fromarray(image).convert("RGB" if index == 1 else "L").save(path)  # gray all the same
   encode.run(config, str(tmp_path / "mine"), workdir)
   encode.run(config, str(tmp_path / "mine" / "a" / "0.png"), workdir)
   np.savez(tmp_path / "mine.npz", images=labelled["test"][:3, ..., 0], images_labels=[7, 8, 9])
@@ -128,12 +128,12 @@ def test_a_persons_files_lie_beside_the_run(copy, labelled, tmp_path, capsys):
 @pytest.mark.parametrize(
   ("size", "colour", "words"),
   [
-    ((30, 20), "L", r"20 x 30 pixels, grey, and the model expects 28 x 28 pixels, grey. --config.data.image_size=28 "),
-    ((28, 28), "RGB", r"28 x 28 pixels, coloured, and the model expects .* grey. Save them as such"),
+    ((30, 20), "L", r"20 x 30 pixels, gray, and the model expects 28 x 28 pixels, gray. --config.data.image_size=28 "),
+    ((28, 28), "RGB", r"28 x 28 pixels, colored, and the model expects .* gray. Save them as such"),
     (
       (30, 20),
       "RGB",
-      r"coloured, .* grey. Save them as grey images; --config.data.image_size=28 crops and resizes",
+      r"colored, .* gray. Save them as gray images; --config.data.image_size=28 crops and resizes",
     ),
   ],
 )

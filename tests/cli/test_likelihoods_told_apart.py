@@ -46,7 +46,7 @@ def in_bits(nats: float) -> float:
 
 def test_bits_per_dim_stand_beside_nats(trained):
   results = json.loads((trained / "results.json").read_text())
-  assert results["likelihood"] == "discretised logistic"
+  assert results["likelihood"] == "discretized logistic"
   for split in ("train", "validation", "test"):
     assert results[split]["bits_per_dim"] == pytest.approx(in_bits(-results[split]["elbo"]))
   assert results["test"]["nll_bits_per_dim"] == pytest.approx(in_bits(results["test"]["nll"]))
@@ -110,7 +110,7 @@ def test_cross_entropies_have_their_own_names_and_tables(colours, tmp_path, monk
   for name in ("Test marginal CE by K", "Test NLL by K", "test bits/dim</th>", "not log-likelihoods"):
     assert name in page
   tables = json.loads((tmp_path / "both" / "comparison.json").read_text())["tables"]
-  assert [table["likelihood"] for table in tables] == ["cross-entropy", "discretised logistic"]
+  assert [table["likelihood"] for table in tables] == ["cross-entropy", "discretized logistic"]
 
   compare.run([str(tmp_path / "grey")], tmp_path / "one")
   assert not re.search(r"\b(ELBO|NLL)", (tmp_path / "one" / "report.html").read_text())
@@ -124,4 +124,4 @@ def test_a_sweep_has_a_table_per_likelihood(colours, tmp_path, monkeypatch, caps
   sweep.run(config_of("bernoulli", colours), overrides, tmp_path)
   output = capsys.readouterr().out
   assert output.count("validation CE bound") == output.count("validation ELBO") == 1
-  assert output.index("CE bound") < output.index("discretised logistic") < output.index("validation ELBO")
+  assert output.index("CE bound") < output.index("discretized logistic") < output.index("validation ELBO")

@@ -233,7 +233,7 @@ def test_sweep_trains_every_run_once_and_ends_with_a_table(tmp_path):
 
   args.append(f"--workdir={workdir.relative_to(tmp_path)}")
   again = call(*args, cwd=tmp_path)
-  assert again.stdout.count("finished before") == 2
+  assert again.stdout.count("already finished") == 2
   assert again.stdout.endswith(table)
   done = call(*args, "--config.seed=3", cwd=tmp_path)
   assert (done.returncode, done.stdout) == (2, "")

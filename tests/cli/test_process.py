@@ -12,7 +12,7 @@ from command import ROOT, assert_mistake, run, start
 
 
 def test_a_full_standard_output_ends_no_training(tmp_path):
-  """What could not be printed is in train.log; where printing is all there is to do, it is a failure."""
+  """Unprintable output is in train.log; a command that only prints fails."""
   with open("/dev/full", "w") as full:
     flags = tiny.flags("draw", {"train.epochs": 1})
     done = run(f"--workdir={tmp_path / 'run'}", *flags, cwd=tmp_path, stdout=full)
@@ -48,7 +48,7 @@ runpy.run_path("main.py", run_name="__main__")
 
 def test_ctrl_c_while_everything_is_imported_is_one_line():
   done = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, timeout=60)
-  assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped before anything began\n")
+  assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped during startup\n")
 
 
 @pytest.mark.parametrize(

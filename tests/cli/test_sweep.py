@@ -63,7 +63,7 @@ def test_failed_runs_are_reported_and_finished_ones_skipped(config, tmp_path, mo
   with pytest.raises(RunError, match="1 of 3 runs failed"):
     sweep.run(config, [*OVERRIDES[:2], {"seed": 3}], tmp_path / "sweep")
   assert trained == ["learning_rate=30.0", "seed=3"]
-  assert capsys.readouterr().out.count("finished before") == 1
+  assert capsys.readouterr().out.count("already finished") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Ending early, pictures and a profile: what a person sees of a training, and what of it must change nothing."""
+"""Ending early, pictures and a profile: observing a training must not change it."""
 
 import io
 import os
@@ -94,7 +94,7 @@ def test_patience_ends_a_run_which_resumed_ends_there_too(whole, tmp_path, monke
   sweep.run_one(config, halves)
   said = capsys.readouterr().out
   assert "nothing left to train" in said
-  assert said.endswith("finished before\n")
+  assert said.endswith("already finished\n")
 
   config.train.early_stopping_patience = 3
   train.run(config, halves)

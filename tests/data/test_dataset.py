@@ -1,4 +1,4 @@
-"""Splits, labels, fixed binarisation, and the cache of decoded sets."""
+"""Splits, labels, fixed binarization, and the cache of decoded sets."""
 
 import hashlib
 import subprocess
@@ -93,7 +93,7 @@ def test_colour_is_not_binarized(tiny_cache, binarization):
   """Neither a cached set, nor one that is not decoded yet, which is not decoded then."""
   np.savez(tiny_cache / "rgb.npz", train=np.zeros((20, 4, 4, 3), np.uint8))
   for name in ("rgb", "colour_digits"):
-    with pytest.raises(UsageError, match=f"^{name} is in colour.*binarization=none --config.model.likelihood=discret"):
+    with pytest.raises(UsageError, match=f"^{name} is in color.*binarization=none --config.model.likelihood=discret"):
       load_dataset(name, binarization)
   assert not (tiny_cache / "colour_digits.npz").exists()
   assert load_dataset("rgb", "none").image_shape == (4, 4, 3)

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-  """20 grey images of 6 x 5 pixels in two subfolders."""
+  """20 gray images of 6 x 5 pixels in two subfolders."""
   root = tmp_path / "pictures"
   for index in range(20):
     path = root / ("even" if index % 2 == 0 else "odd") / f"{index:02}.png"
@@ -149,7 +149,7 @@ def test_resizing_keeps_the_centre(tmp_path):
   root = tmp_path / "mine"
   root.mkdir()
   picture = np.zeros((8, 24), np.uint8)
-  picture[:, 8:16] = 250  # the square at the centre
+  picture[:, 8:16] = 250  # the square at the center
   Image.fromarray(picture).save(root / "a.png")
   images = image_folder.ImageFolder(str(root), 4).read()["train"]
   assert (images == 250).all()
@@ -273,5 +273,5 @@ def test_no_file_is_unpickled(tmp_path):
 
 
 def test_dataset_with_a_size_of_its_own_is_not_resized():
-  with pytest.raises(UsageError, match="mnist_digits has a size of its own"):
+  with pytest.raises(UsageError, match="mnist_digits has a fixed size"):
     sources.create_source("mnist_digits", 14)

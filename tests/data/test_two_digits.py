@@ -81,7 +81,7 @@ def test_validation_and_test_are_fixed_scenes(digits):
   assert data.sha256 == dataset.load_dataset(name, "dynamic").sha256
   grey = dataset.load_dataset(name, "none")
   assert len(np.unique(grey.test)) > 2
-  assert (data.test <= 255 * (grey.test > 0)).all()  # the same scenes, binarised
+  assert (data.test <= 255 * (grey.test > 0)).all()  # the same scenes, binarized
   assert (grey.test != grey.validation).any()
   scenes = grey.eval_splits(10)["train"]
   assert scenes.shape == (10, CANVAS_SIZE, CANVAS_SIZE, 1)

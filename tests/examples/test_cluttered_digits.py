@@ -25,7 +25,7 @@ def tiny(**changes):
 
 
 def test_a_canvas_is_the_clipped_sum_of_an_image_and_pieces():
-  """Where they lie is read from the same keys; cropping, adding and clipping are numpy's."""
+  """Positions come from the same keys; NumPy crops, adds and clips."""
   config, key, targets = tiny(), jax.random.key(0), np.array([3, 17, 5])
   canvases = jax.jit(partial(make_canvases, config.data))(key, jnp.asarray(IMAGES), jnp.asarray(targets))
   assert canvases.shape == (3, 14, 14, 1)

@@ -17,7 +17,7 @@ def cells() -> list[dict]:
 
 
 def test_it_is_a_notebook_without_outputs(cells):
-  """What nbformat 4.5 asks of a notebook, and no more."""
+  """The notebook has the fields that nbformat 4.5 requires, and no others."""
   notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
   assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
   assert notebook.keys() == {"cells", "metadata", "nbformat", "nbformat_minor"}

@@ -10,7 +10,7 @@ from latentjax.inference import linear_probe
 def clusters(
   count: int, labels: tuple[int, ...] = (3, 5, 9), spread: float = 1.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Latents [count, 4] around a centre for every label; the last unit hardly varies."""
+  """Latents [count, 4] around a center for every label; the last unit hardly varies."""
   centres = np.random.default_rng(1).normal(size=(10, 4))
   generator = np.random.default_rng(seed)
   drawn = generator.choice(labels, count)

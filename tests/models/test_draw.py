@@ -124,7 +124,7 @@ def test_the_scan_equals_steps_called_one_by_one():
 
 @pytest.mark.parametrize(("attention", "prior"), [("none", "standard"), ("filterbank", "learned")])
 def test_every_weight_receives_a_gradient(attention, prior):
-  """The replaced project cut the gradient of a window's centre and stride."""
+  """The replaced project cut the gradient of a window's center and stride."""
   model = create(attention, prior=prior)
   weights, images = random_weights(model), random_images()
   gradient = jax.jit(jax.grad(lambda w: apply(model, w, images, jax.random.key(3)).elbo.mean()))(weights)

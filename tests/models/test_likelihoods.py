@@ -16,7 +16,7 @@ LOGISTIC = DiscretizedLogistic()
 def test_bernoulli_log_prob(shape):
   generator = np.random.default_rng(0)
   logits = generator.normal(0, 3, shape)
-  for images in (generator.integers(0, 2, shape).astype(np.float32), generator.random(shape)):  # binary, then grey
+  for images in (generator.integers(0, 2, shape).astype(np.float32), generator.random(shape)):  # binary, then gray
     expected = [oracle.bernoulli_log_prob(*pair) for pair in zip(logits, images, strict=True)]
     np.testing.assert_allclose(Bernoulli().log_prob(jnp.array(logits), jnp.array(images)), expected, rtol=1e-5)
 
@@ -69,7 +69,7 @@ def test_discretized_logistic_log_prob():
 
 @pytest.mark.parametrize(("log_scale", "distance"), [(-4.0, 0.3), (-5.0, 0.9), (-12.0, 0.5), (-12.0, 1.0)])
 def test_a_far_tail_falls_by_its_distance_in_scales(log_scale, distance):
-  """Where both sigmoids are 0 or 1 in float32, log p = -distance / s to the nearest end of the interval."""
+  """If both sigmoids are 0 or 1 in float32, log p = -distance / s to the nearest end of the interval."""
   log_p = log_probs(1.0 - distance, log_scale)[255]
   np.testing.assert_allclose(log_p, -(distance - 0.5 / 255) / np.exp(log_scale), rtol=1e-4)
 

@@ -104,7 +104,7 @@ def test_indivisible_batch_is_one_line(tiny_cache, tmp_path):
 
 
 def test_eight_devices_match_one():
-  """Including noise, binarisation and batch norm; only gradients are exchanged, and the optimizer runs everywhere.
+  """Including noise, binarization and batch norm; only gradients are exchanged, and the optimizer runs everywhere.
 
   Both placements are equal bit for bit. Eight images cost a device no more than one image.
   """

@@ -1,4 +1,4 @@
-"""A short training reaches a bound that a broken objective or optimiser would miss."""
+"""A short training reaches a bound that a broken objective or optimizer would miss."""
 
 import importlib
 

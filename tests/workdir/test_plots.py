@@ -1,4 +1,4 @@
-"""Positions and colours of tiles and windows in saved images."""
+"""Positions and colors of tiles and windows in saved images."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def pixels(path) -> np.ndarray:
 
 
 def tile(sheet: np.ndarray, row: int, column: int, size: int) -> np.ndarray:
-  """One tile without its grey frame of one pixel."""
+  """One tile without its gray frame of one pixel."""
   top, left = row * (size + 2) + 1, column * (size + 2) + 1
   return sheet[top : top + size, left : left + size]
 

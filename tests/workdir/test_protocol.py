@@ -49,7 +49,7 @@ def test_runs_of_other_sizes_are_not_comparable():
   small = protocol_of(config)
   config.data.image_size = 64
   assert protocol_of(config) != small
-  assert small.title == "mine at 32 x 32 pixels, dynamic binarisation"
+  assert small.title == "mine at 32 x 32 pixels, dynamic binarization"
 
 
 def test_runs_of_another_likelihood_are_not_comparable():
@@ -59,11 +59,11 @@ def test_runs_of_another_likelihood_are_not_comparable():
   config.model.likelihood = "discretized_logistic"
   assert protocol_of(config) != grey
   assert (grey.title, protocol_of(config).title) == (
-    "mnist_digits, no binarisation, cross-entropy",
-    "mnist_digits, no binarisation, discretised logistic",
+    "mnist_digits, no binarization, cross-entropy",
+    "mnist_digits, no binarization, discretized logistic",
   )
   config.model.likelihood = "custom_likelihood"
-  assert protocol_of(config).title == "mnist_digits, no binarisation, custom likelihood"
+  assert protocol_of(config).title == "mnist_digits, no binarization, custom likelihood"
   with config.unlocked():
     del config.model.likelihood
   assert protocol_of(config) == grey

@@ -36,7 +36,7 @@ function createPicture([height, width, channels], label) {
     if (window) outline(window);
   }
 
-  // Spans the centres of the outermost filters; the line is one standard deviation wide, within visible limits.
+  // Spans the centers of the outermost filters; the line is one standard deviation wide, within visible limits.
   function outline({ x, y, stride, size, variance }) {
     const far = 4 * Math.max(width, height), reach = Math.min(0.5 * (size - 1) * stride, far);
     const near = (value) => Math.max(-far, Math.min(value, far));

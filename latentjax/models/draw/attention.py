@@ -20,7 +20,7 @@ class Window:
 
   center_x: jax.Array  # in pixels; 0 is the middle of the first pixel
   center_y: jax.Array
-  stride: jax.Array  # distance between neighbouring filters in pixels
+  stride: jax.Array  # distance between neighboring filters in pixels
   variance: jax.Array  # of every filter in pixels^2
   intensity: jax.Array  # gamma in the paper, a factor on glimpses
 

@@ -40,7 +40,7 @@ class Inferred:
 
 
 def infer_step(heads: Heads, mean: Callable, images: jax.Array, weights: Weights, state: State, noise: jax.Array):
-  """One step of inference and generation.
+  """Runs one step of inference and generation.
 
       x_hat = x - mean(c),  r = read(x, x_hat, h_dec),  h_enc' = LSTM(h_enc, [r, h_dec])
       q = N(W h_enc', exp(W h_enc')),  z ~ q,  h_dec' = LSTM(h_dec, z),  c' = c + write(h_dec')
