@@ -14,8 +14,8 @@ compare: .venv/ready  ## train the three demos and compare them: about 5 minutes
 	  --workdir=runs/demo/comparison
 	@echo "Open runs/demo/comparison/report.html in a browser."
 
-# Eight configs as they stand; docs/results.md says what its rows changed. WITHOUT="draw_base ..." leaves rows out; the
-# papers' own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
+# Eight unmodified configs; docs/results.md lists the keys that its rows changed. WITHOUT="draw_base ..." leaves out
+# rows; the papers' own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
 ROWS = vae vae_residual bottom_up ladder_vae ladder_vae_dense draw_base draw_filterbank draw_deep
 vae = vae.py:default
 vae_residual = vae.py:residual
@@ -27,11 +27,11 @@ draw_filterbank = draw.py:filterbank
 draw_deep = draw.py:deep
 draw_paper = draw.py:paper
 ladder_vae_paper = ladder_vae.py:paper
-# Seeds trained together in every row: one where the processor works alone, and error bars on an accelerator.
+# Seeds trained together in every row: 1 on a CPU, and 8 on an accelerator, for error bars.
 SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
-results: .venv/tfds  ## trains eight configs as far as they are not finished, and compares them: hours on two CPU cores
+results: .venv/tfds  ## train eight configs, resuming unfinished ones, and compare them: hours on two CPU cores
 	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --config.train.num_seeds=$(SEEDS) \
 	  --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \
@@ -58,10 +58,10 @@ clean:  ## remove the virtual environments
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "latentjax needs Python 3.11 or later, not " + \
-	  sys.version.split()[0] + ": make PYTHON=python3.11")'
+	  sys.version.split()[0] + ". Run make PYTHON=python3.11")'
 
 .venv/ready: requirements.txt requirements-dev.txt | python
-	@echo "installing into .venv, which takes some minutes:"
+	@echo "Installing into .venv; this takes a few minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
@@ -79,10 +79,10 @@ python:
 	.venv-benchmark/bin/python -m pip install --quiet -r requirements-dev.txt uv
 	.venv-benchmark/bin/python -m pip install --quiet --no-index --no-deps 'torch>=2.6' 2>/dev/null || \
 	  .venv-benchmark/bin/uv pip install --python .venv-benchmark/bin/python --torch-backend=auto 'torch>=2.6'
-	.venv-benchmark/bin/python -m pip install --quiet torch  # what it depends on
+	.venv-benchmark/bin/python -m pip install --quiet torch  # its dependencies
 	touch $@
 
-.venv-compiled/ready: requirements.txt requirements-dev.txt | python  # compilers of the very version of JAX
+.venv-compiled/ready: requirements.txt requirements-dev.txt | python  # compilers for the same version of JAX
 	$(PYTHON) -m venv .venv-compiled
 	.venv-compiled/bin/python -m pip install --quiet --upgrade pip
 	.venv-compiled/bin/python -m pip install --quiet -r requirements-dev.txt

@@ -1,4 +1,4 @@
-"""Launches, dependency chains and collectives of an optimised HLO program, and the kernels of a GPU's thunks."""
+"""Launches, dependency chains and collectives of an optimized HLO program, and the kernels of a GPU's thunks."""
 
 import re
 from collections import Counter
@@ -39,7 +39,7 @@ class Operation(NamedTuple):
 
 
 class Program:
-  """An optimised HLO program, from `compiled.as_text()`."""
+  """An optimized HLO program, from `compiled.as_text()`."""
 
   def __init__(self, text: str):
     self.computations: dict[str, list[Operation]] = {}

@@ -1,6 +1,6 @@
 """One training step in PyTorch: eager, compiled, or captured in a CUDA graph.
 
-It does the work of a step of latentjax: gathers a shuffled batch of uint8 images on the device, binarises it, draws
+It does the work of a step of latentjax: gathers a shuffled batch of uint8 images on the device, binarizes it, draws
 noise, clips the gradient of the negative ELBO, applies Adam and updates a moving average of the weights.
 
 Several seeds are trained together by `torch.func.vmap` over weights, batch-norm statistics, order, pixels and noise.
@@ -34,7 +34,7 @@ class Training:
 
   def __init__(self, config, images: np.ndarray, batch_size: int, variant: str):
     if config.train.iwae_samples > 1 or config.train.free_bits:
-      raise ValueError("PyTorch minimises the negative ELBO only. Set train.iwae_samples=1 and train.free_bits=0.")
+      raise ValueError("PyTorch minimizes the negative ELBO only. Set train.iwae_samples=1 and train.free_bits=0.")
     torch.manual_seed(config.seed)
     self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high" if config.precision == "tensorfloat32" else "highest")

@@ -1,4 +1,4 @@
-"""The measurements in order of value, and how each is made. All run in this process."""
+"""Measurements in order of value, all run in this process."""
 
 import contextlib
 import dataclasses
@@ -74,7 +74,7 @@ def list_measurements(rehearse: bool) -> list[Measurement]:
 
 
 def measure(measurement: Measurement, options, results: Results, watchdog: Watchdog) -> dict:
-  """Makes one measurement."""
+  """Runs one measurement."""
   jax.clear_caches()
   gc.collect()  # frees the memory of the measurement before
   if measurement.part in TRAININGS:
@@ -212,5 +212,5 @@ def check_machine(results: Results, rehearse: bool) -> str | None:
     results.add("measured", result=records.current_provenance("") | about)
   elif (machine["rehearse"], machine["device_kind"]) != (rehearse, device.device_kind):
     kind = "a rehearsal" if machine["rehearse"] else "measurements"
-    return f"--out: it holds {kind} on {machine['device_kind']}. Choose another directory."
+    return f"--out holds {kind} on {machine['device_kind']}. Choose another directory."
   return None

@@ -38,13 +38,13 @@ TRAINING = {
 
 
 def write(path: Path, lines: Iterable[Line], parts: Mapping[str, str], total: int) -> None:
-  """Writes the report: the machine, of which the first line tells, and a section for each part with its title."""
+  """Writes the report: the machine, described by the first line, and a section for each part with its title."""
   machine, *lines = lines
   measured, failed = (sum(line["status"] == status for line in lines) for status in ("measured", "failed"))
   rehearsal = " (a rehearsal with tiny models: these numbers mean nothing)" if machine["rehearse"] else ""
   text = [f"# latentjax on {machine['device_kind']}{rehearsal}", ""]
   text += [f"- {name}: {value}".replace("\n", "; ") for name, value in machine["result"].items() if value]
-  text += ["", f"Of {total} measurements {measured} are made and {failed} failed.", ""]
+  text += ["", f"{measured} of {total} measurements are done and {failed} failed.", ""]
   plain = {(line["config"], line["batch_size"]): line.get("result", {}) for line in lines if line["part"] == "steps"}
   for part, title in parts.items():
     rows = [line for line in lines if line["part"] == part]

@@ -1,4 +1,4 @@
-"""Running measurements in order, with a time limit, signals and resuming."""
+"""Session of measurements in order, with a time limit, signals and resuming."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ class Results:
     return self.lines.get(name, {}).get("status") in (("measured",) if self.again else ("measured", "failed"))
 
   def start(self, description: Line) -> None:
-    """Records the start, so that a measurement that kills the process is not repeated for ever."""
+    """Records the start, so that a measurement that kills the process is not repeated forever."""
     line = self.lines.get(description["name"], {})
     attempt = line["attempt"] + 1 if line.get("status") == "started" else 1
     self.current, self.started_at = description, time.monotonic()
