@@ -47,7 +47,7 @@ lint: .venv/ready  ## style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-benchmark: .venv-benchmark/ready  ## compare with PyTorch: 10 minutes on two CPU cores, downloads 0.5 GB (3 GB with a GPU)
+benchmark: .venv-benchmark/ready  ## compare with PyTorch: 10 minutes on two CPU cores, downloads 0.5 GB (more with a GPU)
 	.venv-benchmark/bin/python -m benchmarks.compare_pytorch
 
 compiled: .venv-compiled/ready  ## compile training steps for GPUs and TPUs, without having one: minutes
