@@ -154,7 +154,7 @@ def test_options_of_jax_that_latentjax_does_not_support(capsys, jax_options):
   jax.config.update("jax_enable_x64", True)
   main.start_jax(config)
   assert not jax.config.jax_enable_x64
-  assert capsys.readouterr() == ("", "JAX_ENABLE_X64 is ignored: latentjax computes in float32\n")
+  assert capsys.readouterr() == ("", "JAX_ENABLE_X64 is ignored: latentjax always computes in float32\n")
   jax.config.update("jax_disable_jit", True)
   with pytest.raises(UsageError, match="JAX_DISABLE_JIT is set"):
     main.start_jax(config)

@@ -139,7 +139,7 @@ def test_grey_images_among_coloured_ones_are_coloured(folder):
 
 def test_images_of_other_sizes_are_named_or_resized(folder):
   Image.new("L", (9, 7), 90).save(folder / "odd" / "99.png")
-  with pytest.raises(UsageError, match=r"99\.png has 7 x 9 pixels and .*00\.png has 6 x 5.*data\.image_size crop"):
+  with pytest.raises(UsageError, match=r"99\.png has 7 x 9 pixels and .*00\.png has 6 x 5.*data\.image_size to crop"):
     dataset.load_dataset(str(folder), "none")
   data = dataset.load_dataset(str(folder), "none", image_size=8)
   assert data.image_shape == (8, 8, 1)
