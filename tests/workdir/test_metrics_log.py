@@ -6,7 +6,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from latentjax.runtime.errors import RunError
-from latentjax.workdir.metrics_log import MetricWriter
+from latentjax.workdir.metrics_log import MetricWriter, read_metrics
 
 BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
 
@@ -70,3 +70,28 @@ def test_tensorboard_has_every_number_and_the_step_from_which_epochs_are_repeate
     "seconds": 1.5,
     "images_per_second": 9.0,
   }
+
+
+def test_damaged_lines_are_named(tmp_path, capsys):
+  path = tmp_path / "metrics.jsonl"
+  lines = [json.dumps(line_of(epoch)) for epoch in (1, 2, 3)]
+  damages = {
+    2: (
+      ["not json"],
+      ["{}"],
+      ["[]"],
+      [lines[1].replace("kl", "km")],
+      [lines[2]],
+    ),
+    3: ([lines[1], lines[1]], [lines[1], "3"], [lines[1], "not json"]),
+  }
+  for number, texts in damages.items():
+    for text in texts:
+      path.write_text("\n".join([lines[0], *text, lines[2]][: max(3, number)]) + "\n")
+      with pytest.raises(RunError, match=f"Line {number} of"):
+        read_metrics(tmp_path)
+  capsys.readouterr()
+  for kept in (2, 0):
+    path.write_text("\n".join(lines[: kept + 1])[:-5])
+    assert read_metrics(tmp_path) == [line_of(1), line_of(2)][:kept]
+    assert capsys.readouterr().out == f"Ignoring line {kept + 1} of {path}, its last, which is incomplete.\n"

@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import json
 import os
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from latentjax.runtime.errors import RunError
 from latentjax.runtime.fileio import write_atomic
 from latentjax.workdir import records
-from latentjax.workdir.metrics_log import read_metrics
 
 
 @pytest.fixture
@@ -20,8 +18,6 @@ def config():
 
 SHAPE = (28, 28, 1)
 ORIGIN = {"command": "main.py", "dataset_sha256": "0"}
-
-
 DAMAGED = {
   "truncated": lambda text: text[:-9],
   "no text": lambda text: "\udcff\udcfe",
@@ -47,43 +43,7 @@ def test_a_damaged_config_is_named(tmp_path, config, damage):
   assert len(str(error.value).splitlines()) == 1
 
 
-BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
-
-
-def line_of(epoch: int) -> dict:
-  return {
-    "step": 10 * epoch,
-    "epoch": epoch,
-    "train": BOUND,
-    "validation": BOUND,
-    "seconds": 1.5,
-    "images_per_second": 9.0,
-  }
-
-
-def test_damaged_lines_and_results_are_named(tmp_path, capsys):
-  path = tmp_path / "metrics.jsonl"
-  lines = [json.dumps(line_of(epoch)) for epoch in (1, 2, 3)]
-  damages = {
-    2: (
-      ["not json"],
-      ["{}"],
-      ["[]"],
-      [lines[1].replace("kl", "km")],
-      [lines[2]],
-    ),
-    3: ([lines[1], lines[1]], [lines[1], "3"], [lines[1], "not json"]),
-  }
-  for number, texts in damages.items():
-    for text in texts:
-      path.write_text("\n".join([lines[0], *text, lines[2]][: max(3, number)]) + "\n")
-      with pytest.raises(RunError, match=f"Line {number} of"):
-        read_metrics(tmp_path)
-  capsys.readouterr()
-  for kept in (2, 0):
-    path.write_text("\n".join(lines[: kept + 1])[:-5])
-    assert read_metrics(tmp_path) == [line_of(1), line_of(2)][:kept]
-    assert capsys.readouterr().out == f"Ignoring line {kept + 1} of {path}, its last, which is incomplete.\n"
+def test_damaged_results_are_named(tmp_path):
   for text in ("{", "[]", "{}"):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(RunError, match=r"results.json is damaged"):
