@@ -26,6 +26,7 @@ from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import Interrupted, RunError, UsageError, last_line, user_message
 from latentjax.runtime.fileio import cache_dir
+from latentjax.runtime.jax_settings import pin_settings
 from latentjax.runtime.signals import exit_on_signal
 from latentjax.workdir import directory, records
 
@@ -158,12 +159,12 @@ def resolve_config(flags: absl_flags.FlagValues, workdir: Path | None) -> Resolv
 
 
 def start_jax(config: ConfigDict) -> None:
-  """Sets JAX's options before anything is compiled; its environment variables take precedence."""
+  """Sets JAX's options before anything is compiled; for the cache, its environment variables take precedence."""
   if jax.config.jax_disable_jit:
     raise UsageError("JAX_DISABLE_JIT is set, but latentjax needs compilation. Unset it.")
   if jax.config.jax_enable_x64:
-    jax.config.update("jax_enable_x64", False)
     print("JAX_ENABLE_X64 is ignored: latentjax always computes in float32", file=sys.stderr)
+  pin_settings()
   if config.compilation_cache:
     options = {
       "jax_compilation_cache_dir": str(cache_dir() / "compiled"),

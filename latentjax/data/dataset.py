@@ -13,6 +13,7 @@ from latentjax.data import cache, two_digits
 from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
 from latentjax.data.sources import create_source
 from latentjax.runtime.errors import UsageError
+from latentjax.runtime.rng import create_key
 
 SEED = 0  # of splits, fixed scenes and fixed binarization
 NUM_HELD_OUT = 10_000  # images of train that become a missing split
@@ -143,7 +144,7 @@ def fixed_binarization(images: np.ndarray, split: str) -> np.ndarray:
 
 def _fixed_scenes(images: np.ndarray, split: str) -> np.ndarray:
   """Composes a scene for each image [M, H, W, C] of a split, the same at every call."""
-  key = jax.random.fold_in(jax.random.key(SEED), SPLITS.index(split))
+  key = jax.random.fold_in(create_key(SEED), SPLITS.index(split))
   return np.asarray(jax.jit(two_digits.compose_scenes)(key, images))
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from latentjax.inference import functions
 from latentjax.models.base import Model, Variables
 from latentjax.runtime.precision import at_precision
+from latentjax.runtime.rng import create_key
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -36,7 +37,7 @@ def export_programs(config: ConfigDict, model: Model, variables: Variables) -> d
     return functions.decode(model, variables, [group[None] for group in latents])[0]
 
   def sample(seed):
-    return functions.sample(model, variables, jax.random.key(seed), 1)[0]
+    return functions.sample(model, variables, create_key(seed), 1)[0]
 
   image = jax.ShapeDtypeStruct(model.image_shape, jnp.float32)
   seed = jax.ShapeDtypeStruct((), jnp.uint32)

@@ -28,8 +28,9 @@ from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.runtime.fileio import expand_user
+from latentjax.runtime.jax_settings import pinned_settings
 from latentjax.runtime.precision import at_precision
-from latentjax.runtime.rng import RngStreams, create_rng_streams
+from latentjax.runtime.rng import RngStreams, create_key, create_rng_streams
 from latentjax.workdir import records, weights
 
 if TYPE_CHECKING:  # else `latentjax.load` would import tensorboardX
@@ -63,33 +64,40 @@ class TrainedModel:
     return tuple(self.model.image_shape)
 
   @cached_property
+  @pinned_settings()
   def latent_dims(self) -> tuple[int, ...]:
     """Z_l of every latent group."""
     blank = jax.ShapeDtypeStruct((1, *self.image_shape), np.float32)
     return tuple(group.shape[-1] for group in jax.eval_shape(self.inference.encode, self.variables, blank))
 
+  @pinned_settings()
   def encode(self, images) -> tuple[np.ndarray, ...]:
     """Returns L arrays [B, Z_l]: posterior means in units of the prior, (mean_q - mean_p) / std_p."""
     return tuple(evaluation.encode(self.inference, self.variables, self._check_images(images), BATCH_SIZE))
 
+  @pinned_settings()
   def decode(self, latents: Sequence) -> np.ndarray:
     """Returns pixel means [B, H, W, C] for latents in units of the prior, as returned by `encode`."""
     return evaluation.decode(self.inference, self.variables, self._check_latents(latents), BATCH_SIZE)
 
+  @pinned_settings()
   def reconstruct(self, images) -> np.ndarray:
     """Returns pixel means [B, H, W, C] given the posterior means of images."""
     return self.decode(self.encode(images))
 
+  @pinned_settings()
   def sample(self, num_samples: int, seed: int = 0) -> np.ndarray:
     """Returns pixel means [num_samples, H, W, C] of prior samples; deterministic given `seed`."""
     return np.asarray(self.inference.sample(self.variables, _key(seed), _check_count(num_samples)))
 
+  @pinned_settings()
   def elbo(self, images, seed: int = 0) -> np.ndarray:
     """Returns [B] in nats: log p(x|z) - KL(q || p) of each image with one posterior sample."""
     images, key = self._check_images(images), _key(seed)
     log_px, kl = evaluation.per_image_terms(self.inference, self.variables, images, key, BATCH_SIZE)
     return log_px - kl.sum(-1)
 
+  @pinned_settings()
   def log_likelihood(self, images, num_samples: int = 100, seed: int = 0) -> np.ndarray:
     """Returns [B] in nats: log 1/K sum_k p(x, z_k)/q(z_k | x), K = num_samples, a lower bound of log p(x) on average.
 
@@ -99,11 +107,13 @@ class TrainedModel:
     args = self.inference, self.variables, self._check_images(images), _key(seed), BATCH_SIZE
     return evaluation.log_likelihoods(*args, [_check_count(num_samples)], report=lambda count: None)[0]
 
+  @pinned_settings()
   def draw(self, images, seed: int = 0) -> Drawing:
     """Returns DRAW's reconstruction by step: canvases [T, B, H, W, C], and read and write windows, fields [T, B]."""
     draw, _ = self._draw_methods
     return jax.device_get(draw(self.variables, to_pixels(jnp.asarray(self._check_images(images))), _key(seed)))
 
+  @pinned_settings()
   def dream(self, num_samples: int, seed: int = 0) -> Drawing:
     """Returns DRAW's prior samples by step; see `draw`. There are no read windows."""
     _, dream = self._draw_methods
@@ -157,12 +167,11 @@ class TrainedModel:
     return groups
 
 
+@pinned_settings()
 def load(workdir: str | os.PathLike, seed_index: int) -> TrainedModel:
   """Implements `latentjax.load`."""
   if not isinstance(workdir, str | os.PathLike):
     raise TypeError(f"workdir must be a path, not {workdir!r}.")
-  if jax.config.jax_enable_x64:
-    raise ValueError("jax_enable_x64 is on, and latentjax computes in float32. Turn it off.")
   try:
     workdir = expand_user(workdir)
     if not (workdir / "config.json").is_file():
@@ -227,7 +236,7 @@ def variable_shapes(model: Model) -> Variables:
 
 
 def _key(seed: int) -> jax.Array:
-  return jax.random.key(_check_integer("seed", seed, 0, 2**32 - 1))
+  return create_key(_check_integer("seed", seed, 0, 2**32 - 1))
 
 
 def _check_count(num_samples: int) -> int:

@@ -19,18 +19,22 @@ class Gaussian:
     """Returns mean + std * noise, [..., Z], for standard normal noise [..., Z]."""
     return self.mean + jnp.exp(self.log_std) * noise
 
+  def log_prob_of_sample(self, noise: jax.Array) -> jax.Array:
+    """Returns the log density [...] in nats of sample(noise).
+
+    It is computed from the noise: for a small std the sample, rounded to float32, no longer determines it.
+    """
+    chex.assert_equal_shape([noise, self.mean])
+    return (-0.5 * jnp.square(noise) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
   def whiten(self, value: jax.Array) -> jax.Array:
     """Returns (value - mean) / std, [..., Z]: the inverse of `sample`."""
-    return (value - self.mean) * jnp.exp(-self.log_std)
+    root = jnp.exp(-0.5 * self.log_std)
+    return (value - self.mean) * root * root  # 1 / std may overflow where the difference is 0
 
   def relative_to(self, prior: "Gaussian") -> "Gaussian":
     """Expresses this Gaussian in units of `prior`, which becomes N(0, I); the KL between the two is unchanged."""
     return Gaussian(prior.whiten(self.mean), self.log_std - prior.log_std)
-
-  def log_prob(self, value: jax.Array) -> jax.Array:
-    """Returns the log density [...] in nats of value [..., Z]."""
-    chex.assert_equal_shape([value, self.mean])
-    return (-0.5 * jnp.square(self.whiten(value)) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
   def kl_per_unit(self) -> jax.Array:
     """Returns KL(self || N(0, I)) of each unit in nats, [..., Z]: 1/2 (mean^2 + var - log var - 1)."""
@@ -46,10 +50,9 @@ class Gaussian:
 
   def product(self, other: "Gaussian") -> "Gaussian":
     """Returns the normalized product of the two densities, the precision-weighted mean (Sonderby et al. 2016)."""
-    own_precision, other_precision = jnp.exp(-2 * self.log_std), jnp.exp(-2 * other.log_std)
-    precision = own_precision + other_precision
-    mean = (own_precision * self.mean + other_precision * other.mean) / precision
-    return Gaussian(mean, -0.5 * jnp.log(precision))
+    log_ratio = 2 * (other.log_std - self.log_std)  # of the precisions
+    mean = jax.nn.sigmoid(log_ratio) * self.mean + jax.nn.sigmoid(-log_ratio) * other.mean
+    return Gaussian(mean, -0.5 * jnp.logaddexp(-2 * self.log_std, -2 * other.log_std))
 
 
 def standard_normal_log_prob(value: jax.Array) -> jax.Array:

@@ -18,8 +18,7 @@ class ELBOTerms:
     mean: [B, H, W, C] location of x given z, see `Likelihood.mean`; XLA drops it where only the loss is used.
     log_px: [B] log p(x | z).
     kl: [B, L] KL(q || p) of each latent group, analytic where possible.
-    log_pz, log_qz: [B, L] log density of the sampled latents under prior and posterior, up to a constant common to
-      both: DRAW's densities are in units of its prior.
+    log_pz, log_qz: [B, L] log density of the sampled latents, in units of the prior, under prior and posterior.
   """
 
   mean: jax.Array

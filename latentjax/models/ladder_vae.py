@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, SIZES, key, one_of
 from latentjax.models.base import LikelihoodModel, Picture, TitledGrids, likelihood_key
-from latentjax.models.distributions import Gaussian
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.elbo import ELBOTerms
 
 DISPLAY_NAMES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
@@ -81,15 +81,16 @@ class LadderVAE(LikelihoodModel):
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
     """Batch norm uses, and returns, the statistics of the batch if the collection `batch_stats` is mutable."""
-    layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))
+    noise = standard_normals(key, len(images), self.latent_dims)
+    layers = self.infer(images, noise)
     pixels = self.pixel_params([layer.z for layer in layers])
-    log_pz = jnp.stack([layer.prior.log_prob(layer.z) for layer in layers], axis=-1)  # [B, L]
-    log_qz = jnp.stack([layer.posterior.log_prob(layer.z) for layer in layers], axis=-1)
+    relative = [layer.posterior.relative_to(layer.prior) for layer in layers]
+    log_pz = jnp.stack([standard_normal_log_prob(q.sample(eps)) for q, eps in zip(relative, noise, strict=True)], -1)
+    log_qz = jnp.stack([q.log_prob_of_sample(eps) for q, eps in zip(relative, noise, strict=True)], -1)  # [B, L]
     if self.inference == "ladder":
-      kl = jnp.stack([layer.posterior.kl(layer.prior) for layer in layers], axis=-1)
+      kl = jnp.stack([q.kl_to_standard() for q in relative], axis=-1)
     else:  # below the top, the prior depends on the z that the KL would integrate out, so a sample replaces it
-      top = layers[-1].posterior.kl(layers[-1].prior)
-      kl = (log_qz - log_pz).at[:, -1].set(top)
+      kl = (log_qz - log_pz).at[:, -1].set(relative[-1].kl_to_standard())
     likelihood = self.observation_model
     return ELBOTerms(likelihood.mean(pixels), likelihood.log_prob(pixels, images, self.log_scale), kl, log_pz, log_qz)
 
@@ -143,7 +144,7 @@ class LadderVAE(LikelihoodModel):
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """Returns (mean_q - mean_p) / std_p, which is 0 for a unit that adds nothing to the layer above."""
     layers = self.infer(images, [jnp.zeros((len(images), latents)) for latents in self.latent_dims])
-    return tuple(layer.prior.whiten(layer.z) for layer in layers)
+    return tuple(layer.posterior.relative_to(layer.prior).mean for layer in layers)
 
   def posteriors(self, images: jax.Array, key: jax.Array) -> tuple[Gaussian, ...]:
     layers = self.infer(images, standard_normals(key, len(images), self.latent_dims))

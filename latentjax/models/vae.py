@@ -56,14 +56,15 @@ class VAE(LikelihoodModel):
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
     q = self.infer(images)
-    z = q.sample(jax.random.normal(key, q.mean.shape))  # [B, Z]
+    noise = jax.random.normal(key, q.mean.shape)
+    z = q.sample(noise)  # [B, Z]
     pixels = self.pixel_params(z)
     return ELBOTerms(
       mean=self.observation_model.mean(pixels),
       log_px=self.observation_model.log_prob(pixels, images, self.log_scale),
       kl=q.kl_to_standard()[:, None],
       log_pz=standard_normal_log_prob(z)[:, None],
-      log_qz=q.log_prob(z)[:, None],
+      log_qz=q.log_prob_of_sample(noise)[:, None],
     )
 
   def infer(self, images: jax.Array) -> Gaussian:

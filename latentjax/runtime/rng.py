@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -19,11 +20,17 @@ class RngStreams(NamedTuple):
   statistics: jax.Array
 
 
+def create_key(seed: int | jax.Array) -> jax.Array:
+  """Returns jax.random.key(seed) of a seed below 2^32, whatever JAX's default generator and JAX_RANDOM_SEED_OFFSET."""
+  seed = jnp.asarray(seed, jnp.uint32)
+  return jax.random.wrap_key_data(jnp.stack([jnp.zeros_like(seed), seed]), impl="threefry2x32")
+
+
 def create_rng_streams(config: ConfigDict) -> RngStreams:
   """Returns the streams of a run; each of several seeds has those of its single-seed run."""
 
   def streams(seed):
-    return RngStreams(*jax.random.split(jax.random.key(seed), len(RngStreams._fields)))
+    return RngStreams(*jax.random.split(create_key(seed), len(RngStreams._fields)))
 
   if config.train.num_seeds == 1:
     return streams(config.seed)

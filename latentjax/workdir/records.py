@@ -1,6 +1,7 @@
 """Records of a run: config.json with its provenance, and results.json."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -97,9 +98,15 @@ def current_provenance(dataset_sha256: str) -> dict[str, Any]:
     "git": git_commit(),
     "python": ".".join(map(str, sys.version_info[:3])),
     "versions": {"latentjax": __version__, **{name: metadata.version(name) for name in LIBRARIES}},
+    "environment": {name: os.environ[name] for name in sorted(os.environ) if _changes_numbers(name)},
     "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
     "dataset_sha256": dataset_sha256,
   }
+
+
+def _changes_numbers(name: str) -> bool:
+  """Returns True if an environment variable may change the rounding of JAX's results."""
+  return name.startswith(("JAX_", "XLA_", "LIBTPU_", "NVIDIA_TF32")) and "CACHE" not in name
 
 
 def git_commit() -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ def test_train_leaves_everything_that_was_promised(trained):
   assert len(list((trained / "checkpoints").iterdir())) == 2  # the two newest, one of them the best
   (origin,) = json.loads((trained / "config.json").read_text())["run"]
   assert origin["command"].startswith(f"{ROOT / 'main.py'} --workdir=")
-  assert origin.keys() == {"command", "git", "python", "versions", "device", "dataset_sha256"}
+  assert origin.keys() == {"command", "git", "python", "versions", "environment", "device", "dataset_sha256"}
 
 
 def test_a_finished_run_is_left_alone(trained):

@@ -35,13 +35,31 @@ def images(tiny_cache):
     return arrays["test"][:5]
 
 
-def test_float64_is_refused(run):
-  jax.config.update("jax_enable_x64", True)
+SETTINGS = {  # with the value that they have otherwise
+  "jax_threefry_partitionable": (False, True),
+  "jax_default_prng_impl": ("rbg", "threefry2x32"),
+  "jax_random_seed_offset": (3, 0),
+  "jax_enable_x64": (True, False),
+  "jax_numpy_dtype_promotion": ("strict", "standard"),
+  "jax_transfer_guard": ("disallow", "allow"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_callers_settings_of_jax_change_nothing(run, images, name):
+  def numbers():
+    model = latentjax.load(run[0])
+    return model.encode(images)[0], model.sample(2, seed=1), model.elbo(images), model.log_likelihood(images, 3)
+
+  expected, (value, usual) = numbers(), SETTINGS[name]
+  jax.config.update(name, value)
   try:
-    with pytest.raises(ValueError, match="jax_enable_x64 is on"):
-      latentjax.load(run[0])
+    found = numbers()
   finally:
-    jax.config.update("jax_enable_x64", False)
+    jax.config.update(name, usual)
+  for one, other in zip(found, expected, strict=True):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
 
 
 def test_two_files_are_enough(run, images, tmp_path, monkeypatch):

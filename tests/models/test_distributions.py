@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 
@@ -12,13 +13,41 @@ LOG_STD = np.array([[0.0, -1.5, 0.7], [-3.0, 0.2, 1.1]])
 
 
 def test_log_prob():
-  value = np.array([[0.1, -1.0, 4.0], [0.05, 0.4, -2.0]])
+  noise = np.array([[0.1, -1.0, 2.0], [0.05, 0.4, -2.0]])
+  q = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD))
+  value = MEAN + np.exp(LOG_STD) * noise
   expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD)).sum(-1)
-  log_prob = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)).log_prob(jnp.array(value))
-  np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
+  np.testing.assert_allclose(q.log_prob_of_sample(jnp.array(noise)), expected, rtol=1e-5)
   np.testing.assert_allclose(
     standard_normal_log_prob(jnp.array(value)), jax.scipy.stats.norm.logpdf(value).sum(-1), rtol=1e-5
   )
+
+
+@pytest.mark.parametrize("log_std", [-90.0, -40.0, -20.0, -16.0, 0.0, 20.0, 40.0])
+def test_densities_of_samples_at_any_scale(log_std):
+  """The log density of a sample, and the log importance weight under a prior of about the same scale."""
+  generator = np.random.default_rng(0)
+  noise = generator.normal(size=(100, 4)).astype(np.float32)
+  q, p = Gaussian(jnp.full(noise.shape, 0.7), jnp.full(noise.shape, log_std)), Gaussian(0.7, log_std + 0.3)
+  exact = scipy.stats.norm.logpdf(noise.astype(np.float64)).sum(-1) - 4 * log_std
+  np.testing.assert_allclose(q.log_prob_of_sample(jnp.array(noise)), exact, rtol=1e-6, atol=1e-5)
+  relative = q.relative_to(p)
+  log_weight = standard_normal_log_prob(relative.sample(jnp.array(noise))) - relative.log_prob_of_sample(noise)
+  scaled = np.float64(np.float32(log_std) - np.float32(log_std + 0.3))  # as log_std + 0.3 is rounded
+  under_p = scipy.stats.norm.logpdf(np.exp(scaled) * noise.astype(np.float64)).sum(-1)
+  np.testing.assert_allclose(log_weight, under_p + 4 * scaled - scipy.stats.norm.logpdf(noise).sum(-1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("log_stds", "mean", "log_std"),
+  [((0, -45), 1.0, -45.0), ((-45, 0), 0.0, -45.0), ((45, 46), 0.1192, 44.9366), ((-60, -60), 0.5, -60.3466)],
+)
+def test_product_at_any_scale(log_stds, mean, log_std):
+  product = Gaussian(jnp.array(0.0), jnp.array(float(log_stds[0]))).product(
+    Gaussian(jnp.array(1.0), jnp.array(float(log_stds[1])))
+  )
+  assert float(product.mean) == pytest.approx(mean, abs=1e-4)
+  assert float(product.log_std) == pytest.approx(log_std, abs=1e-4)
 
 
 def on_a_grid(mean, std):
@@ -49,16 +78,13 @@ def test_kl_between_gaussians_is_its_integral():
 
 
 def test_units_add_up():
-  """KL, log density, and the KL in units of another Gaussian."""
+  """KL, samples, and the KL in units of another Gaussian."""
   one, other = Gaussian(jnp.array(MEAN), jnp.array(LOG_STD)), Gaussian(jnp.array(MEAN[::-1]), jnp.array(LOG_STD[::-1]))
   single = [
     [Gaussian(jnp.array([m]), jnp.array([s])) for m, s in zip(*row, strict=True)]
     for row in zip(MEAN, LOG_STD, strict=True)
   ]
   np.testing.assert_allclose(one.kl_per_unit(), [[unit.kl_to_standard() for unit in row] for row in single], rtol=1e-5)
-  value = jnp.array(MEAN + 0.3)
-  expected = jax.scipy.stats.norm.logpdf(value, MEAN, np.exp(LOG_STD)).sum(-1)
-  np.testing.assert_allclose(one.log_prob(value), expected, rtol=1e-5)
   np.testing.assert_allclose(one.relative_to(other).kl_to_standard(), one.kl(other), rtol=1e-5)
   relative = one.relative_to(other)
   noise = jnp.array(MEAN - 0.7)

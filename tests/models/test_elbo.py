@@ -27,14 +27,15 @@ POSTERIOR = Gaussian(jnp.array([0.3]), jnp.array([-0.2]))
 def sampled(key: jax.Array, count: int, batch: int = 1) -> ELBOTerms:
   """Terms of a model with one latent and three pixels: `count` samples of one posterior for `batch` equal images."""
   q = Gaussian(*(jnp.broadcast_to(value, (count, batch, 1)) for value in (POSTERIOR.mean, POSTERIOR.log_std)))
-  z = q.sample(jax.random.normal(key, (count, batch, 1)))
+  noise = jax.random.normal(key, (count, batch, 1))
+  z = q.sample(noise)
   logits = (z * WEIGHTS[None, None] + BIASES[None, None]).reshape(count, batch, 1, 3, 1)
   return ELBOTerms(
     mean=Bernoulli().mean(logits),
     log_px=Bernoulli().log_prob(logits, jnp.broadcast_to(IMAGE[None, None, None, :, None], logits.shape)),
     kl=q.kl_to_standard()[..., None],
     log_pz=standard_normal_log_prob(z)[..., None],
-    log_qz=q.log_prob(z)[..., None],
+    log_qz=q.log_prob_of_sample(noise)[..., None],
   )
 
 

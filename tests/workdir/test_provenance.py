@@ -31,6 +31,7 @@ def test_commit_and_dirt_of_its_own_repository(tmp_path, monkeypatch):
 
 
 def test_origin_has_all_that_decides_the_numbers(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "")
   monkeypatch.setattr("sys.argv", ["main.py", "--config.model.hidden_dims=(8, 4)"])
   origin = records.current_provenance("abc")
   assert origin["command"] == "main.py '--config.model.hidden_dims=(8, 4)'"
@@ -38,6 +39,7 @@ def test_origin_has_all_that_decides_the_numbers(monkeypatch):
   assert origin["versions"]["latentjax"] == latentjax.__version__
   assert {"flax", "optax"} <= origin["versions"].keys()
   assert jax.devices()[0].device_kind in origin["device"]
+  assert origin["environment"]["XLA_FLAGS"] == ""
   assert origin["dataset_sha256"] == "abc"
 
 

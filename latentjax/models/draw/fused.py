@@ -118,7 +118,7 @@ def _fused_step(
   reading, writing = heads.filterbanks(from_decoder)
   canvas = carry.canvas + heads.write(writing, from_decoder).reshape(canvas_shape)
   windows = carry.reading and carry.reading.window, writing and writing.window
-  inferred = Inferred(canvas.reshape(images.shape), posterior, z, *windows)
+  inferred = Inferred(canvas.reshape(images.shape), posterior, noise, z, *windows)
   return inferred, (canvas, encoder.cell, decoder.cell, from_encoder, from_decoder, reading)
 
 

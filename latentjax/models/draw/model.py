@@ -213,5 +213,5 @@ def _latent_terms(inferred: Inferred) -> tuple[jax.Array, ...]:
 
   The KL, and the difference of the other two, do not depend on these units.
   """
-  posterior, z = inferred.posterior, inferred.z
-  return posterior.kl_to_standard(), standard_normal_log_prob(z), posterior.log_prob(z)
+  posterior = inferred.posterior
+  return posterior.kl_to_standard(), standard_normal_log_prob(inferred.z), posterior.log_prob_of_sample(inferred.noise)

@@ -34,7 +34,8 @@ class Inferred:
 
   canvas: jax.Array  # [B, H, W, C] after the step
   posterior: Gaussian  # q(z | x, earlier z), [B, Z]
-  z: jax.Array  # [B, Z] sample of the posterior
+  noise: jax.Array  # [B, Z] standard normal
+  z: jax.Array  # [B, Z] sample of the posterior with this noise
   read: Window | None  # None without attention
   write: Window | None
 
@@ -65,7 +66,7 @@ def infer_step(heads: Heads, mean: Callable, images: jax.Array, weights: Weights
   posterior = Gaussian(*jnp.split(linear(weights["posterior"], encoder.hidden), 2, axis=-1))
   z = posterior.sample(noise)
   state, (canvas, write_window) = generate_step(heads, weights, state.replace(encoder=encoder), z)
-  return state, Inferred(canvas, posterior, z, reading and reading.window, write_window)
+  return state, Inferred(canvas, posterior, noise, z, reading and reading.window, write_window)
 
 
 def generate_step(heads: Heads, weights: Weights, state: State, z: jax.Array):
