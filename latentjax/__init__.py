@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "TrainedModel":
   """Loads a trained model to encode, decode, sample and score images; its dataset is not needed.
 
+  With `multiprocessing`, start processes by "spawn": JAX, and so the model, hangs in a forked process. A model can be
+  pickled.
+
   Args:
     workdir: Workdir of a run that has trained for at least one epoch, or a directory with its config.json and
       model.npz.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # else `latentjax.load` would import tensorboardX
   from latentjax.workdir.run import Run
 
 BATCH_SIZE = 500  # images per call: bounds memory, and larger inputs compile only once
+ROUNDING = 1e-6  # of pixels in [0, 1]: a larger excess is refused
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -57,6 +58,10 @@ class TrainedModel:
 
   def __repr__(self) -> str:
     return f"<latentjax model: {models.display_name(self.config.model)}, images {self.image_shape}>"
+
+  def __reduce__(self) -> tuple:
+    """Pickles the weights without the compiled functions, which a new process compiles again."""
+    return _create, (self.config, self.model, self.variables, self.step)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -147,9 +152,9 @@ class TrainedModel:
       if images.max() == 1:
         raise ValueError("uint8 images have values 0 and 1 only. Pass bool or float, or scale them to 0 to 255.")
       return images
-    if not ((images >= 0) & (images <= 1)).all():  # also false for NaN
-      raise ValueError(f"float images have values in [{images.min():g}, {images.max():g}]. Scale them to [0, 1].")
-    return images.astype(np.float32)
+    if not ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all():  # also false for NaN
+      raise ValueError(f"float images have values in [{images.min():.7g}, {images.max():.7g}]. Scale them to [0, 1].")
+    return np.clip(images.astype(np.float32), 0, 1)
 
   def _check_latents(self, latents: Sequence) -> list[np.ndarray]:
     """Returns L float32 arrays [B, Z_l]; raises TypeError or ValueError if they are unusable."""
@@ -222,8 +227,13 @@ def load_seed(config: ConfigDict, workdir: Path, index: int = 0) -> TrainedModel
       f"{workdir / weights.WEIGHTS_NAME} does not match {workdir / 'config.json'}. Run --mode=evaluate to rewrite it."
     )
   variables = from_state_dict(shapes, jax.tree.map(lambda x: jnp.asarray(x[index]), saved.variables))
+  return _create(config, model, variables, saved.steps[index])
+
+
+@pinned_settings()
+def _create(config: ConfigDict, model: Model, variables: Variables, step: int) -> TrainedModel:
   inference, keys = create_inference_fns(config, model), create_rng_streams(config)
-  return TrainedModel(config, model, inference, keys, variables, saved.steps[index])
+  return TrainedModel(config, model, inference, keys, variables, step)
 
 
 def variable_shapes(model: Model) -> Variables:

@@ -1,6 +1,7 @@
 """`latentjax.load` and the public methods of a trained model, without its data."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -107,9 +108,17 @@ def test_log_likelihood_uses_num_samples(run, images):
 def test_images_of_any_accepted_shape_and_dtype_are_encoded_alike(run, images):
   model = latentjax.load(run[0])
   expected = model.encode(images)[0]
-  for same in (images[..., 0], images / 255, (images / 255).astype(np.float32)):
+  for same in (images[..., 0], images / 255, (images / 255).astype(np.float32), images / 255 * 1.0000001):
     np.testing.assert_allclose(model.encode(same)[0], expected, atol=1e-5)
   np.testing.assert_allclose(model.encode(images[0, :, :, 0])[0], expected[:1], atol=1e-5)
+
+
+def test_a_pickled_model_is_the_same(run, images):
+  model = latentjax.load(run[0])
+  again = pickle.loads(pickle.dumps(model))
+  assert (again.step, again.config) == (model.step, model.config)
+  np.testing.assert_array_equal(again.encode(images)[0], model.encode(images)[0])
+  np.testing.assert_array_equal(again.sample(2, seed=1), model.sample(2, seed=1))
 
 
 def test_unknown_home_directory_is_refused():
@@ -124,6 +133,7 @@ def test_unknown_home_directory_is_refused():
     (lambda x: x[:0], ValueError, r"shape \(0, 28, 28, 1\)\. Pass at least one"),
     (lambda x: x.astype(int), TypeError, "dtype int64. Pass uint8 from 0 to 255 or floats from 0 to 1"),
     (lambda x: x.astype(float), ValueError, r"values in \[0, 2\d+\]\. Scale them to \[0, 1\]"),
+    (lambda x: x / 255 + 2e-6, ValueError, r"values in \[2e-06, 1\.000002\]\. Scale them to \[0, 1\]"),
     (lambda x: x * np.nan, ValueError, r"values in \[nan, nan\]\. Scale them to \[0, 1\]"),
     (lambda x: x.astype(str), TypeError, "uint8"),
     (lambda x: "digit.png", TypeError, "dtype <U9. Pass uint8 from 0 to 255 or floats from 0 to 1"),
