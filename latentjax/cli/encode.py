@@ -77,8 +77,6 @@ def _file_images(config: ConfigDict, path: str, image_shape: tuple[int, int, int
 def _match_channels(images: np.ndarray, image_shape: tuple[int, int, int], path: str) -> np.ndarray:
   """Returns images with the model's number of channels, if nothing is lost; raises UsageError if they do not fit."""
   channels = image_shape[-1]
-  if channels == 1 and (images == images[..., :1]).all():
-    images = images[..., :1]
   if channels == 3 and images.shape[-1] == 1:
     images = np.repeat(images, 3, axis=-1)
   if images.shape[1:] == image_shape:

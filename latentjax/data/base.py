@@ -45,7 +45,12 @@ def source_label(name: str, to_encode: bool) -> str:
 def warn_ignored(label: str, names: Sequence[str]) -> None:
   """Names files or arrays that are ignored: one may be a misspelled split."""
   if names:
-    console.print(f"{label}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} ignored")
+    console.print(f"{label}: ignored {', '.join(names)}")
+
+
+def scale_binary(images: np.ndarray) -> np.ndarray:
+  """Returns the uint8 images of a split, multiplied by 255 if they are 0 and 1, as binary images often are."""
+  return images * np.uint8(255) if images.max() == 1 else images
 
 
 def content_key(name: str, size: int, files: Mapping[str, Path]) -> str:

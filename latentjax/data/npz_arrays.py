@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
 
-from latentjax.data.base import LABELS, SPLITS, Splits, content_key, source_label, warn_ignored
-from latentjax.data.decoding import crop_and_resize, with_channels
+from latentjax.data.base import LABELS, SPLITS, Splits, content_key, scale_binary, source_label, warn_ignored
+from latentjax.data.decoding import crop_and_resize, is_gray, with_channels
 from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import expand_user, open_npz
 
@@ -18,8 +17,9 @@ from latentjax.runtime.fileio import expand_user, open_npz
 class NpzImages:
   """A `Source` of uint8 arrays `train` and optionally `validation` and `test`, [M, H, W] or [M, H, W, C].
 
-  Pixels are from 0 to 255, or 0 and 1. Integer labels [M] may be in `train_labels` and so on. `size` is 0, or the side
-  of the square to which images are cropped and resized. With `to_encode`, any split is enough, or an array `images`.
+  Pixels are from 0 to 255, or in a split 0 and 1. Images of three equal channels are gray. Integer labels [M] may be in
+  `train_labels` and so on. `size` is 0, or the side of the square to which images are cropped and resized. With
+  `to_encode`, any split is enough, or an array `images`.
   """
 
   is_available = True
@@ -52,9 +52,10 @@ class NpzImages:
     warn_ignored(label, [name for name in names if name not in (*images, *(split + LABELS for split in labels))])
     self._check(images, labels)
     images = {split: array if array.ndim == 4 else array[..., None] for split, array in images.items()}
-    scale = 255 if max(array.max() for array in images.values()) == 1 else 1  # binary images are often 0 and 1
-    resized = {split: self._resize(array * np.uint8(scale)) for split, array in images.items()}
-    return resized | {split + LABELS: array.astype(np.int64) for split, array in labels.items()}
+    images = {split: self._resize(scale_binary(array)) for split, array in images.items()}
+    if all(is_gray(array) for array in images.values()):
+      images = {split: array[..., :1] for split, array in images.items()}
+    return images | {split + LABELS: array.astype(np.int64) for split, array in labels.items()}
 
   def _check(self, images: Splits, labels: Splits) -> None:
     """Raises UsageError unless all images are of one size and every split with labels has one for each image."""
@@ -80,5 +81,5 @@ class NpzImages:
     if not self._size:
       return images
     coloured = images.shape[-1] == 3
-    resized = (crop_and_resize(Image.fromarray(x if coloured else x.squeeze(-1)), self._size) for x in images)
-    return np.stack([with_channels(np.asarray(image), coloured) for image in resized])
+    resized = (crop_and_resize(image if coloured else image.squeeze(-1), self._size) for image in images)
+    return np.stack([with_channels(image, coloured) for image in resized])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
+from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits, scale_binary
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.runtime.fileio import cache_dir
@@ -62,7 +62,7 @@ class TFDS:
       images[index] = example["image"]
       if labels is not None:
         labels[index] = example["label"]
-    return images * 255 if images.max() == 1 else images, labels
+    return scale_binary(images), labels
 
   @property
   def _has_labels(self) -> bool:

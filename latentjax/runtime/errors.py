@@ -25,7 +25,7 @@ class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` 
 
 def unreadable(path: Path, error: OSError) -> RunError:
   """Returns the error for a file that cannot be read, though it may be intact."""
-  return RunError(f"Cannot read {path} ({error.strerror or error}).")
+  return RunError(f"Cannot read {path} ({error.strerror or error}). Check the path and its permissions.")
 
 
 def damaged(path: Path | str, advice: str, reason: str = "") -> RunError:

@@ -157,7 +157,7 @@ def test_photographs_are_cropped_and_resized_where_that_is_asked_for(copy, tmp_p
   ("name", "words"),
   [
     ("nothing", "there is no such folder"),
-    ("empty", "there are no PNG or JPEG files in"),
+    ("empty", "there are no images in"),
     ("array.npy", "is an .npy. Write an .npz"),
   ],
 )

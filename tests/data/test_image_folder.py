@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from latentjax.data import dataset, image_folder, sources
+from latentjax.data.decoding import decode_image
 from latentjax.data.tfds import unknown_dataset_message
 from latentjax.runtime.errors import RunError, UsageError
 
@@ -62,7 +63,55 @@ def test_images_beside_the_splits_are_reported(tmp_path, capsys):
     Image.new("L", (4, 4), 10).save(tmp_path / "mine" / name)
   (tmp_path / "mine" / "README.txt").write_text("mine")
   image_folder.ImageFolder(str(tmp_path / "mine")).read()
-  assert "cover.png, tset are ignored" in " ".join(capsys.readouterr().out.split())
+  assert "ignored cover.png, tset, 1 .txt, 1 hidden" in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_format_is_read_and_other_files_are_counted(tmp_path, capsys):
+  root, picture = tmp_path / "mine", Image.new("L", (4, 4), 200)
+  root.mkdir()
+  for suffix in (".png", ".JPG", ".jfif", ".webp", ".gif", ".bmp", ".tiff", ".pgm"):
+    picture.save(root / f"a{suffix}", lossless=True)
+  for name in ("b.heic", "c.HEIC", ".DS_Store", "LICENSE"):
+    (root / name).touch()
+  images = image_folder.ImageFolder(str(root)).read()["train"]
+  assert (images.shape, set(np.unique(images))) == ((8, 4, 4, 1), {200})
+  assert "ignored 2 .heic, 1 hidden, 1 without a suffix" in " ".join(capsys.readouterr().out.split())
+  for path in root.glob("a.*"):
+    path.unlink()
+  with pytest.raises(UsageError, match=r"no images in .*mine, only 2 \.heic, 1 hidden, 1 without a suffix"):
+    image_folder.ImageFolder(str(root)).read()
+
+
+def test_links_are_followed_but_not_in_circles(folder, tmp_path, capsys):
+  (folder / "odd").rename(tmp_path / "odd")
+  (folder / "odd").symlink_to(tmp_path / "odd")
+  (tmp_path / "odd" / "up").symlink_to(folder)
+  (folder / "even" / "self").symlink_to(".")
+  splits = image_folder.ImageFolder(str(folder)).read()
+  assert np.bincount(splits["train_labels"]).tolist() == [10, 10]
+  output = " ".join(capsys.readouterr().out.split())
+  assert "ignored 2 linking to a folder above" in output
+  assert "count again" not in output
+  (folder / "copy").symlink_to(tmp_path / "odd")
+  assert image_folder.ImageFolder(str(folder)).read()["label_names"].tolist() == ["copy", "even", "odd"]
+  assert "10 of 30 images are links to others and count again" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_cannot_be_read_is_an_error(folder, monkeypatch):
+  (folder / "last").symlink_to("nowhere")
+  with pytest.raises(UsageError, match=r"last is a broken link or not a file\. Repair or remove it"):
+    dataset.load_dataset(str(folder), "none")
+  (folder / "last").unlink()
+  scandir = os.scandir
+
+  def refuse(path):
+    if Path(path).name == "odd":
+      raise PermissionError(13, "Permission denied", str(path))
+    return scandir(path)
+
+  monkeypatch.setattr(os, "scandir", refuse)
+  with pytest.raises(RunError, match=r"Cannot read .*odd \(Permission denied\)\. Check the path and its permissions"):
+    dataset.load_dataset(str(folder), "none")
 
 
 def test_cache_key_depends_on_content_only(folder, cache):
@@ -101,13 +150,13 @@ def save(path, kind):
   if kind == "16 bits":
     Image.fromarray(np.full((6, 5), 200 * 257, np.uint16)).save(path)
   elif kind == "transparent":
-    Image.fromarray(np.dstack([grey, grey, grey, 0 * grey])).save(path)
+    Image.fromarray(np.dstack([grey, 0 * grey, grey, 0 * grey + 128])).save(path)
   elif kind == "grey and transparent":
     Image.fromarray(np.dstack([grey, 0 * grey + 255])).save(path)
   elif kind == "palette":
     Image.fromarray(np.dstack([grey, 0 * grey, grey])).quantize(4).save(path)
   elif kind == "CMYK":
-    Image.new("CMYK", (5, 6), (0, 0, 0, 55)).save(path.with_suffix(".jpg"), quality=100)
+    Image.new("CMYK", (5, 6), (0, 255, 0, 55)).save(path.with_suffix(".jpg"), quality=100)
   elif kind == "one bit":
     Image.new("1", (5, 6), 1).save(path)
 
@@ -116,10 +165,10 @@ def save(path, kind):
   ("kind", "expected"),
   [
     ("16 bits", [200]),
-    ("transparent", [255, 255, 255]),
+    ("transparent", [227, 127, 227]),
     ("grey and transparent", [200]),
     ("palette", [200, 0, 200]),
-    ("CMYK", [200, 200, 200]),
+    ("CMYK", [200, 0, 200]),
     ("one bit", [255]),
   ],
 )
@@ -135,6 +184,16 @@ def test_all_pixel_formats_become_8_bits(tmp_path, kind, expected):
 def test_grey_images_among_coloured_ones_are_coloured(folder):
   Image.new("RGB", (5, 6), (1, 2, 3)).save(folder / "a.png")
   assert image_folder.ImageFolder(str(folder)).read()["train"].shape == (21, 6, 5, 3)
+
+
+def test_equal_channels_are_gray(folder, tmp_path):
+  expected = dataset.load_dataset(str(folder), "dynamic")
+  for path in folder.rglob("*.png"):
+    Image.open(path).convert("RGB").save(path)
+  assert dataset.load_dataset(str(folder), "dynamic").sha256 == expected.sha256
+  train = generator.integers(0, 256, (10, 6, 5, 1), np.uint8)
+  np.savez(tmp_path / "mine.npz", train=train.repeat(3, axis=-1))
+  assert dataset.load_dataset(str(tmp_path / "mine.npz"), "dynamic").image_shape == (6, 5, 1)
 
 
 def test_images_of_other_sizes_are_named_or_resized(folder):
@@ -163,15 +222,41 @@ def test_unusable_files_are_named(folder):
   (folder / "even" / "00.png").write_bytes(content[:40])
   with pytest.raises(RunError, match=r"00\.png is damaged"):
     dataset.load_dataset(str(folder), "none")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".webp", ".tiff"])
+def test_animations_and_pages_are_refused(tmp_path, suffix):
   frames = [Image.new("L", (5, 6), value) for value in (0, 255)]
-  frames[0].save(folder / "even" / "00.png", save_all=True, append_images=frames[1:])
-  with pytest.raises(UsageError, match=r"00\.png is animated"):
-    dataset.load_dataset(str(folder), "none")
+  frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+  with pytest.raises(UsageError, match=rf"a{suffix} is animated or has several pages\. Save each as a separate file"):
+    decode_image(tmp_path / f"a{suffix}", 0)
+
+
+def test_an_mpo_is_its_first_picture(tmp_path):
+  frames = [Image.new("L", (5, 6), value) for value in (200, 0)]
+  frames[0].save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=frames[1:])
+  assert (decode_image(tmp_path / "phone.jpg", 0) == 200).all()
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+  for dtype in (np.float32, np.int32):
+    Image.fromarray(np.ones((6, 5), dtype)).save(tmp_path / "a.tiff")
+    with pytest.raises(UsageError, match=r"a\.tiff has 32-bit pixels"):
+      decode_image(tmp_path / "a.tiff", 0)
+
+
+def test_large_images_are_read_without_a_warning_or_refused(tmp_path, monkeypatch):
+  Image.new("L", (5, 6), 200).save(tmp_path / "a.png")
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+  assert decode_image(tmp_path / "a.png", 5).shape == (5, 5)
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+  with pytest.raises(UsageError, match=r"a\.png has over 20 pixels\. Make it smaller"):
+    decode_image(tmp_path / "a.png", 0)
 
 
 def test_missing_images_are_one_line(tmp_path):
   (tmp_path / "empty").mkdir()
-  with pytest.raises(UsageError, match="no PNG or JPEG files in"):
+  with pytest.raises(UsageError, match=r"no images in .*empty\. Save them as PNG, JPEG"):
     dataset.load_dataset(str(tmp_path / "empty"), "none")
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "config.json").touch()
@@ -238,13 +323,19 @@ def test_arrays_of_other_names_are_reported(tmp_path, capsys):
   images = generator.integers(0, 256, (10, 6, 5), np.uint8)
   np.savez(tmp_path / "mine.npz", train=images, tset=images[:3], train_labels=np.arange(10))
   dataset.load_dataset(str(tmp_path / "mine.npz"), "none")
-  assert "tset is ignored" in capsys.readouterr().out
+  assert "ignored tset" in capsys.readouterr().out
 
 
-def test_binary_arrays_of_0_and_1_become_0_and_255(tmp_path):
+def test_splits_of_0_and_1_become_0_and_255(tmp_path):
   images = generator.integers(0, 2, (10, 6, 5), np.uint8)
-  np.savez(tmp_path / "mine.npz", train=images, test=images[:3])
-  np.testing.assert_array_equal(dataset.load_dataset(str(tmp_path / "mine.npz"), "none").test[..., 0], 255 * images[:3])
+  np.savez(tmp_path / "mine.npz", train=255 * images, test=images[:3])
+  for split in ("train", "test"):
+    (tmp_path / "mine" / split).mkdir(parents=True)
+    for index, image in enumerate(images[:3]):
+      Image.fromarray(255 * image if split == "train" else image).save(tmp_path / "mine" / split / f"{index}.png")
+  for name in ("mine.npz", "mine"):
+    test = dataset.load_dataset(str(tmp_path / name), "none").test
+    np.testing.assert_array_equal(test[..., 0], 255 * images[:3])
 
 
 @pytest.mark.parametrize(
