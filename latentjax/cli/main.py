@@ -165,6 +165,8 @@ def start_jax(config: ConfigDict) -> None:
   if jax.config.jax_enable_x64:
     print("JAX_ENABLE_X64 is ignored: latentjax always computes in float32", file=sys.stderr)
   pin_settings()
+  if directory := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(directory))  # JAX does not expand ~
   if config.compilation_cache:
     options = {
       "jax_compilation_cache_dir": str(cache_dir() / "compiled"),

@@ -81,7 +81,7 @@ def _find_config_file(name: str) -> Path:
   for path in (expand_user(name), CONFIGS_DIR.parent / name, CONFIGS_DIR / name, CONFIGS_DIR / f"{name}.py"):
     if path.is_file():
       return path
-  if Path(name, "config.json").is_file():
+  if (expand_user(name) / "config.json").is_file():
     raise UsageError(f"--config={name} is the workdir of a run. Use --workdir={name}, or --config={name}/config.json.")
   known = ", ".join(sorted(f"configs/{path.name}" for path in CONFIGS_DIR.glob("*.py")))
   raise UsageError(f"--config={name}: no such file. Choose one of {known}, or write your own.")

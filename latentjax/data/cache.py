@@ -18,12 +18,23 @@ def cached_path(key: str) -> Path:
   return cache_dir() / f"{name}.npz"
 
 
+def is_cached(key: str) -> bool:
+  """Returns True if a set is decoded; raises RunError if its file cannot be read."""
+  path = cached_path(key)
+  try:
+    path.open("rb").close()
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  except OSError as error:
+    raise RunError(f"Cannot read {path} ({error.strerror}). Set LATENTJAX_CACHE_DIR to another directory.") from None
+  return True
+
+
 def read_cache(key: str) -> Splits | None:
   """Returns the splits of a decoded set, or None if there are none; raises RunError if the file is damaged."""
-  path = cached_path(key)
-  if not path.exists():
+  if not is_cached(key):
     return None
-  with open_npz(path, "Delete it and run again") as arrays:
+  with open_npz(cached_path(key), "Delete it and run again") as arrays:
     return dict(arrays)
 
 
@@ -36,7 +47,8 @@ def write_cache(key: str, splits: Splits) -> None:
     np.savez_compressed(temporary, **splits)
     temporary.replace(path)
   except OSError as error:
-    raise RunError(f"Cannot cache decoded images in {path.parent} ({error}). Set LATENTJAX_CACHE_DIR.") from None
+    reason = error.strerror or error
+    raise RunError(f"Cannot cache decoded images in {path.parent} ({reason}). Set LATENTJAX_CACHE_DIR.") from None
   finally:
     with suppress(OSError):
       temporary.unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
 def is_prepared(name: str, image_size: int = 0) -> bool:
   """Returns True if a dataset can be loaded without a download; raises as `load_dataset` does."""
   source = create_source(name, image_size)
-  return cache.cached_path(source.key).exists() or source.is_available
+  return cache.is_cached(source.key) or source.is_available
 
 
 def split_validation_test(splits: Splits) -> Splits:

@@ -6,6 +6,7 @@ only to prepare a set or to read one prepared in another format.
 
 import difflib
 import importlib.util
+import os
 import textwrap
 from collections.abc import Sequence
 from functools import cached_property
@@ -72,6 +73,8 @@ class TFDS:
 
   @cached_property
   def _tfds(self):
+    if "TFDS_DATA_DIR" in os.environ:  # TFDS expands ~ to read a set, but not to prepare one
+      os.environ["TFDS_DATA_DIR"] = os.path.expanduser(os.environ["TFDS_DATA_DIR"])
     try:
       import tensorflow_datasets
     except ImportError:

@@ -56,5 +56,12 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], None]) 
 
 def cache_dir() -> Path:
   """Returns the directory of decoded datasets: $LATENTJAX_CACHE_DIR, or `latentjax` in the user's cache directory."""
-  own, user_cache = os.environ.get("LATENTJAX_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
-  return Path(own) if own else Path(user_cache or expand_user("~/.cache"), "latentjax")
+  if own := os.environ.get("LATENTJAX_CACHE_DIR"):
+    return expand_user(own)
+  user_cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+  if user_cache.is_absolute():  # the XDG standard ignores a relative one
+    return user_cache / "latentjax"
+  try:
+    return Path.home() / ".cache" / "latentjax"
+  except RuntimeError:
+    raise UsageError("There is no home directory for decoded datasets. Set LATENTJAX_CACHE_DIR.") from None

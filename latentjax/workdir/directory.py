@@ -16,14 +16,18 @@ from latentjax.runtime.fileio import expand_user
 
 
 def parse_workdir(workdir: str | None) -> Path | None:
-  """Returns the directory of --workdir, which need not exist; raises UsageError if it is a URL or a file."""
+  """Returns the directory of --workdir, which need not exist; raises if it is a URL, a file or unreadable."""
   if workdir is None:
     return None
   if re.match(r"[a-z][a-z0-9+.-]*://", workdir):
     raise UsageError(f"{workdir} is a URL, not a local directory. Mount it, or train elsewhere and copy the run.")
   path = expand_user(workdir)
-  if path.exists() and not path.is_dir():
-    raise UsageError(f"{workdir} is not a directory. Choose another --workdir.")
+  try:
+    if path.exists() and not path.is_dir():
+      raise UsageError(f"{workdir} is not a directory. Choose another --workdir.")
+    (path / "config.json").exists()
+  except OSError as error:
+    raise RunError(f"Cannot read {workdir} ({error.strerror}). Choose another --workdir.") from None
   return path
 
 

@@ -143,6 +143,11 @@ def test_jaxs_variables_have_precedence(monkeypatch, tmp_path, jax_options):
   config.compilation_cache = False
   main.start_jax(config)
   assert jax.config.jax_compilation_cache_dir == "own"
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "~/own")
+  main.start_jax(config)
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
   config.compilation_cache = True
   main.start_jax(config)
   assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")

@@ -1,6 +1,8 @@
 """Sources describe themselves without reading, and every dataset name has its own cache file."""
 
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 from latentjax.data import cache, dataset, sources
 from latentjax.data.tfds import TFDS
-from latentjax.runtime.errors import RunError
+from latentjax.runtime import fileio
+from latentjax.runtime.errors import RunError, UsageError
 
 
 class Builder:
@@ -81,6 +84,14 @@ def test_is_prepared_downloads_nothing(found, capsys, monkeypatch):
   assert "download size: 9 GB" in capsys.readouterr().out
 
 
+def test_tfds_prepares_a_set_below_the_home_directory(found, monkeypatch, tmp_path):
+  found(Builder())
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setenv("TFDS_DATA_DIR", "~/tfds")
+  assert sources.create_source("new").is_available
+  assert os.environ["TFDS_DATA_DIR"] == str(tmp_path / "tfds")
+
+
 def test_missing_tensorflow_is_reported_before_a_download(found, capsys, monkeypatch):
   found(Builder(prepared=False))
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -93,6 +104,42 @@ def test_unwritable_cache_is_named(monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", "/dev/null/x")
   with pytest.raises(RunError, match=r"Cannot cache decoded images in /dev/null/x .*Set LATENTJAX_CACHE_DIR"):
     cache.write_cache("new", {})
+
+
+def test_an_unreadable_cache_is_named(monkeypatch):
+  def refuse(path, *_, **__):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  monkeypatch.setattr(Path, "open", refuse)
+  for read in (cache.read_cache, cache.is_cached):
+    with pytest.raises(RunError, match=r"Cannot read .*new\.npz \(Permission denied\)\. Set LATENTJAX_CACHE_DIR"):
+      read("new")
+
+
+@pytest.mark.parametrize(
+  ("own", "users", "expected"),
+  [
+    ("~/own", "/users", "home/own"),
+    ("", "/users", "/users/latentjax"),
+    ("", "relative", "home/.cache/latentjax"),
+    ("", "~/users", "home/.cache/latentjax"),
+  ],
+)
+def test_cache_directory(tmp_path, monkeypatch, own, users, expected):
+  for name, value in (("HOME", str(tmp_path / "home")), ("LATENTJAX_CACHE_DIR", own), ("XDG_CACHE_HOME", users)):
+    monkeypatch.setenv(name, value)
+  assert fileio.cache_dir() == tmp_path / expected
+
+
+def test_without_a_home_the_cache_directory_must_be_named(monkeypatch):
+  def homeless():
+    raise RuntimeError("Could not determine home directory.")
+
+  monkeypatch.delenv("LATENTJAX_CACHE_DIR")
+  monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+  monkeypatch.setattr(Path, "home", homeless)
+  with pytest.raises(UsageError, match=r"no home directory .*Set LATENTJAX_CACHE_DIR"):
+    fileio.cache_dir()
 
 
 def test_mnist_digits_source():

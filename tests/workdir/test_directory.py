@@ -1,8 +1,10 @@
 """Directories created for runs without --workdir, and their removal if empty."""
 
+from pathlib import Path
+
 import pytest
 
-from latentjax.runtime.errors import UsageError
+from latentjax.runtime.errors import RunError, UsageError
 from latentjax.workdir import directory
 
 
@@ -31,3 +33,12 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
   assert directory.parse_workdir("~/runs/draw") == tmp_path / "runs" / "draw"
   with pytest.raises(UsageError, match="no such user"):
     directory.parse_workdir("~no_such_user/runs")
+
+
+def test_an_unreadable_workdir_is_one_line(tmp_path, monkeypatch):
+  def refuse(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  monkeypatch.setattr(Path, "exists", refuse)
+  with pytest.raises(RunError, match=r"Cannot read .* \(Permission denied\)\. Choose another --workdir"):
+    directory.parse_workdir(str(tmp_path))
