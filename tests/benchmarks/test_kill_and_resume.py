@@ -10,6 +10,7 @@ from benchmarks import kill_and_resume as kr
 def test_a_run_that_is_killed_three_times_and_stopped_once_ends_identical(tiny_cache, tmp_path, monkeypatch):
   """The third kill is likely to be in a checkpoint."""
   monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # the very programs that users run
+  monkeypatch.delenv("XLA_FLAGS")
   whole, workdir = tmp_path / "whole", tmp_path / "killed"
   kr.finish(tiny_cache, whole)
   # Counted in checkpoints and not in seconds: 24 epochs then suffice however loaded the machine is.

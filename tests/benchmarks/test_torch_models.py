@@ -29,7 +29,7 @@ def get_config(file: str, variant: str, **changes):
 
 def random_variables(model):
   """Returns normal weights everywhere, also for biases and initial states."""
-  start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))
+  start = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))
   generator = np.random.default_rng(0)
   return start | jax.tree.map(
     lambda x: jnp.array(generator.normal(0, 0.4, x.shape), jnp.float32), {"params": start["params"]}

@@ -44,7 +44,7 @@ def run(labelled, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("encode")
   model = models.create_model(config.model, (28, 28, 1))
   init_key, sample_key = jax.random.split(jax.random.key(0))
-  variables = model.init(init_key, np.zeros((1, 28, 28, 1), np.float32), sample_key)
+  variables = jax.jit(model.init)(init_key, np.zeros((1, 28, 28, 1), np.float32), sample_key)
   weights.write_weights(workdir, (28, 28, 1), [config.seed], [0], [variables])
   records.write_config(
     workdir, config, (28, 28, 1), {"dataset_sha256": dataset.load_dataset(**config.data.to_dict()).sha256}

@@ -25,7 +25,7 @@ def make_run(workdir, name: str = "vae", sha256: str = "", **changes):
   config.update_from_flattened_dict({"data.name": "tiny", **changes})
   seeds = range(config.train.num_seeds)
   model = models.create_model(config.model, SHAPE)
-  variables = model.init(jax.random.key(0), np.zeros((1, *SHAPE), np.float32), jax.random.key(1))
+  variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, *SHAPE), np.float32), jax.random.key(1))
   workdir.mkdir()
   records.write_config(workdir, config, SHAPE, {"dataset_sha256": sha256})
   weights.write_weights(workdir, SHAPE, list(seeds), [3] * len(seeds), [{"batch_stats": {}} | variables] * len(seeds))

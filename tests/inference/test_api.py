@@ -23,11 +23,9 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module", params=tiny.MODELS)
-def run(request, shared_programs, tmp_path_factory):
+def run(request, shared_programs, trained_run):
   """(workdir, model's name) of a run that was trained and evaluated."""
-  workdir = tmp_path_factory.mktemp("load") / request.param
-  train.run(tiny.create_config(request.param, {"train.epochs": 1}), workdir)
-  return workdir, request.param
+  return trained_run(request.param), request.param
 
 
 @pytest.fixture(scope="module")

@@ -20,20 +20,15 @@ from latentjax.workdir.run import Run
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
-def tiny_config(name: str, num_seeds: int):
-  changes = {"train.num_seeds": num_seeds, "train.epochs": 2, "train.learning_rate": 0.03, "eval.nll_samples": 2}
-  return tiny.create_config(name, changes)
-
-
-@pytest.fixture(
-  scope="module", params=[("vae", 1), ("ladder_vae", 2), ("draw", 1)], ids=["vae", "two seeds of a ladder", "draw"]
-)
-def run(request, shared_programs, tmp_path_factory):
+@pytest.fixture(scope="module", params=["vae", "ladder_vae with two seeds", "draw"])
+def run(request, shared_programs, trained_run, tmp_path_factory):
   """(config, workdir) of a finished run; tests that change it copy it first."""
-  workdir = tmp_path_factory.mktemp("runs") / request.param[0]
-  config = tiny_config(*request.param)
-  train.run(config, workdir)
-  return config, workdir
+  if request.param in tiny.MODELS:
+    workdir = trained_run(request.param)
+  else:
+    workdir = tmp_path_factory.mktemp("runs") / "two"
+    train.run(tiny.create_config("ladder_vae", {"train.num_seeds": 2, "train.epochs": 2}), workdir)
+  return records.read_config(workdir), workdir
 
 
 @pytest.fixture

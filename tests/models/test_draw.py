@@ -23,7 +23,8 @@ def create(attention: str, shape=GREY, **fields) -> DRAW:
 
 def random_weights(model: DRAW, seed: int = 0):
   """Random weights everywhere, including learned initial states and biases."""
-  start = model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)), jax.random.key(1))["params"]["weights"]
+  blank = jnp.zeros((1, *model.image_shape))
+  start = jax.eval_shape(model.init, jax.random.key(0), blank, jax.random.key(1))["params"]["weights"]
   generator = np.random.default_rng(seed)
   return jax.tree.map(lambda x: jnp.array(generator.normal(0, 0.5, x.shape), jnp.float32), start)
 
@@ -33,7 +34,7 @@ def random_images(shape=GREY, batch: int = BATCH) -> np.ndarray:
 
 
 def apply(model: DRAW, weights, *args, **kwargs):
-  return model.apply({"params": {"weights": weights}}, *args, **kwargs)
+  return jax.jit(lambda weights: model.apply({"params": {"weights": weights}}, *args, **kwargs))(weights)
 
 
 def oracle_inputs(model: DRAW, weights):
@@ -60,7 +61,7 @@ def test_terms_equal_a_loop_over_examples_and_steps(attention, shape, layer_norm
   model = create(attention, shape, layer_norm=layer_norm, prior=prior, plan=plan)
   weights, images, key = random_weights(model), random_images(shape), jax.random.key(3)
   assert all(("gate_scale" in weights[cell]) == layer_norm for cell in ("encoder", "decoder"))
-  terms = jax.jit(partial(apply, model))(weights, images, key)
+  terms = apply(model, weights, images, key)
 
   noise = np.asarray(jax.random.normal(jax.random.key(3), (STEPS, BATCH, LATENTS)), np.float64)
   loop_weights, initial, sizes = oracle_inputs(model, weights)
@@ -138,8 +139,8 @@ def test_every_weight_receives_a_gradient(attention, prior):
 
 def test_windows_start_where_the_config_says():
   model = create("filterbank", (28, 28, 1), init_log_variance=0.7, init_log_stride=-1.1, init_write_gain=12.0)
-  variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jax.random.key(1))
-  drawing = model.apply(variables, jnp.zeros((2, 28, 28, 1)), jax.random.key(2), method="draw")
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jax.random.key(1))
+  drawing = apply(model, variables["params"]["weights"], jnp.zeros((2, 28, 28, 1)), jax.random.key(2), method="draw")
   for window, size in ((drawing.read, 2), (drawing.write, 3)):
     np.testing.assert_allclose(window.variance[0], np.exp(0.7), rtol=0.05)
     np.testing.assert_allclose(window.stride[0], 27 / (size - 1) * np.exp(-1.1), rtol=0.05)
@@ -162,10 +163,10 @@ def test_a_drawing_ends_in_the_reconstruction(attention):
 def test_a_learned_prior_starts_as_the_standard_one():
   images, key = random_images(), partial(jax.random.key, 3)
   standard, learned = (create("filterbank", prior=prior) for prior in ("standard", "learned"))
-  variables = learned.init(jax.random.key(0), images, jax.random.key(1))
+  variables = jax.jit(learned.init)(jax.random.key(0), images, jax.random.key(1))
   weights = {name: value for name, value in variables["params"]["weights"].items() if name != "prior"}
   expected = apply(standard, weights, images, key())
-  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), learned.apply(variables, images, key()), expected)
+  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), apply(learned, variables["params"]["weights"], images, key()), expected)
 
 
 def test_codes_in_units_of_a_learned_prior_are_decoded_as_they_were_drawn():

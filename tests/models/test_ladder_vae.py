@@ -21,7 +21,7 @@ def key():
 def create(inference="ladder", mlp_depth=1, skips=False):
   """Returns (model, variables) with random weights and statistics, so that each matters."""
   model = LadderVAE(SHAPE, WIDTHS, LATENTS, mlp_depth, inference, skips)
-  variables = model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))
   leaves, structure = jax.tree.flatten(variables)
   generator = np.random.default_rng(1)
   leaves = [leaf + jnp.array(0.3 * generator.random(leaf.shape), jnp.float32) for leaf in leaves]

@@ -1,5 +1,7 @@
 """Properties that hold for every model: initialization at the data's mean, and KL per unit."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +23,10 @@ def create(name: str, image_shape=SHAPE, likelihood: str = "bernoulli"):
 def test_samples_of_a_new_model_are_the_mean_image(name, likelihood):
   """With all other weights at 0, the decoder outputs what `init_to_data_mean` sets."""
   model = create(name, likelihood=likelihood)
-  variables = model.init(jax.random.key(0), jnp.zeros((1, *SHAPE)), jax.random.key(1))
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)), jax.random.key(1))
   blank = jax.tree.map(jnp.zeros_like, variables["params"])
   variables = {**variables, "params": model.init_to_data_mean(blank, jnp.array(MEAN), jnp.ones(1))}
-  samples = model.apply(variables, jax.random.key(2), 3, method="sample")
+  samples = jax.jit(lambda variables: model.apply(variables, jax.random.key(2), 3, method="sample"))(variables)
   np.testing.assert_allclose(samples, np.broadcast_to(MEAN, samples.shape), atol=1e-5)
   if likelihood == "discretized_logistic":
     np.testing.assert_allclose(variables["params"]["log_scale"], np.log(np.sqrt(3) / np.pi), rtol=1e-5)
@@ -37,9 +39,10 @@ def test_a_new_model_is_near_the_entropy_of_the_data(name):
   """A Gaussian of deviation 5 has 4.4 bits per value; unscaled output weights would cost over 15."""
   images = np.random.default_rng(0).normal([40, 120, 200], 5, (30, 6, 5, 3)).astype(np.uint8) / np.float32(255)
   model = create(name, images.shape[1:], "discretized_logistic")
-  variables = model.init(jax.random.key(0), jnp.array(images), jax.random.key(1))
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.array(images), jax.random.key(1))
   params = model.init_to_data_mean(variables["params"], jnp.array(images.mean(0)), jnp.array(images.std((0, 1, 2))))
-  terms, _ = model.apply({**variables, "params": params}, jnp.array(images), jax.random.key(2), mutable=["batch_stats"])
+  apply = jax.jit(partial(model.apply, mutable=["batch_stats"]))
+  terms, _ = apply({**variables, "params": params}, images, jax.random.key(2))
   assert 4.3 < -float(terms.log_px.mean()) / (90 * np.log(2)) < 7.5
 
 
@@ -50,7 +53,7 @@ def test_kl_per_unit_adds_up_to_the_terms_of_the_same_key(name):
 
   def both(key):
     init_key, sample_key, key = jax.random.split(key, 3)
-    variables = model.init(init_key, images, sample_key)
+    variables = jax.jit(model.init)(init_key, images, sample_key)
     leaves, structure = jax.tree.flatten(variables["params"])
     noise = np.random.default_rng(1)
     params = structure.unflatten([leaf + 0.3 * noise.random(leaf.shape).astype(np.float32) for leaf in leaves])

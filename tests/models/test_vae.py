@@ -15,7 +15,7 @@ IMAGES = (np.random.default_rng(0).random((3, *SHAPE)) < 0.5).astype(np.float32)
 def create(**fields):
   """Returns (model, params) with random weights, including biases and scales, so that each matters."""
   model = VAE(SHAPE, hidden_dims=(6, 4), latent_dim=2, **fields)
-  params = model.init(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))["params"]
+  params = jax.jit(model.init)(jax.random.key(0), jnp.array(IMAGES), jax.random.key(1))["params"]
   generator = np.random.default_rng(1)
   return model, jax.tree.map(lambda leaf: leaf + jnp.array(0.3 * generator.random(leaf.shape), jnp.float32), params)
 

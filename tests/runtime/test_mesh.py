@@ -89,7 +89,7 @@ MODELS = {
 
 
 def on_eight_devices(*command: str) -> subprocess.CompletedProcess:
-  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
   command = [sys.executable, *command]
   return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
