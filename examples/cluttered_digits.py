@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict, config_flags
@@ -169,6 +170,7 @@ def evaluate(config: ConfigDict, weights: dict, images: jax.Array, labels: jax.A
   return jax.lax.map(rates, jnp.arange(len(images)).reshape(-1, math.gcd(len(images), 500))).mean(0)
 
 
+@style.context("default")  # not the user's, which may need TeX
 def save_picture(path: Path, config: ConfigDict, weights: dict, images: jax.Array, labels: jax.Array, rows: int = 6):
   """Plots one canvas per row, with the window and the prediction after each glimpse."""
   canvases, columns = evaluation_canvases(config.data, images, jnp.arange(rows)), config.model.num_glimpses

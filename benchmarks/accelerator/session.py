@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latentjax.runtime.errors import last_line
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.fileio import dump_json, write_atomic
 
 GRACE = 15.0  # seconds before the time limit, in which a training writes a checkpoint
 MAX_ATTEMPTS = 2  # of a measurement in which the process dies
@@ -56,7 +56,7 @@ class Results:
       line = self.current | {"status": status, "seconds": seconds, "reason": ""} | earlier | fields
       self.lines[line["name"]] = line
       with self.path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(dump_json(line, indent=None))
         file.flush()
         os.fsync(file.fileno())
       if status not in ("started", "partial"):

@@ -1,6 +1,5 @@
 """`--mode=benchmark`: time, memory and arithmetic of a step of training, evaluation or sampling."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from latentjax.inference.functions import create_inference_fns
 from latentjax.runtime.console import compiling, console
 from latentjax.runtime.cost import compile_checked, matmul_benchmark, matmul_flops, mebibytes, needed_bytes
 from latentjax.runtime.distributed import check_divisible, create_mesh, sharding
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.fileio import dump_json, write_atomic
 from latentjax.runtime.rng import create_rng_streams
 from latentjax.training.compile import create_train_fns
 from latentjax.workdir.run import Run
@@ -95,10 +94,10 @@ def create_workload(
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-  """Measures every batch size with every number of seeds, prints a table and writes benchmark.json."""
+  """Measures every batch size with every number of seeds on random pixels, prints a table and writes benchmark.json."""
   Run.open(workdir, config, models.performance_keys(config.model), may_be_new=True)
   jax.config.update("jax_enable_compilation_cache", False)  # otherwise compile_seconds would measure the disk
-  data = dataset.load_dataset(**config.data.to_dict())
+  data = dataset.random_dataset(**config.data.to_dict())
   phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create_model(config.model, data.image_shape)
   mesh = create_mesh() if phase != "sample" else None  # --mode=sample uses one device
@@ -132,7 +131,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       workload = create_workload(config, model, images, batch_size, mesh)
       results["rows"].append(measure_workload(workload, batch_size, config.precision, config.benchmark.measurements))
   console.print(table(results))
-  write_atomic(workdir / "benchmark.json", json.dumps(results, indent=2) + "\n")
+  write_atomic(workdir / "benchmark.json", dump_json(results))
   console.print(f"  {workdir / 'benchmark.json'}")
 
 

@@ -21,23 +21,23 @@ def run(workdirs: Sequence[str], out: Path) -> None:
   out.mkdir(parents=True, exist_ok=True)
   write_atomic(out / "comparison.md", comparison.to_markdown(comparisons))
   write_atomic(out / "comparison.json", comparison.to_json(comparisons))
-  protocols = [group.protocol for group in comparisons]
-  curves = {protocol: {run.name: run.lines for run in runs if run.protocol == protocol} for protocol in protocols}
-  plots.save_curves(out / "comparison.png", curves, ["epoch", "minutes"])
-  groups = {run.name: run.results["test"] for run in runs if run.results and run.results["test"].get("kl_per_group")}
-  if groups:
-    plots.save_groups(out / "groups.png", groups)
-  panels = {
-    protocol: [_png(plots.save_curves, {protocol: lines}, [axis]) for axis in ("epoch", "minutes")]
-    for protocol, lines in curves.items()
-  }
-  bars = {name: _png(plots.save_groups, {name: test}) for name, test in groups.items()}
-  write_atomic(out / "report.html", report.render(comparisons, runs, panels, bars))
   for group in comparisons:
     console.print(comparison.summary_table(group))
-  names = ["comparison.md", "comparison.json", "comparison.png", *(["groups.png"] if groups else []), "report.html"]
-  for name in names:
+  for name in ("comparison.md", "comparison.json"):
     console.print(f"  {out / name}")
+  protocols = [group.protocol for group in comparisons]
+  curves = {protocol: {run.name: run.lines for run in runs if run.protocol == protocol} for protocol in protocols}
+  plots.save(out / "comparison.png", plots.save_curves, curves, ["epoch", "minutes"])
+  groups = {run.name: run.results["test"] for run in runs if run.results and run.results["test"].get("kl_per_group")}
+  if groups:
+    plots.save(out / "groups.png", plots.save_groups, groups)
+  panels = {}
+  for protocol, lines in curves.items():
+    args = plots.save_curves, {protocol: lines}
+    panels[protocol] = [_png(f"curves over {axis}", *args, [axis]) for axis in ("epoch", "minutes")]
+  bars = {name: _png(f"the groups of {name}", plots.save_groups, {name: test}) for name, test in groups.items()}
+  write_atomic(out / "report.html", report.render(comparisons, runs, panels, bars))
+  console.print(f"  {out / 'report.html'}")
   console.print(f"  report.html is one file of {(out / 'report.html').stat().st_size / 1e6:.1f} MB, for any browser")
 
 
@@ -59,7 +59,7 @@ def _open_runs(workdirs: Sequence[str]) -> list[Run]:
   return runs
 
 
-def _png(save: Callable, *args) -> bytes:
+def _png(name: str, draw: Callable, *args) -> bytes:
+  """Returns a plot, or none if it cannot be drawn."""
   file = io.BytesIO()
-  save(file, *args)
-  return file.getvalue()
+  return file.getvalue() if plots.attempt(name, draw, file, *args) else b""

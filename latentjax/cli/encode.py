@@ -1,6 +1,5 @@
 """`--mode=encode`: latents, ELBO and log-likelihood of a run's dataset or of the user's own images."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,9 @@ from latentjax.inference import evaluation, linear_probe
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
 from latentjax.runtime.console import console, progress
 from latentjax.runtime.errors import UsageError
-from latentjax.runtime.fileio import expand_user, write_atomic
+from latentjax.runtime.fileio import dump_json, expand_user, write_atomic
 from latentjax.workdir import plots
+from latentjax.workdir.protocol import finite_metrics
 from latentjax.workdir.run import Run
 
 
@@ -47,8 +47,8 @@ def run(config: ConfigDict, path: str | None, workdir: Path) -> None:
   shown = np.concatenate(list(images.splits.values()))[: config.sample.num_images]
   groups = [np.concatenate(groups)[: len(shown)] for groups in zip(*latents.values(), strict=True)]
   decoded = np.asarray(trained.inference.decode(trained.variables, groups))
-  plots.save_reconstructions(out / "reconstructions.png", shown / 255, decoded, math.ceil(math.sqrt(len(shown))))
-  console.print(f"  {out / 'reconstructions.png'}")
+  columns = math.ceil(math.sqrt(len(shown)))
+  plots.save(out / "reconstructions.png", plots.save_reconstructions, shown / 255, decoded, columns)
 
 
 def _dataset_images(run: Run) -> ImagesToEncode:
@@ -123,11 +123,11 @@ def _write_latents(trained: TrainedModel, images: ImagesToEncode, out: Path) -> 
     "step": trained.step,
     "binarization": trained.config.data.binarization,
     "nll_samples": trained.config.encode.nll_samples,
-    "splits": means,
+    "splits": finite_metrics(means),
     "linear_probe": probe,
   }
   write_atomic(out / "latents.npz", lambda file: np.savez(file, **arrays))
-  write_atomic(out / "encode.json", json.dumps(summary, indent=2) + "\n")
+  write_atomic(out / "encode.json", dump_json(summary))
   console.print(f"  {out / 'latents.npz'}\n  {out / 'encode.json'}")
   return latents
 

@@ -19,9 +19,9 @@ from latentjax.training import restore
 from latentjax.training.experiment import Experiment, create_experiment
 from latentjax.workdir import plots, records, weights
 from latentjax.workdir.checkpoints import Checkpointer
-from latentjax.workdir.protocol import MetricNames, MetricsRow, aggregate_seeds
+from latentjax.workdir.protocol import MetricNames, MetricsRow, aggregate_seeds, finite_metrics
 from latentjax.workdir.run import Run
-from latentjax.workdir.tables import results_table
+from latentjax.workdir.tables import format_number, results_table
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -51,7 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def evaluate_and_write(run: Run, experiment: Experiment, seeds: Sequence[TrainedModel]) -> None:
-  """Evaluates every seed of a run, prints the table, and writes model.npz, groups.png and results.json."""
+  """Evaluates every seed of a run, prints the table, and writes model.npz, results.json and groups.png."""
   results = _measure_run(run, experiment, seeds)
 
   def write() -> None:
@@ -59,10 +59,10 @@ def evaluate_and_write(run: Run, experiment: Experiment, seeds: Sequence[Trained
     variables = [distributed.first_shard(seed.variables) for seed in seeds]
     image_shape, steps = experiment.data.image_shape, [seed.step for seed in seeds]
     weights.write_weights(run.workdir, image_shape, run.seeds, steps, variables)
-    plots.save_groups(run.workdir / "groups.png", {run.config.model.name: results["test"]})
     records.write_results(run.workdir, results)
-    for name in ("results.json", "groups.png", weights.WEIGHTS_NAME):
+    for name in ("results.json", weights.WEIGHTS_NAME):
       console.print(f"  {run.workdir / name}")
+    plots.save(run.workdir / "groups.png", plots.save_groups, {run.config.model.name: results["test"]})
 
   distributed.on_process_zero(write)
 
@@ -70,11 +70,11 @@ def evaluate_and_write(run: Run, experiment: Experiment, seeds: Sequence[Trained
 def _measure_run(run: Run, experiment: Experiment, seeds: Sequence[TrainedModel]) -> MetricsRow:
   """Returns the content of results.json."""
   start, config, last = time.perf_counter(), run.config, run.lines[-1] if run.lines else None
-  per_seed = {
-    seed: measure_seed(trained, experiment.data, run.metric_names)
-    | {"step": trained.step, "epoch": trained.step // experiment.steps_per_epoch}
-    for seed, trained in zip(run.seeds, seeds, strict=True)
-  }
+  per_seed = {}
+  for seed, trained in zip(run.seeds, seeds, strict=True):
+    owner = f" for seed {seed}" if len(seeds) > 1 else ""
+    metrics = finite_metrics(measure_seed(trained, experiment.data, run.metric_names), owner)
+    per_seed[seed] = metrics | {"step": trained.step, "epoch": trained.step // experiment.steps_per_epoch}
   return {
     "model": models.display_name(config.model),
     "likelihood": run.metric_names.likelihood,
@@ -95,7 +95,8 @@ def _print_results(run: Run, experiment: Experiment, results: MetricsRow) -> Non
   console.print(results_table(f"{run.config.model.name}, {epoch}", results, run.metric_names))
   if test["num_examples"] < len(experiment.data.test):
     console.print(f"on the first {test['num_examples']:,} images of each split only. Do not report these numbers.")
-  console.print(f"{run.metric_names.nll} by K: " + ", ".join(f"{nll:.2f} (K = {k})" for k, nll in test["nll_curve"]))
+  curve = ", ".join(f"{format_number(nll)} (K = {k})" for k, nll in test["nll_curve"])
+  console.print(f"{run.metric_names.nll} by K: {curve}")
 
 
 def measure_seed(trained: TrainedModel, data: Dataset, metric_names: MetricNames) -> MetricsRow:

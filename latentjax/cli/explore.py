@@ -34,6 +34,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
   images, kl = sample.load_test_images(run), None
   if images is not None:
     kl = latent_space.kl_per_latent(trained, images[:KL_SAMPLE_SIZE])
+    if not all(np.isfinite(group).all() for group in kl):
+      console.print("The KL of some latents is NaN or infinite. The page leaves the KL out.")
+      kl = None
     shown = images[:NUM_TEST_IMAGES]
     latents = jax.device_get(trained.inference.encode(trained.variables, shown))
     arrays |= {"test/images": shown / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
@@ -52,7 +55,8 @@ def run_facts(run: Run, trained: TrainedModel, images: np.ndarray | None) -> lis
     test, names = run.results["test"], run.metric_names
     count = test.get("num_examples")
     subset = f" (of {count:,} images only)" if images is not None and count is not None and count < len(images) else ""
-    facts.append(f"test {names.terms['elbo']} {test['elbo']:.2f} nats{subset}")
+    if test["elbo"] is not None:
+      facts.append(f"test {names.terms['elbo']} {test['elbo']:.2f} nats{subset}")
     if test.get("nll") is not None:
       facts.append(f"test {names.nll} {test['nll']:.2f} nats (K = {test['nll_samples']}){subset}")
   return facts

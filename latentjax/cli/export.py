@@ -1,6 +1,5 @@
 """`--mode=export`: encode, decode and sample as files that need only JAX and flatbuffers."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -11,7 +10,7 @@ from latentjax._version import __version__
 from latentjax.inference.export import describe_shapes, export_programs
 from latentjax.inference.trained_model import load_first_seed
 from latentjax.runtime.console import console
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.fileio import dump_json, write_atomic
 from latentjax.workdir.run import Run
 
 SUFFIX = ".jax_export"
@@ -50,5 +49,5 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "calling_convention": exported.calling_convention_version,
     "versions": {"latentjax": __version__, "jax": jax.__version__},
   }
-  write_atomic(folder / "export.json", json.dumps(manifest, indent=2) + "\n")
+  write_atomic(folder / "export.json", dump_json(manifest))
   console.print(f"  {folder / 'export.json'}  describes how to call them")

@@ -69,6 +69,8 @@ def main(argv: Sequence[str]) -> int:
   """Runs the command line and returns its exit code; expected errors are one line on stderr."""
   logging.set_verbosity(logging.FATAL)  # of Orbax and TFDS: their errors are reported in one line below
   getLogger("asyncio").setLevel("CRITICAL")  # of Orbax's tasks on a full disk
+  getLogger("matplotlib").setLevel("ERROR")  # its warnings are about settings and directories that plots do not need
+  os.environ["MPLBACKEND"] = "Agg"  # Matplotlib refuses to be imported with an unknown one, though plots need none
   try:
     return dispatch(*parse_flags(argv))
   except Interrupted as interrupted:

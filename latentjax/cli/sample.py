@@ -22,7 +22,8 @@ from latentjax.workdir.run import Run
 def run(config: ConfigDict, workdir: Path) -> None:
   """Draws the images of the model in `workdir`; without its data, those that need no test images."""
   run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
-  save_images(load_first_seed(run), load_test_images(run), workdir)
+  if failed := save_images(load_first_seed(run), load_test_images(run), workdir):
+    raise RunError(f"{', '.join(failed)} could not be drawn. The reason is above.")
 
 
 def load_test_images(run: Run) -> np.ndarray | None:
@@ -40,18 +41,19 @@ def load_test_images(run: Run) -> np.ndarray | None:
   return None
 
 
-def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -> None:
+def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -> list[str]:
   """Writes samples, reconstructions, interpolations, traversals and the model's own pictures, and prints their paths.
 
   `trained` has one seed on one device; without `test`, uint8 [M, H, W, C], images that show test images are left out.
+  Returns the names of those that could not be drawn.
   """
   inference, variables, num_images = trained.inference, trained.variables, trained.config.sample.num_images
   prior_key, posterior_key, picture_key = jax.random.split(trained.keys.sample, 3)
-  columns = math.ceil(math.sqrt(num_images))
+  columns, failed = math.ceil(math.sqrt(num_images)), []
 
   def save(name: str, draw: Callable, *args) -> None:
-    draw(workdir / name, *args)
-    console.print(f"  {workdir / name}")
+    if not plots.save(workdir / name, draw, *args):
+      failed.append(name)
 
   samples = inference.sample(variables, prior_key, num_images)
   save("samples.png", plots.save_grid, jax.device_get(samples), columns)
@@ -67,6 +69,7 @@ def save_images(trained: TrainedModel, test: np.ndarray | None, workdir: Path) -
   save("traversals.png", plots.save_traversals, rows, units, TRAVERSAL_VALUES)
   for name, picture in jax.device_get(inference.pictures(variables, picture_key, images)).items():
     save(name, *plot_call(picture))
+  return failed
 
 
 def plot_call(picture: Picture) -> tuple:

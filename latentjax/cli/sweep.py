@@ -14,6 +14,7 @@ from latentjax import models
 from latentjax.cli import train
 from latentjax.config import files
 from latentjax.config.schema import check_config
+from latentjax.config.serialization import to_plain
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError, user_message
 from latentjax.workdir import records
@@ -68,7 +69,7 @@ def read_sweep(file: Path, name: str) -> list[dict[str, Any]]:
   for override in overrides:
     if not isinstance(override, Mapping) or not all(isinstance(key, str) for key in override):
       raise UsageError(f"sweep() of {name} yields {override!r}. Yield dicts of values by config key.")
-  return [dict(override) for override in overrides]
+  return [to_plain(dict(override)) for override in overrides]
 
 
 def run_one(config: ConfigDict, workdir: Path) -> MetricsRow:

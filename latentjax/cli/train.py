@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -71,13 +72,22 @@ def run(config: ConfigDict, workdir: Path) -> None:
             )
           del feed  # frees the images on the devices
         shutdown.disarm()
-        curves = {run.protocol: {config.model.name: log.lines}}
-        distributed.on_process_zero(lambda: plots.save_curves(workdir / "loss.png", curves, ["epoch"]))
       run = dataclasses.replace(run, lines=log.lines)
-      seeds = list(restore.select_best(experiment, checkpoints, state))
-      distributed.on_process_zero(lambda: sample.save_images(first_seed(seeds[0], run), experiment.data.test, workdir))
-      console.print(f"  {workdir / 'loss.png'}")
-      evaluate.evaluate_and_write(run, experiment, seeds)  # last: results.json marks the run as finished
+      seeds, loss = list(restore.select_best(experiment, checkpoints, state)), workdir / "loss.png"
+
+      def remove_loss() -> None:
+        with suppress(OSError):
+          loss.unlink()
+
+      def draw() -> None:
+        sample.save_images(first_seed(seeds[0], run), experiment.data.test, workdir)
+        plots.save(loss, plots.save_curves, {run.protocol: {config.model.name: log.lines}}, ["epoch"])
+
+      # Results before pictures, none of which is worth the numbers, and loss.png last: if a stop leaves pictures out,
+      # it is missing, and the same command draws them; see `Run.has_plots`.
+      distributed.on_process_zero(remove_loss)
+      evaluate.evaluate_and_write(run, experiment, seeds)
+      distributed.on_process_zero(draw)
   explore = f"--mode=explore --workdir={shlex.quote(str(workdir))}"
   console.print(f"Load it with latentjax.load({str(workdir)!r}), or explore it in a browser: {explore}")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from latentjax.config.schema import check_keys
-from latentjax.config.serialization import lists_to_tuples, read_config_json
+from latentjax.config.serialization import read_config_json, to_plain
 from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import expand_user
 
@@ -45,13 +45,13 @@ def select_variant(variants: Mapping[str, Callable[[], ConfigDict]], name: str) 
 
 
 def load_config(name: str) -> ResolvedConfig:
-  """Loads the config named `FILE` or `FILE:VARIANT`, or that of a run from its config.json.
+  """Loads the config named `FILE` or `FILE:VARIANT`, or that of a run from its config.json; FILE may have colons.
 
   Raises:
     UsageError: The file does not exist, or does not define a config.
     RunError: A config.json is damaged.
   """
-  file, _, variant = name.partition(":")
+  file, variant = _split_variant(name)
   path = _find_config_file(file)
   if path.suffix == ".json":
     return ResolvedConfig(read_config_json(path), path)
@@ -67,7 +67,7 @@ def load_config(name: str) -> ResolvedConfig:
     if not isinstance(config, ConfigDict):
       raise UsageError(f"get_config() in {path} returns {type(config).__name__}. Return an ml_collections.ConfigDict.")
     tree = ConfigDict(config).copy_and_resolve_references().to_dict()  # unfreezes it
-    config = ConfigDict(lists_to_tuples(tree))
+    config = ConfigDict(to_plain(tree))
     check_keys(config)
     default = next((default for default in defaults if isinstance(default, str)), None)
     functions = names.get("VARIANTS")
@@ -76,15 +76,26 @@ def load_config(name: str) -> ResolvedConfig:
   return ResolvedConfig(config, path, variant or default, variants)
 
 
+def _split_variant(name: str) -> tuple[str, str]:
+  """Splits FILE:VARIANT at the last colon, unless it belongs to the path of the file."""
+  file, _, variant = name.rpartition(":")
+  is_path = not file or "/" in variant or any(path.is_file() for path in _candidates(name))
+  return (name, "") if is_path else (file, variant)
+
+
 def _find_config_file(name: str) -> Path:
   """Returns the file of a name such as configs/vae.py, vae.py or vae, in the working directory or of this project."""
-  for path in (expand_user(name), CONFIGS_DIR.parent / name, CONFIGS_DIR / name, CONFIGS_DIR / f"{name}.py"):
+  for path in _candidates(name):
     if path.is_file():
       return path
   if (expand_user(name) / "config.json").is_file():
     raise UsageError(f"--config={name} is the workdir of a run. Use --workdir={name}, or --config={name}/config.json.")
   known = ", ".join(sorted(f"configs/{path.name}" for path in CONFIGS_DIR.glob("*.py")))
   raise UsageError(f"--config={name}: no such file. Choose one of {known}, or write your own.")
+
+
+def _candidates(name: str) -> tuple[Path, ...]:
+  return expand_user(name), CONFIGS_DIR.parent / name, CONFIGS_DIR / name, CONFIGS_DIR / f"{name}.py"
 
 
 def run_config_file(path: Path) -> dict[str, Any]:

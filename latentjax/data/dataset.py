@@ -5,6 +5,7 @@ Shapes: M images of a split, H W C image.
 
 import dataclasses
 import hashlib
+import math
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from latentjax.runtime.rng import create_key
 
 SEED = 0  # of splits, fixed scenes and fixed binarization
 NUM_HELD_OUT = 10_000  # images of train that become a missing split
+NUM_RANDOM = 10_000  # images of `random_dataset`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,24 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
   images = {split: splits[split] for split in SPLITS}
   labels = {split: splits[split + LABELS] for split in images if split + LABELS in splits}
   return Dataset(**images, binarization=binarization, in_scenes=in_scenes, labels=labels, label_names=label_names)
+
+
+def random_dataset(name: str, binarization: str, placement: str = "auto", image_size: int = 0) -> Dataset:
+  """Returns random pixels in the shape of a dataset, which need not be prepared, to measure speed; see `load_dataset`.
+
+  Every split is the same, but for scenes, whose training images are the smaller ones that they are composed of.
+  """
+  source, in_scenes = create_source(name, image_size), two_digits.base_dataset(name) is not None
+  splits = cache.read_cache(source.key)
+  shape = source.image_shape if splits is None else splits["train"].shape[1:]
+  _check_grayscale(name, shape, binarization)
+  count = max(2, min(NUM_RANDOM, 2**28 // math.prod(shape)))  # at most 256 MiB
+  generator = np.random.default_rng(SEED)
+  train = images = generator.integers(0, 256, (count, *shape), np.uint8)
+  if in_scenes:
+    two_digits.check_scene_size(name, {"train": train})
+    images = generator.integers(0, 256, (count, two_digits.CANVAS_SIZE, two_digits.CANVAS_SIZE, shape[-1]), np.uint8)
+  return Dataset(train, images, images, binarization, in_scenes)
 
 
 def is_prepared(name: str, image_size: int = 0) -> bool:

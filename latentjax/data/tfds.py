@@ -21,6 +21,11 @@ from latentjax.runtime.fileio import cache_dir
 
 INSTALL_HINT = "pip install -r requirements-tfds.txt, or pip install 'latentjax[tfds]'"
 
+IMAGE_SHAPES = {  # of well-known sets, which a benchmark needs without TFDS
+  **dict.fromkeys(("mnist", "binarized_mnist", "fashion_mnist", "kmnist", "emnist"), (28, 28, 1)),
+  **dict.fromkeys(("svhn_cropped", "cifar10", "cifar100"), (32, 32, 3)),
+}
+
 
 class TFDS:
   """A `Source` by its name, config and version as in `tfds.builder`; `other_names` are candidates for typos."""
@@ -35,7 +40,12 @@ class TFDS:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self._builder.info.features["image"].shape  # known before a download
+    return IMAGE_SHAPES.get(self._base_name) or self._builder.info.features["image"].shape  # before a download, too
+
+  @property
+  def _base_name(self) -> str:
+    """Name without config and version."""
+    return self.name.split("/")[0].split(":")[0]
 
   def read(self) -> Splits:
     console.print(f"decoding {self.name} once into {cache_dir()}")
@@ -89,7 +99,7 @@ class TFDS:
       builder = tfds.builder(self.name)
     except (tfds.core.DatasetNotFoundError, ModuleNotFoundError) as error:
       known = tfds.list_builders(with_community_datasets=False)
-      if self.name.split("/")[0].split(":")[0] in known:  # the set exists, but a package it needs does not
+      if self._base_name in known:  # the set exists, but a package it needs does not
         raise RunError(f"data.name = {self.name!r}: {error}") from None
       raise UsageError(unknown_dataset_message(self.name, [*self._other_names, *known])) from None
     except (ValueError, AssertionError, TypeError) as error:  # no such version, config or option

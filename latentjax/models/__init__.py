@@ -27,7 +27,8 @@ def default_config(name: str) -> ConfigDict:
   if name not in MODELS:
     raise UsageError(f"model.name must be one of {', '.join(MODELS)}, not {name!r}.")
   config = schema.default_config()
-  config.model = ConfigDict({"name": name} | {field: spec.default for field, spec in field_keys(MODELS[name]).items()})
+  fields = {field: spec.default for field, spec in field_keys(MODELS[name]).items()}
+  config.model = ConfigDict({"name": name} | fields, type_safe=False)
   return config
 
 

@@ -1,5 +1,8 @@
 """Errors that end a run: the command line prints their message and exits with their code."""
 
+import os
+import re
+import textwrap
 from pathlib import Path
 
 
@@ -31,6 +34,13 @@ def unreadable(path: Path, error: OSError) -> RunError:
 def damaged(path: Path | str, advice: str, reason: str = "") -> RunError:
   """Returns the error for a damaged file; `advice` is a sentence without its period."""
   return RunError(f"{path} is damaged{f' ({reason})' if reason else ''}. {advice}.")
+
+
+def error_reason(error: Exception) -> str:
+  """Returns one line: the operating system's message if the error carries one."""
+  if number := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore puts it at the end of a long text
+    return os.strerror(int(number[1]))
+  return getattr(error, "strerror", None) or textwrap.shorten(f"{type(error).__name__}: {error}", 160)
 
 
 def last_line(error: Exception) -> str:

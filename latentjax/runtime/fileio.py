@@ -1,10 +1,12 @@
-"""Paths, atomic writes and untrusted `.npz` files."""
+"""Paths, atomic writes, JSON and untrusted `.npz` files."""
 
+import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -52,6 +54,25 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], None]) 
     with suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise RunError(f"Cannot write {path} ({error.strerror}).") from None
+
+
+def dump_json(content: Any, indent: int | None = 2) -> str:
+  """Returns a value as JSON, with null for NaN and infinities, and a final newline."""
+  return json.dumps(to_finite(content), indent=indent, allow_nan=False) + "\n"
+
+
+def load_json(content: str | bytes) -> Any:
+  """Parses JSON, with None for NaN and infinities; bytes may begin with a byte-order mark, which editors write."""
+  return to_finite(json.loads(content))
+
+
+def to_finite(value: Any) -> Any:
+  """Returns a JSON value with None in place of NaN and infinities, which JSON lacks."""
+  if isinstance(value, Mapping):
+    return {name: to_finite(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [to_finite(item) for item in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def cache_dir() -> Path:

@@ -16,6 +16,7 @@ from latentjax.runtime.distributed import create_mesh
 from latentjax.runtime.errors import UsageError
 from latentjax.runtime.rng import RngStreams, create_rng_streams
 from latentjax.training.compile import TrainFns, create_train_fns
+from latentjax.training.metrics import NO_DIVERGENCE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,10 @@ def create_experiment(config: ConfigDict) -> Experiment:
       f"train.batch_size = {config.train.batch_size} is larger than the {len(data.train)} training image{plural}"
       f" of {config.data.name} (without validation and test). Choose a smaller train.batch_size."
     )
+  steps = config.train.epochs * (len(data.train) // config.train.batch_size)
+  if steps > NO_DIVERGENCE:
+    problem = f"train.epochs = {config.train.epochs} takes {steps:,} steps, but at most {NO_DIVERGENCE:,} are counted"
+    raise UsageError(f"{problem}. Choose fewer epochs, or a larger train.batch_size.")
   if data.in_scenes and config.train.batch_size < 2:
     raise UsageError(f"{config.data.name} pairs the images of a batch. Set train.batch_size to at least 2.")
   model = models.create_model(config.model, data.image_shape)

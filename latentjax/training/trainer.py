@@ -30,7 +30,7 @@ from latentjax.training.state import TrainState
 from latentjax.workdir import plots
 from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.metrics_log import MetricWriter, training_finished
-from latentjax.workdir.protocol import MetricsRow, aggregate_seeds, protocol_of
+from latentjax.workdir.protocol import MetricsRow, aggregate_seeds, finite_metrics, protocol_of
 from latentjax.workdir.weights import BestWeights
 
 
@@ -103,7 +103,8 @@ def train_epochs(
           console.print(f"stopped in epoch {epoch + 1}, after step {int(state.step)}")
           continue  # to the end of the critical section, which raises Interrupted
         validation = validate(experiment, state)
-        step, finite = int(state.step), np.isfinite(validation["elbo"])
+        step, selecting = int(state.step), validation.get("importance_bound", validation["elbo"])
+        finite = np.isfinite(validation["elbo"]) & np.isfinite(selecting)
         if not finite.all():
           raise _divergence_error(config, step, int(np.argmin(finite)), checkpoints)
         splits = {"train": metrics.mean(), "validation": validation}
@@ -118,11 +119,11 @@ def train_epochs(
           "seconds": (log.lines[-1]["seconds"] if log.lines else 0.0) + time.perf_counter() - started,
         }
         log.append(row)  # before the checkpoint: a run killed in between repeats the epoch and drops this row
-        checkpoints.save(state, validation.get("importance_bound", validation["elbo"]))
+        checkpoints.save(state, selecting)
         best_weights.update(state, checkpoints.best_steps)
         bits = f"  {row['validation']['bits_per_dim']:.3f} bits/dim" if metric_names.bits else ""
         console.print(
-          f"epoch {epoch + 1:>3}/{config.train.epochs}  {bound} {row['train']['elbo']:8.2f} train"
+          f"epoch {epoch + 1:>3}/{config.train.epochs}  {bound} {np.mean(splits['train']['elbo']):8.2f} train"
           f" {row['validation']['elbo']:8.2f} validation{bits}  KL {row['validation']['kl']:6.2f}"
           f"  {row['images_per_second']:,.0f} images/s"
         )
@@ -213,10 +214,11 @@ def _importance_bound(experiment: Experiment, state: TrainState) -> float | list
 def _collect_seeds(config: ConfigDict, splits: dict[str, dict[str, Any]]) -> MetricsRow:
   """Returns metrics by split in the format of metrics.jsonl; with several seeds, each metric is a list."""
   if config.train.num_seeds == 1:
-    return splits
+    return finite_metrics(splits)
 
   def of_seed(index):
-    return {split: {name: values[index] for name, values in metrics.items()} for split, metrics in splits.items()}
+    metrics = {split: {name: values[index] for name, values in metrics.items()} for split, metrics in splits.items()}
+    return finite_metrics(metrics, f" for seed {config.seed + index}")
 
   return aggregate_seeds({config.seed + index: of_seed(index) for index in range(config.train.num_seeds)})
 
@@ -243,9 +245,10 @@ def _draw_samples_and_reconstructions(experiment: Experiment, state: TrainState)
   images, columns = experiment.data.validation[:count], math.ceil(math.sqrt(count))
   means = single.inference.evaluate(variables, images, posterior_key).mean
   files = {"samples": io.BytesIO(), "reconstructions": io.BytesIO()}
-  plots.save_grid(files["samples"], jax.device_get(samples), columns)
-  plots.save_reconstructions(files["reconstructions"], images / 255, jax.device_get(means), columns)
-  return {name: file.getvalue() for name, file in files.items()}
+  plots.attempt("samples", plots.save_grid, files["samples"], jax.device_get(samples), columns)
+  reconstructions = files["reconstructions"], images / 255, jax.device_get(means), columns
+  plots.attempt("reconstructions", plots.save_reconstructions, *reconstructions)
+  return {name: file.getvalue() for name, file in files.items() if file.tell()}
 
 
 @contextmanager

@@ -4,9 +4,7 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import orbax.checkpoint as ocp
 
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
-from latentjax.runtime.errors import RunError
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.errors import RunError, error_reason
+from latentjax.runtime.fileio import dump_json, to_finite, write_atomic
 
 MANIFEST_NAME = "manifest.json"
 NUM_NEWEST = 2  # checkpoints kept besides the best: one to resume from, and one in case that is damaged
@@ -83,9 +81,9 @@ class Checkpointer:
       shutil.rmtree(path, ignore_errors=True)
 
   def _best_steps(self) -> list[int]:
-    bounds = {step: np.atleast_1d(bound) for step, bound in self._intact_bounds().items() if bound is not None}
-    steps = list(bounds)
-    return [steps[index] for index in np.argmax(list(bounds.values()), axis=0)] if bounds else []
+    known = {step: np.atleast_1d(bound) for step, bound in self._intact_bounds().items() if bound is not None}
+    steps, bounds = list(known), np.nan_to_num(np.array(list(known.values()), float), nan=-np.inf)
+    return [steps[index] for index in bounds.argmax(axis=0)] if steps else []
 
   def _save(self, state: Any, bound: Bound, partial: Any) -> None:
     step = int(state.step)
@@ -103,7 +101,7 @@ class Checkpointer:
       shutil.rmtree(replaced, ignore_errors=True)
     except Exception as error:  # a full disk is an OSError, ValueError or RuntimeError, depending on the library
       shutil.rmtree(unfinished, ignore_errors=True)
-      reason = _error_reason(error)
+      reason = error_reason(error)
       raise RunError(f"Cannot write a checkpoint to {self.directory} ({reason}). Earlier ones are intact.") from None
     self._bounds[step] = bound
     bounds = self._intact_bounds()
@@ -118,7 +116,7 @@ class Checkpointer:
       if not differing:  # else each of Orbax's threads would print a traceback
         return self._orbax.restore(path / name, args=ocp.args.StandardRestore(target))
     except Exception as error:  # Orbax raises many kinds, for files of another version or files that vanish
-      reason = _error_reason(error) if path.exists() else "a training has just replaced it, try again"
+      reason = error_reason(error) if path.exists() else "a training has just replaced it, try again"
       raise RunError(f"Cannot read the checkpoint of step {step} in {self.directory} ({reason}).") from None
     raise RunError(
       f"The checkpoint of step {step} in {self.directory} does not fit the config: {differing[0]} differs. Restore the"
@@ -155,8 +153,9 @@ class Checkpointer:
 def write_manifest(directory: Path, bound: Bound) -> None:
   """Writes the validation bound of a checkpoint and the digest of every file in it."""
   files = sorted(path for path in directory.rglob("*") if path.is_file())
-  content = {"elbo": bound, "sha256": {str(path.relative_to(directory)): _file_digest(path) for path in files}}
-  write_atomic(directory / MANIFEST_NAME, json.dumps(content | {"seal": _seal(content)}, indent=2) + "\n")
+  digests = {str(path.relative_to(directory)): _file_digest(path) for path in files}
+  content = {"elbo": to_finite(bound), "sha256": digests}
+  write_atomic(directory / MANIFEST_NAME, dump_json(content | {"seal": _seal(content)}))
 
 
 def verify_manifest(directory: Path) -> Bound:
@@ -191,10 +190,3 @@ def _array_types(tree: Any) -> dict[str, tuple]:
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     types[jax.tree_util.keystr(path, simple=True, separator=".")] = (tuple(array.shape), array.dtype)
   return types
-
-
-def _error_reason(error: Exception) -> str:
-  """Returns one line: the operating system's message if the error carries one."""
-  if number := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore puts it at the end of a long text
-    return os.strerror(int(number[1]))
-  return getattr(error, "strerror", None) or textwrap.shorten(f"{type(error).__name__}: {error}", 160)

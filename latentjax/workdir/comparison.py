@@ -1,9 +1,9 @@
 """Comparison of runs: one table per protocol, since metrics under different protocols are not comparable."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
+from latentjax.runtime.fileio import dump_json
 from latentjax.workdir.protocol import BITS, TERMS, MetricsRow, Protocol
 from latentjax.workdir.run import Run
 from latentjax.workdir.tables import Bold, Table, format_metric, format_number
@@ -35,8 +35,9 @@ class Comparison:
     """Names of the runs with the best test `elbo` and `nll`; None if fewer than two are comparable."""
     tests = {row["name"]: row["test"] for row in self.rows if row["test"]}
     comparable = self._same_images and len({test.get("num_examples") for test in tests.values()}) == 1
-    elbos = {name: test["elbo"] for name, test in tests.items() if comparable}
-    nlls = {name: test["nll"] for name, test in tests.items() if "nll" in test and not self._nll_differences}
+    elbos = {name: test["elbo"] for name, test in tests.items() if comparable and test["elbo"] is not None}
+    known = {name: test["nll"] for name, test in tests.items() if test.get("nll") is not None}
+    nlls = {} if self._nll_differences else known
     return {
       "elbo": max(elbos, key=elbos.get) if len(elbos) > 1 else None,
       "nll": min(nlls, key=nlls.get) if len(nlls) > 1 else None,
@@ -101,7 +102,7 @@ def to_json(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons
   ]
   content = {"units": "nats per image", "protocol": describe_measurement(comparisons), "tables": tables}
-  return json.dumps(content, indent=2) + "\n"
+  return dump_json(content)
 
 
 def to_markdown(comparisons: Sequence[Comparison]) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from latentjax.config.schema import flatten
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, damaged
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.fileio import dump_json, load_json, write_atomic
 from latentjax.workdir.protocol import TERMS, MetricsRow
 from latentjax.workdir.records import require_keys
 
@@ -30,11 +31,11 @@ def read_metrics(workdir: Path) -> list[MetricsRow]:
   A last line that a killed run left incomplete is reported and ignored.
   """
   path = workdir / "metrics.jsonl"
-  texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+  texts = path.read_text(encoding="utf-8-sig", errors="replace").splitlines(keepends=True) if path.exists() else []
   lines = []
   for number, text in enumerate(texts, start=1):
     try:
-      line = json.loads(text)
+      line = load_json(text)
       require_keys(line, ("step", "seconds", "images_per_second"))
       for split in ("train", "validation"):
         require_keys(line[split], TERMS)
@@ -62,9 +63,13 @@ def epochs_since_best(lines: Sequence[MetricsRow]) -> int:
 
 
 def validation_bounds(line: MetricsRow) -> list[float]:
-  """Returns the validation bound of every seed: the importance-weighted one if that is trained, else the ELBO."""
+  """Returns the validation bound of every seed: the importance-weighted one if that is trained, else the ELBO.
+
+  One that is not finite, for which metrics.jsonl has null, is -inf.
+  """
   seeds = line["seeds"].values() if "seeds" in line else [line]
-  return [seed["validation"].get("importance_bound", seed["validation"]["elbo"]) for seed in seeds]
+  bounds = [seed["validation"].get("importance_bound", seed["validation"]["elbo"]) for seed in seeds]
+  return [-math.inf if bound is None else bound for bound in bounds]
 
 
 class MetricWriter:
@@ -87,7 +92,7 @@ class MetricWriter:
 
   def __enter__(self) -> "MetricWriter":
     def open_files() -> None:
-      write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
+      write_atomic(self._path, "".join(dump_json(line, indent=None) for line in self.lines))
       directory = self._workdir / "tensorboard"
       started = SessionLog(status=SessionLog.START)  # TensorBoard then drops earlier events from this step on
       with self._disk_errors():
@@ -107,11 +112,15 @@ class MetricWriter:
     """Appends a line; its numbers become TensorBoard scalars such as validation/elbo."""
     self.lines.append(line)
     scalars = flatten({name: value for name, value in line.items() if name not in ("step", "epoch")})
-    values = [Summary.Value(tag=name.replace(".", "/"), simple_value=value) for name, value in scalars.items()]
+    values = [
+      Summary.Value(tag=name.replace(".", "/"), simple_value=value)
+      for name, value in scalars.items()
+      if value is not None
+    ]
 
     def write() -> None:
       with self._disk_errors(), self._path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(dump_json(line, indent=None))
         file.flush()
         os.fsync(file.fileno())
 

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax.runtime.console import console
+from latentjax.runtime.fileio import to_finite
+
 MetricsRow = dict[str, Any]
 SPLITS = ("train", "validation", "test")
 TERMS = {"elbo": "ELBO", "kl": "KL", "reconstruction": "reconstruction"}  # key in files -> name
@@ -79,6 +82,20 @@ def protocol_of(config: ConfigDict) -> Protocol:
   """Returns the protocol of a run; a model without a key `likelihood` has binary pixels."""
   data, likelihood = config.data, config.model.get("likelihood", "bernoulli")
   return Protocol(data.name, data.binarization, likelihood, data.image_size)
+
+
+def finite_metrics(splits: Mapping[str, MetricsRow], owner: str = "") -> dict[str, MetricsRow]:
+  """Returns the metrics of every split with None for NaN and infinities, which it names in one printed line.
+
+  `owner` is named in that line, such as " for seed 3".
+  """
+  finite = to_finite(splits)
+  names = [(split, name) for split, metrics in splits.items() for name in metrics]
+  lost = [f"{split} {name}" for split, name in names if splits[split][name] != finite[split][name]]
+  if lost:
+    advice = "Try a lower train.learning_rate or train.clip_norm in a new workdir."
+    console.print(f"NaN or infinite{owner}, written as null: {', '.join(lost)}. {advice}")
+  return finite
 
 
 WITH_STD = ("loss", "elbo", "kl", "reconstruction", "kl_per_group", "active_units", "nll", *BITS)

@@ -1,6 +1,5 @@
 """Records of a run: config.json with its provenance, and results.json."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 from latentjax._version import __version__
 from latentjax.config.serialization import read_config_json
 from latentjax.runtime.errors import RunError, UsageError, damaged, unreadable
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.fileio import dump_json, load_json, write_atomic
 from latentjax.workdir.protocol import SPLITS, TERMS, MetricsRow
 
 FORMAT = 1  # of config.json and model.npz, written into both
@@ -35,7 +34,7 @@ def write_config(
   """Writes config.json; `provenance` is added to that of earlier commands unless it equals the last one."""
   history = [*earlier, *([provenance] if provenance not in earlier[-1:] else [])]
   content = {"format": FORMAT, "image_shape": image_shape, **config.to_dict(), "run": history}
-  write_atomic(workdir / "config.json", json.dumps(content, indent=2) + "\n")
+  write_atomic(workdir / "config.json", dump_json(content))
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -50,7 +49,7 @@ def read_provenance(workdir: Path) -> list[MetricsRow]:
   """Returns every `current_provenance` under which a run was trained, oldest first; raises like `read_config`."""
   path = workdir / "config.json"
   try:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = load_json(path.read_bytes())
     check_format(path, content["format"])
     require_keys(content, ("image_shape", "run"))
     require_keys(content["run"][-1], ("dataset_sha256",))
@@ -73,7 +72,7 @@ def check_format(path: Path, number: int) -> None:
 
 
 def write_results(workdir: Path, results: MetricsRow) -> None:
-  write_atomic(workdir / "results.json", json.dumps(results, indent=2) + "\n")
+  write_atomic(workdir / "results.json", dump_json(results))
 
 
 def read_results(workdir: Path) -> MetricsRow | None:
@@ -82,7 +81,7 @@ def read_results(workdir: Path) -> MetricsRow | None:
   if not path.exists():
     return None
   try:
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = load_json(path.read_bytes())
     for split in SPLITS:
       require_keys(results[split], TERMS)
     return results

@@ -30,14 +30,17 @@ def render(
   curves: Mapping[Protocol, Sequence[bytes]],
   groups: Mapping[str, bytes],
 ) -> str:
-  """Returns the page's HTML, given PNGs: curves over epochs and over minutes, and evaluated runs' KL per group."""
+  """Returns the page's HTML, given PNGs: curves over epochs and over minutes, and evaluated runs' KL per group.
+
+  A PNG without content is left out.
+  """
   count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
   names = [", ".join(row["name"] for row in group.rows) for group in comparisons]
   listed = "; ".join(f"{each} on {group.protocol.title}" for each, group in zip(names, comparisons, strict=True))
   lead = f"{count}: {listed}. {describe_measurement(comparisons)}"
   if len(comparisons) > 1:
     lead += " Runs with other data, binarization or likelihood have separate tables, since they are not comparable."
-  bars = [_figure(png, f"{name}: bars of the KL per latent group", name, "plot") for name, png in groups.items()]
+  bars = [_figure(png, f"{name}: bars of the KL per latent group", name, "plot") for name, png in groups.items() if png]
   note = '<p class="note">A group is a layer or, for DRAW, a step. A group with a bar near 0 is not used.</p>'
   template, style = (
     (files(__package__) / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css")
@@ -48,7 +51,7 @@ def render(
     "lead": html.escape(lead),
     "tables": "\n".join(_comparison_section(group, curves[group.protocol]) for group in comparisons),
     "images": _image_section(runs),
-    "groups": f"<h2>KL per latent group</h2>\n{note}\n{_grid(bars)}" if groups else "",
+    "groups": f"<h2>KL per latent group</h2>\n{note}\n{_grid(bars)}" if bars else "",
   }
   return re.sub(r"@@(\w+)@@", lambda match: parts[match[1]], template)
 
@@ -58,6 +61,7 @@ def _comparison_section(comparison: Comparison, curves: Sequence[bytes]) -> str:
   plots = [
     _figure(png, f"Curves of {terms} over {axis}", f"Over {axis}", "plot")
     for axis, png in zip(("epochs", "minutes of training"), curves, strict=True)
+    if png
   ]
   nll_curves = nll_curve_table(comparison)
   tables = [comparison_table(comparison).to_html(), *([nll_curves.to_html("h3")] if nll_curves else [])]

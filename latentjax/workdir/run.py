@@ -10,7 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from latentjax.config.schema import NON_IDENTITY_KEYS, differences
-from latentjax.config.serialization import lists_to_tuples
+from latentjax.config.serialization import to_plain
 from latentjax.runtime import distributed
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.workdir import records
@@ -58,7 +58,7 @@ class Run:
     if content is None:
       return cls(workdir, config, files=files)
     saved, provenance, lines, results = content
-    saved = ConfigDict(lists_to_tuples(saved))
+    saved = ConfigDict(to_plain(saved))
     config = saved if config is None else config
     if changed := differences(saved, config, (*NON_IDENTITY_KEYS, *may_change)):
       listed = "; ".join(changed[:6]) + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")

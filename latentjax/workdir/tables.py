@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -75,7 +76,7 @@ def results_table(title: str, results: MetricsRow, metric_names: MetricNames) ->
   rows = []
   for split in (split for split in SPLITS if split in results):
     terms = [format_metric(results, split, term) for term in (*metric_names.terms, "nll")]
-    terms[-1] += f" (K = {results[split]['nll_samples']})" if "nll" in results[split] else ""
+    terms[-1] += f" (K = {results[split]['nll_samples']})" if terms[-1] != "-" else ""
     rows.append([split, *terms, *(format_metric(results, split, name, digits=3) for name in bits)])
   return Table(title, ["", *metric_names.terms.values(), nll, *bits.values()], rows, caption)
 
@@ -91,18 +92,20 @@ def sweep_table(
     ("test", "elbo"): metric_names.terms["elbo"],
     ("test", "nll"): metric_names.nll,
   }
+  elbos = {name: results["validation"]["elbo"] for name, results in finished.items()}
   rows = []
-  for name, results in sorted(finished.items(), key=lambda item: -item[1]["validation"]["elbo"]):
+  for name in sorted(elbos, key=lambda name: math.inf if elbos[name] is None else -elbos[name]):
+    results = finished[name]
     cells = [format_metric(results, *metric) for metric in metrics]
-    rows.append([name, *cells, f"{round(results['epoch'], 1):g}", f"{results['train_minutes']:.1f}"])
+    rows.append([name, *cells, f"{round(results['epoch'], 1):g}", format_number(results["train_minutes"], 1)])
   columns = ["run", *(f"{split} {label}" for (split, _), label in metrics.items()), "best epoch", "minutes"]
   return Table(title, columns, [*rows, *([name, "failed"] for name in failed)], caption)
 
 
 def format_metric(results: MetricsRow, split: str, name: str, digits: int = 2) -> str:
-  """Returns a metric with its standard deviation over seeds or its standard error over images, or "-" if missing."""
+  """Returns a metric with its standard deviation over seeds or its standard error over images; "-" if unknown."""
   metrics = results[split] or {}
-  if name not in metrics:
+  if metrics.get(name) is None:
     return "-"
   spread = results["std"][split][name] if results.get("std") else metrics.get(f"{name}_stderr")
   return format_number(metrics[name], digits) + ("" if spread is None else f" ± {format_number(spread, digits)}")

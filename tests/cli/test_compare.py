@@ -182,6 +182,31 @@ def test_nlls_that_are_not_comparable_are_reported(pair, tmp_path, field, note, 
 
 
 @pytest.mark.usefixtures("sketched")
+def test_numbers_that_are_not_finite_are_dashes(pair, tmp_path):
+  """As earlier versions wrote them, without quotes."""
+  nan = float("nan")
+  change(pair[1], "test", {"elbo": -float("inf"), "nll": nan, "nll_stderr": nan, "nll_curve": [[10, nan]]})
+  (table,) = compared(tmp_path / "out", *pair)
+  assert table["best"] == {"elbo": None, "nll": None}
+  assert (table["runs"][1]["test"]["elbo"], table["runs"][1]["test"]["nll"]) == (None, None)
+  markdown = (tmp_path / "out" / "comparison.md").read_text()
+  assert "| two | DRAW, filterbank attention | - | 20.00 | 66.87 | - |" in markdown
+  assert "NaN" not in (tmp_path / "out" / "comparison.json").read_text()
+
+
+def test_a_plot_that_cannot_be_drawn_is_left_out(pair, tmp_path, monkeypatch, capsys):
+  def fail(*args):
+    raise RuntimeError("no TeX")
+
+  for name in ("save_curves", "save_groups"):
+    monkeypatch.setattr(plots, name, fail)
+  compared(tmp_path / "out", *pair)
+  assert {path.name for path in (tmp_path / "out").iterdir()} == OUTPUTS - {"comparison.png", "groups.png"}
+  assert not any(tag in ("img", "figure") for tag, _ in Page(tmp_path / "out" / "report.html").tags)
+  assert f"Cannot draw {tmp_path / 'out' / 'comparison.png'} (RuntimeError: no TeX).\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("images", ["same", "other"])
 def test_runs_on_other_images_have_no_best(pair, tmp_path, images):
   for workdir, sha256 in zip(pair, ["same", images], strict=True):

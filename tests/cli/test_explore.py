@@ -64,6 +64,17 @@ def test_a_quick_look_is_called_one(tmp_path):
   for count, few in ((20, " (of 4 images only)"), (4, "")):
     words = explore.run_facts(Run.open(workdir), trained, np.zeros((count, *SHAPE)))
     assert words[2:] == [f"test ELBO -3.00 nats{few}", f"test NLL 2.50 nats (K = 2){few}"]
+  records.write_results(workdir, {**bounds, "test": test | {"elbo": float("nan"), "nll": float("nan")}, "step": 7})
+  assert len(explore.run_facts(Run.open(workdir), trained, None)) == 2
+
+
+def test_a_kl_that_is_not_finite_is_left_out(tmp_path, tiny_cache, monkeypatch, capsys):
+  data = dataset.load_dataset("tiny", "dynamic")
+  config, *_ = make_run(tmp_path / "run", sha256=data.sha256, **TINY)
+  monkeypatch.setattr(explore.latent_space, "kl_per_latent", lambda *args: [np.array([1.0, np.nan, 2.0])])
+  explore.run(config, tmp_path / "run")
+  assert "The KL of some latents is NaN or infinite" in capsys.readouterr().out
+  assert payload(tmp_path / "run")["kl"] is None
 
 
 def test_a_page_without_data_says_so_and_has_the_model(tmp_path, tiny_cache, capsys):

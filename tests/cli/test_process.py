@@ -11,11 +11,16 @@ import tiny
 from command import ROOT, assert_mistake, run, start
 
 
-def test_a_full_standard_output_ends_no_training(tmp_path):
-  """Unprintable output is in train.log; a command that only prints fails."""
+def test_neither_a_full_standard_output_nor_the_users_matplotlib_ends_a_training(tmp_path):
+  """Unprintable output is in train.log; a command that only prints fails.
+
+  The matplotlibrc needs TeX, the backend does not exist, and Matplotlib has no directory for its files.
+  """
+  (tmp_path / "matplotlibrc").write_text("text.usetex: True\nno such key\n")
+  variables = {"MATPLOTLIBRC": tmp_path, "MPLBACKEND": "nowhere", "MPLCONFIGDIR": "/dev/null/none"}
   with open("/dev/full", "w") as full:
     flags = tiny.flags("draw", {"train.epochs": 1})
-    done = run(f"--workdir={tmp_path / 'run'}", *flags, cwd=tmp_path, stdout=full)
+    done = run(f"--workdir={tmp_path / 'run'}", *flags, cwd=tmp_path, stdout=full, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     show = run("--mode=show", stdout=full)
     assert (show.returncode, show.stderr) == (
@@ -23,7 +28,10 @@ def test_a_full_standard_output_ends_no_training(tmp_path):
       "error: Cannot write to standard output (No space left on device).\n",
     )
   assert json.loads((tmp_path / "run" / "results.json").read_text())["test"]["elbo"] < 0
-  assert "epoch   1/1" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+  log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+  assert "epoch   1/1" in log
+  assert "Cannot draw" not in log
+  assert (tmp_path / "run" / "loss.png").exists()
 
 
 def test_a_cache_for_compiled_programs_that_cannot_be_is_no_news(tiny_cache, tmp_path):

@@ -120,6 +120,20 @@ def test_what_is_wrong_in_sweep_is_one_line(tmp_path, body, message):
     sweep.read_sweep(path, "own.py")
 
 
+def test_numbers_of_numpy_may_be_yielded(config, tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(
+    "import numpy as np\ndef sweep():\n  for rate in np.logspace(-3, -2, 2, dtype=np.float32):\n"
+    "    yield {'seed': np.int64(1), 'train.learning_rate': rate, 'model.hidden_dims': np.array([8, 4])}\n"
+  )
+  overrides = sweep.read_sweep(path, "own.py")
+  assert sweep.run_names(overrides)[0].startswith("seed=1,learning_rate=0.001")
+  changed = sweep.apply_override(config, overrides[1])
+  assert (changed.seed, changed.model.hidden_dims) == (1, (8, 4))
+  assert type(changed.seed) is int
+  assert type(changed.train.learning_rate) is float
+
+
 def test_names_are_readable_and_each_run_has_one():
   overrides = [{"model.hidden_dims": (512, 256), "seed": 1}, {"train.learning_rate": 1e-3}, {}]
   assert sweep.run_names(overrides) == ["hidden_dims=512-256,seed=1", "learning_rate=0.001", "unchanged"]

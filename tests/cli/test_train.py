@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 import tiny
 
-from latentjax.cli import encode, evaluate
+from latentjax.cli import encode, evaluate, sample
 from latentjax.cli.train import run
 from latentjax.inference.trained_model import load_seed
 from latentjax.runtime.errors import Interrupted, RunError, UsageError
 from latentjax.training import trainer
 from latentjax.training.experiment import create_experiment
 from latentjax.training.state import TrainState
-from latentjax.workdir import records, weights
+from latentjax.workdir import plots, records, weights
 from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.directory import WorkdirLock
 from latentjax.workdir.metrics_log import read_metrics
+from latentjax.workdir.run import Run
 
 EPOCHS, PER_EPOCH = 3, 3
 
@@ -87,9 +88,10 @@ def test_every_epoch_has_an_order_of_its_own(tiny_cache, tmp_path, monkeypatch):
   assert (orders[0] != orders[PER_EPOCH]).any()
 
 
-def test_a_validation_that_is_no_number_ends_the_run_and_is_not_its_best(tiny_cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("bound", ["elbo", "importance_bound"])
+def test_a_validation_that_is_no_number_ends_the_run_and_is_not_its_best(tiny_cache, tmp_path, monkeypatch, bound):
   validate, calls = trainer.validate, iter(range(1, 100))
-  broken = {"elbo": float("nan")}
+  broken = {bound: float("nan")}
   monkeypatch.setattr(trainer, "validate", lambda *args: validate(*args) | (broken if next(calls) == 2 else {}))
   with pytest.raises(RunError, match="became NaN or infinite at step 6; the checkpoint of step 3 is kept"):
     run(tiny_config(), tmp_path / "run")
@@ -292,6 +294,58 @@ def test_a_quick_look_writes_nothing(whole, tmp_path, monkeypatch, capsys):
   run(quick, workdir)
   assert records.read_results(workdir)["test"]["num_examples"] == 4
   assert (workdir / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+
+
+def strict_json(text: str):
+  def refuse(constant):
+    raise AssertionError(constant)
+
+  return json.loads(text, parse_constant=refuse)
+
+
+def test_a_result_that_is_not_finite_is_named_and_null_and_blocks_nothing(whole, tmp_path, monkeypatch, capsys):
+  workdir, nan = shutil.copytree(whole, tmp_path / "copy"), float("nan")
+  broken = {"nll": nan, "nll_stderr": nan, "nll_samples": 2, "nll_curve": [[1, 90.5], [2, float("inf")]]}
+  monkeypatch.setattr(evaluate.evaluation, "negative_log_likelihood", lambda *args: broken)
+  evaluate.run(tiny_config(), workdir)
+  said = capsys.readouterr().out
+  assert "NaN or infinite, written as null: test nll, test nll_stderr, test nll_curve. Try a lower train.learn" in said
+  assert "NLL by K: 90.50 (K = 1), - (K = 2)" in said
+  test = strict_json((workdir / "results.json").read_text())["test"]
+  assert (test["nll"], test["nll_stderr"], test["nll_curve"]) == (None, None, [[1, 90.5], [2, None]])
+  text = (workdir / "results.json").read_text()
+  (workdir / "results.json").write_text(text.replace('"nll": null', '"nll": NaN'))  # as earlier versions wrote it
+  run(tiny_config(), workdir)
+  assert "There is nothing left to train" in capsys.readouterr().out
+  assert Run.open(workdir).results["test"] == test
+
+
+def test_results_are_written_before_pictures_none_of_which_is_needed(whole, tmp_path, monkeypatch, capsys):
+  """The same command draws what is missing; --mode=sample, which only draws, fails."""
+  workdir, text = shutil.copytree(whole, tmp_path / "copy"), "no\nTeX"
+  before = {path.name for path in workdir.iterdir()}
+  (workdir / "results.json").unlink()
+  found = []
+
+  def fail(*args):
+    found.append((workdir / "results.json").exists() and not (workdir / "loss.png").exists())
+    raise RuntimeError(text)
+
+  with monkeypatch.context() as patch:
+    for name in ("save_traversals", "save_groups", "save_reconstructions"):
+      patch.setattr(plots, name, fail)
+    run(tiny_config(), workdir)
+    said = capsys.readouterr().out
+    failed = ("groups.png", "reconstructions.png", "traversals.png")
+    for name in failed:
+      assert f"Cannot draw {workdir / name} (RuntimeError: no TeX).\n" in said
+    assert {path.name for path in workdir.iterdir()} == before - {*failed}
+    assert found == [True] * 3
+    with pytest.raises(RunError, match=r"reconstructions\.png, traversals\.png could not be drawn"):
+      sample.run(tiny_config(), workdir)
+  run(tiny_config(), workdir)
+  assert {path.name for path in workdir.iterdir()} == before
+  assert outcome(workdir) == outcome(whole)
 
 
 def test_what_cannot_be_written_is_not_evaluated_first(whole, monkeypatch):

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from latentjax import models
 from latentjax.cli.reference import describe_keys
 from latentjax.config import files
-from latentjax.config.schema import flatten
+from latentjax.config.schema import check_config, flatten
 from latentjax.config.serialization import read_config_json
 from latentjax.runtime.errors import UsageError
 
@@ -117,6 +117,40 @@ def test_a_list_is_the_tuple_that_a_run_keeps(tmp_path):
   assert read_config_json(tmp_path / "config.json").model.hidden_dims == config.model.hidden_dims
 
 
+def test_numbers_of_any_type_are_those_of_python(tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(
+    "import fractions\nimport jax.numpy as jnp\nimport numpy as np\nfrom configs import vae\n"
+    "def get_config():\n  config = vae.demo()\n"
+    "  config.train.learning_rate = np.float32(0.5)\n  config.train.beta = fractions.Fraction(1, 4)\n"
+    "  config.train.epochs = np.int64(3)\n  config.seed = jnp.int32(4)\n  config.train.batch_size = np.array(16)\n"
+    "  config.model.hidden_dims = [np.int16(8), 6]\n  config.eval.batch_size = np.array(20)[()]\n"
+    "  config.compilation_cache = np.bool_(True)\n  config.benchmark.batch_sizes = np.arange(1, 3)\n  return config\n"
+  )
+  config = files.load_config(str(path)).config
+  check_config(config)
+  models.check_model(config.model)
+  expected = {"train.learning_rate": 0.5, "train.beta": 0.25, "train.epochs": 3, "seed": 4, "train.batch_size": 16}
+  expected |= {"model.hidden_dims": (8, 6), "eval.batch_size": 20, "compilation_cache": True}
+  expected |= {"benchmark.batch_sizes": (1, 2)}
+  values = flatten(config.to_dict())
+  assert repr({key: values[key] for key in expected}) == repr(expected)  # of the same types
+
+
+@pytest.mark.parametrize("folder", ["a:b", "c:vae.py:d", "e"])
+def test_a_path_may_have_colons(tmp_path, folder):
+  (tmp_path / folder).mkdir()
+  for name in ("own.py", "o:n.py"):
+    path = tmp_path / folder / name
+    path.write_text("from configs import vae\nget_config = vae.get_config\n")
+    for variant in ("demo", "default"):
+      chosen = files.load_config(f"{path}:{variant}")
+      assert (chosen.path, chosen.variant) == (path, variant)
+    assert (files.load_config(str(path)).path, files.load_config(str(path)).variant) == (path, "demo")
+  with pytest.raises(UsageError, match=re.escape(f"--config={tmp_path / folder / 'none.py'}: no such file")):
+    files.load_config(str(tmp_path / folder / "none.py"))
+
+
 def test_a_name_may_begin_with_the_home_directory(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   (tmp_path / "own.py").write_text("from configs import vae\nget_config = vae.demo\n")
@@ -139,7 +173,9 @@ def test_help_lists_choices_before_the_meaning():
   assert line.split(maxsplit=1)[1].startswith("auto | device | host; memory that holds the training images")
 
 
-@pytest.mark.parametrize("source", ["VARIANTS = 3", "VARIANTS = {'a': vae.demo}", ""])
+@pytest.mark.parametrize(
+  "source", ["VARIANTS = 3", "VARIANTS = {'a': vae.demo}", "VARIANTS = {'a': lambda: vae.demo()}", ""]
+)
 def test_variants_are_listed_if_they_are_known(tmp_path, source):
   path = tmp_path / "own.py"
   path.write_text(f"from configs import vae\n{source}\ndef get_config(variant='a'):\n  return vae.demo()\n")

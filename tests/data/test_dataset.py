@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentjax.data.dataset import Dataset, fixed_binarization, load_dataset, split_validation_test
+from latentjax.data.dataset import Dataset, fixed_binarization, load_dataset, random_dataset, split_validation_test
 from latentjax.runtime.errors import RunError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +117,33 @@ def test_pickle_in_the_cache_is_not_executed(tmp_path, monkeypatch):
   np.savez(tmp_path / "tiny.npz", train=np.array([{"an": "object"}], dtype=object))
   with pytest.raises(RunError, match="damaged"):
     load_dataset("tiny", "dynamic")
+
+
+@pytest.mark.parametrize(
+  ("name", "shape", "scene"),
+  [
+    ("tiny", (28, 28, 1), (28, 28, 1)),  # cached
+    ("mnist_digits", (28, 28, 1), (28, 28, 1)),
+    ("binarized_mnist:1.0.0", (28, 28, 1), (28, 28, 1)),
+    ("two_digits", (28, 28, 1), (60, 60, 1)),
+  ],
+)
+def test_random_images_have_the_shape_of_a_set_that_is_not_prepared(monkeypatch, tiny_cache, name, shape, scene):
+  monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+  cached = list(tiny_cache.iterdir())
+  data = random_dataset(name, "dynamic")
+  assert (data.train.shape[1:], data.image_shape) == (shape, scene)
+  assert abs(data.train.mean() - 127.5) < 1
+  assert list(tiny_cache.iterdir()) == cached
+
+
+def test_random_images_of_color_and_of_unknown_sets(monkeypatch):
+  monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+  assert random_dataset("svhn_cropped", "none").image_shape == (32, 32, 3)
+  with pytest.raises(UsageError, match="svhn_cropped is in color"):
+    random_dataset("svhn_cropped", "dynamic")
+  with pytest.raises(RunError, match=r"data\.name = flowers is not decoded yet, which needs TFDS"):
+    random_dataset("flowers", "none")
 
 
 def test_cached_set_needs_neither_tfds_nor_tensorflow():

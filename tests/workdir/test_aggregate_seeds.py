@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latentjax.workdir.protocol import aggregate_seeds
+from latentjax.workdir.protocol import aggregate_seeds, finite_metrics
 
 SEEDS = {
   4: {
@@ -23,6 +23,15 @@ SEEDS = {
 
 def test_one_seed_is_returned_unchanged():
   assert aggregate_seeds({4: SEEDS[4]}) is SEEDS[4]
+
+
+def test_a_number_that_is_not_finite_is_named_and_has_no_mean(capsys):
+  broken = SEEDS[5] | {"test": SEEDS[5]["test"] | {"nll": float("inf"), "kl_per_group": [float("nan"), 2.0]}}
+  test = finite_metrics({"test": broken["test"]}, " for seed 5")
+  assert "infinite for seed 5, written as null: test nll, test kl_per_group. Try a lower" in capsys.readouterr().out
+  line = aggregate_seeds(SEEDS | {5: broken | test})
+  assert (line["test"]["elbo"], line["test"]["nll"], line["test"]["kl_per_group"]) == (-92.0, None, [None, 3.0])
+  assert (line["std"]["test"]["nll"], line["std"]["test"]["kl_per_group"][0]) == (None, None)
 
 
 def test_mean_and_standard_deviation_over_seeds():

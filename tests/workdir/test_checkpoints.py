@@ -46,8 +46,9 @@ def test_the_two_newest_and_the_best_are_kept_and_come_back(tmp_path):
 
 
 def test_every_seeds_best_is_kept(tmp_path):
-  checkpoints = Checkpointer(tmp_path)
-  for step, elbos in enumerate(([-90.0, -70.0], [-80.0, -75.0], [-85.0, -75.0], [-85.0, -76.0]), start=1):
+  """A bound that is not finite is none."""
+  checkpoints, nan = Checkpointer(tmp_path), float("nan")
+  for step, elbos in enumerate(([-90.0, -70.0], [-80.0, nan], [-85.0, -75.0], [nan, -76.0]), start=1):
     checkpoints.save(state_at(step), elbos)
   checkpoints.save(state_at(5), partial={"loss": jnp.zeros(2)})
   assert Checkpointer(tmp_path).best_steps == [2, 1]

@@ -1,12 +1,14 @@
 """metrics.jsonl and TensorBoard events have every epoch once, also after kills and resumes."""
 
+import codecs
 import json
+import math
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from latentjax.runtime.errors import RunError
-from latentjax.workdir.metrics_log import MetricWriter, read_metrics
+from latentjax.workdir.metrics_log import MetricWriter, epochs_since_best, read_metrics, validation_bounds
 
 BOUND = {"elbo": -3.0, "kl": 1.0, "reconstruction": 2.0}
 
@@ -70,6 +72,23 @@ def test_tensorboard_has_every_number_and_the_step_from_which_epochs_are_repeate
     "seconds": 1.5,
     "images_per_second": 9.0,
   }
+
+
+def test_a_number_that_is_not_finite_is_null_and_no_best_epoch(tmp_path):
+  nan = BOUND | {"elbo": float("nan")}
+  with MetricWriter(tmp_path, epoch=0) as log:
+    log.append(line_of(1) | {"validation": nan})
+    log.append(line_of(2))
+  text = (tmp_path / "metrics.jsonl").read_text()
+  assert '"validation": {"elbo": null, ' in text
+  earlier = text.replace("null", "NaN")  # as earlier versions wrote it
+  (tmp_path / "metrics.jsonl").write_bytes(codecs.BOM_UTF8 + earlier.encode())
+  first, second = lines = read_metrics(tmp_path)
+  assert first["validation"] == BOUND | {"elbo": None}
+  assert (validation_bounds(first), validation_bounds(second)) == ([-math.inf], [-3.0])
+  assert (epochs_since_best(lines), epochs_since_best([second, first])) == (0, 1)
+  with MetricWriter(tmp_path, epoch=2) as log:
+    log.append(first | {"epoch": 3})  # None is no scalar of TensorBoard
 
 
 def test_damaged_lines_are_named(tmp_path, capsys):

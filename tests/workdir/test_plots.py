@@ -1,11 +1,13 @@
 """Positions and colors of tiles and windows in saved images."""
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
 from latentjax.models.draw.attention import Window
 from latentjax.workdir import plots
+from latentjax.workdir.protocol import Protocol
 
 
 def pixels(path) -> np.ndarray:
@@ -86,6 +88,29 @@ def test_window_is_drawn_where_it_lies(tmp_path, center_x):
     return
   assert coloured.min(0) == pytest.approx([8, 11], abs=0.3)
   assert coloured.max(0) == pytest.approx([12, 15], abs=0.3)
+
+
+def test_the_users_style_is_not_used(tmp_path):
+  groups = {"vae": {"kl_per_group": [6.0, 3.0]}}
+  plots.save_groups(tmp_path / "default.png", groups)
+  with matplotlib.rc_context({"text.usetex": True, "savefig.dpi": 10, "axes.facecolor": "red"}):
+    before = dict(matplotlib.rcParams)
+    plots.save_groups(tmp_path / "own.png", groups)
+    assert dict(matplotlib.rcParams) == before
+  assert (tmp_path / "own.png").read_bytes() == (tmp_path / "default.png").read_bytes()
+
+
+def test_unknown_numbers_are_gaps(tmp_path):
+  """In each color a line of two epochs, and in the bars only the known group's."""
+  terms = [dict.fromkeys(("elbo", "kl", "reconstruction"), value) for value in (None, 2.0, 1.0)]
+  lines = [{"epoch": 1 + index, "train": terms[index], "validation": terms[index]} for index in range(3)]
+  plots.save_curves(tmp_path / "curves.png", {Protocol("a", "dynamic", "bernoulli", 0): {"run": lines}}, ["epoch"])
+  assert (pixels(tmp_path / "curves.png") == (0, 114, 178)).all(-1).sum() > 100
+  plots.save_groups(tmp_path / "groups.png", {"vae": {"kl_per_group": [None, 3.0], "active_units": [0, 2]}})
+  columns = np.nonzero((pixels(tmp_path / "groups.png") == (0, 114, 178)).all(-1))[1]
+  assert columns.min() > pixels(tmp_path / "groups.png").shape[1] / 2
+  plots.save_grid(tmp_path / "grid.png", np.full((1, 4, 4, 1), np.nan), columns=1)
+  assert (tile(pixels(tmp_path / "grid.png"), 0, 0, plots.TILE_PIXELS) == 0).all()
 
 
 def test_characters_that_the_font_lacks_are_escaped_without_a_warning(tmp_path):

@@ -1,14 +1,17 @@
 """The record survives what a killed run leaves, and refuses what it cannot trust."""
 
+import codecs
 import errno
 import importlib
+import json
 import os
 
 import pytest
 
 from latentjax.runtime.errors import RunError
-from latentjax.runtime.fileio import write_atomic
+from latentjax.runtime.fileio import dump_json, load_json, write_atomic
 from latentjax.workdir import records
+from latentjax.workdir.protocol import SPLITS, TERMS
 
 
 @pytest.fixture
@@ -48,6 +51,23 @@ def test_damaged_results_are_named(tmp_path):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(RunError, match=r"results.json is damaged"):
       records.read_results(tmp_path)
+
+
+def test_numbers_that_json_lacks_are_null():
+  infinite = float("inf")
+  text = dump_json({"a": [float("nan"), {"b": -infinite}], "c": (1.5, True, "NaN")})
+  assert json.loads(text) == {"a": [None, {"b": None}], "c": [1.5, True, "NaN"]}
+  assert load_json('{"a": NaN, "b": [-Infinity, 1e999, 2]}') == {"a": None, "b": [None, None, 2]}
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path, config):
+  records.write_config(tmp_path, config, SHAPE, ORIGIN)
+  records.write_results(tmp_path, dict.fromkeys(SPLITS, dict.fromkeys(TERMS, 1.0)))
+  for name in ("config.json", "results.json"):
+    (tmp_path / name).write_bytes(codecs.BOM_UTF8 + (tmp_path / name).read_bytes())
+  assert records.read_config(tmp_path).to_dict() == config.to_dict()
+  assert records.read_provenance(tmp_path) == [ORIGIN]
+  assert records.read_results(tmp_path)["test"] == dict.fromkeys(TERMS, 1.0)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

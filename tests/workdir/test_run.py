@@ -89,6 +89,13 @@ def test_status(tmp_path, config):
   assert status() is RunStatus.FINISHED
 
 
+def test_an_epoch_whose_bound_is_not_finite_is_not_the_best(tmp_path, config):
+  start(tmp_path, config)
+  write_metrics(tmp_path, float("nan"), -3.0, -float("inf"))
+  row = Run.open(tmp_path, config).row()
+  assert (row["best_epoch"], row["validation"]["elbo"]) == (2, -3.0)
+
+
 def test_seeds_are_those_of_the_training(tmp_path, config):
   config.seed, config.train.num_seeds = 4, 2
   start(tmp_path, config)

@@ -74,6 +74,8 @@ def test_results_have_a_row_per_split():
     ["train", "-1,234.57 ± 0.50", "20.00", "1,214.57", "-", "1.235", "-"],
     ["test", "-1,234.57 ± 0.50", "20.00", "1,214.57", "1,200.00 (K = 10)", "1.235", "1.200"],
   ]
+  unknown = results_table("vae", {"test": test | {"elbo": None, "nll": None, "nll_stderr": None}}, BINARY)
+  assert unknown.rows == [["test", "-", "20.00", "1,214.57", "-"]]
   std = {"train": dict.fromkeys(SPLIT, 0.1)}
   several = results_table("vae", {"train": SPLIT, "std": std, "seeds": {"1": {}, "2": {}}}, BINARY)
   assert several.rows == [["train", "-1,234.57 ± 0.10", "20.00 ± 0.10", "1,214.57 ± 0.10", "-"]]
@@ -84,9 +86,12 @@ def test_a_sweep_ranks_by_validation_elbo_and_lists_failures_last():
   def results(elbo: float) -> dict:
     return {"validation": {"elbo": elbo}, "test": {"elbo": elbo, "nll": -elbo}, "epoch": 2, "train_minutes": 1.0}
 
-  table = sweep_table("sweep", {"low": results(-9.0), "high": results(-8.0)}, {"bad": "out of memory"}, BINARY)
+  unknown = results(-9.0) | {"validation": {"elbo": None}, "train_minutes": None}
+  finished = {"unknown": unknown, "low": results(-9.0), "high": results(-8.0)}
+  table = sweep_table("sweep", finished, {"bad": "out of memory"}, BINARY)
   assert table.rows == [
     ["high", "-8.00", "-8.00", "8.00", "2", "1.0"],
     ["low", "-9.00", "-9.00", "9.00", "2", "1.0"],
+    ["unknown", "-", "-9.00", "9.00", "2", "-"],
     ["bad", "failed"],
   ]

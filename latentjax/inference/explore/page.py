@@ -99,7 +99,7 @@ def render(
     "hint": HINTS[name],
     "style": read_asset("page.css"),
     "scripts": "\n".join(map(read_asset, scripts)),
-    "payload": json.dumps(payload).replace("<", "\\u003c"),
+    "payload": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
     "numbers": base64.b64encode(b"".join(map(to_float16, arrays, arrays.values()))).decode(),
   }
   page = read_asset("page.html")
