@@ -110,7 +110,7 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tmp_path):
 
 @pytest.mark.parametrize("model", tiny.MODELS)
 def test_resuming_equals_never_having_stopped(trained_run, tmp_path, model):
-  """Also after what SIGKILL leaves between the log and the checkpoint, and with the images elsewhere.
+  """Also after what SIGKILL leaves between the log and the checkpoint.
 
   The ladder has the most to carry over: running statistics, recomputed before numbers and pictures.
   """
@@ -120,7 +120,7 @@ def test_resuming_equals_never_having_stopped(trained_run, tmp_path, model):
   log = halves / "metrics.jsonl"
   line = json.loads(log.read_text())
   log.write_text(log.read_text() + json.dumps(line | {"epoch": 2, "step": 0}) + '\n{"step": 1')
-  more = tiny.flags(model, {"train.epochs": 2, "data.placement": "host"})
+  more = tiny.flags(model, {"train.epochs": 2})
   assert "resuming after epoch 1" in call_ok(f"--workdir={halves}", *more)
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)

@@ -206,10 +206,10 @@ def test_a_model_can_be_opened_in_mid_training(whole, tmp_path, monkeypatch):
   assert (workdir / "model.npz").read_bytes() == second
 
 
-def test_images_fed_from_the_host_change_nothing(whole, tmp_path):
-  """Also after a stop in mid-epoch, and with calls of other lengths."""
-  config = tiny_config()
+def test_a_stop_in_mid_epoch_changes_nothing_for_images_fed_from_the_host(shared_programs, tmp_path):
+  config, whole = tiny_config(), tmp_path / "whole"
   config.update_from_flattened_dict({"data.placement": "host", "train.steps_per_call": 2})
+  run(config, whole)
   workdir = tmp_path / "stopped"
   with pytest.MonkeyPatch.context() as patch:
     signal_in_call(patch, 3, signal.SIGTERM)

@@ -166,7 +166,8 @@ def test_a_learned_prior_starts_as_the_standard_one():
   variables = jax.jit(learned.init)(jax.random.key(0), images, jax.random.key(1))
   weights = {name: value for name, value in variables["params"]["weights"].items() if name != "prior"}
   expected = apply(standard, weights, images, key())
-  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), apply(learned, variables["params"]["weights"], images, key()), expected)
+  terms = apply(learned, variables["params"]["weights"], images, key())
+  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), terms, expected)
 
 
 def test_codes_in_units_of_a_learned_prior_are_decoded_as_they_were_drawn():
