@@ -1,6 +1,7 @@
 """Settings of all tests: strict JAX, exact matrix products, no data but the tests' own, shared compiled programs."""
 
 import ctypes
+import fcntl
 import functools
 import gc
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 
 # Compiling is most of a test's time. Tests, their subprocesses and the workers of xdist, which inherit the variables,
 # share what they compile. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the code.
-if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":  # XLA's older fusions compile 3 times as fast
-  os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":  # older fusions compile 3 times as fast
+  flags = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"
+  os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"latentjax-tests-{os.getpid()}")
@@ -22,6 +24,7 @@ os.environ.setdefault(
 import command
 import jax
 import numpy as np
+import psutil
 import pytest
 import tiny
 
@@ -41,8 +44,10 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory() -> Iterator[None]:
-  """Frees the compiled programs of a module after it; a worker that keeps all of them grows beyond 3 GB."""
+  """Frees the compiled programs of this worker if it has grown: with all of them it would reach 3 GB."""
   yield
+  if psutil.Process().memory_info().rss < 1.2e9:
+    return
   jax.clear_caches()
   gc.collect()
   if sys.platform == "linux":
@@ -69,13 +74,17 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
 
 
 @pytest.fixture(scope="session")
-def trained_run(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def trained_run(tiny_cache: Path) -> Callable[[str], Path]:
   """Returns the workdir of a model's finished run of two epochs; tests that change it copy it first."""
 
   @functools.cache
   def train(model: str) -> Path:
-    workdir = tmp_path_factory.mktemp("trained") / model
-    command.call_ok(f"--workdir={workdir}", *tiny.flags(model, {"train.epochs": 2}))
+    workdir = tiny_cache.parent / "trained" / model
+    workdir.parent.mkdir(exist_ok=True)
+    with open(f"{workdir}.lock", "w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)  # all workers share it
+      if not workdir.exists():
+        command.call_ok(f"--workdir={workdir}", *tiny.flags(model, {"train.epochs": 2}))
     return workdir
 
   return train
@@ -96,13 +105,15 @@ def memoized(function: Callable, key: Callable) -> Callable:
 NOT_TRACED = ("early_stopping_patience", "log_images_every", "profile_steps", "steps_per_call")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def shared_programs() -> Iterator[None]:
-  """Lets all runs of a module that have the same model and recipe share what is traced and compiled."""
+  """Lets all runs that have the same model and recipe share what is traced and compiled."""
 
   def recipe(config, model, num_images, mesh=None):
-    train = {key: value for key, value in config.train.items() if key not in NOT_TRACED}
-    return config.precision, tuple(train.items()), model, num_images, mesh
+    unused = ("epochs", *NOT_TRACED) if config.train.schedule == "constant" else NOT_TRACED
+    train = {key: value for key, value in config.train.items() if key not in unused}
+    data = config.data.name, config.data.binarization
+    return config.precision, data, tuple(train.items()), model, num_images, mesh
 
   def inference(config, model, mesh=None):
     return config.precision, config.train.num_seeds, model, mesh

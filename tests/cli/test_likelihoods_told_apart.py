@@ -20,9 +20,6 @@ def config_of(likelihood: str, data):
   return tiny.create_config("vae", {**changes, "train.epochs": 2, "eval.nll_samples": 20, "sample.num_images": 4})
 
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
-
-
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
   """48 / 20 / 20 images whose channels have levels of their own."""
@@ -34,7 +31,7 @@ def colours(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(shared_programs, colours, tmp_path_factory):
+def trained(colours, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("levels") / "run"
   train.run(config_of("discretized_logistic", colours), workdir)
   return workdir

@@ -31,11 +31,8 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(picture)
 
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
-
-
 @pytest.fixture(scope="module")
-def trained(shared_programs, trained_run) -> Path:
+def trained(trained_run) -> Path:
   return trained_run("draw")
 
 

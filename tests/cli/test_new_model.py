@@ -70,7 +70,7 @@ class Blobs(nn.Module):
 
 
 @pytest.fixture
-def config(monkeypatch, shared_programs):
+def config(monkeypatch):
   monkeypatch.setitem(models.MODELS, "blobs", Blobs)
   config = models.default_config("blobs")
   assert config.model.to_dict() == {"name": "blobs", "latent_dim": 2}

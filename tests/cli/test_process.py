@@ -19,7 +19,7 @@ def test_neither_a_full_standard_output_nor_the_users_matplotlib_ends_a_training
   (tmp_path / "matplotlibrc").write_text("text.usetex: True\nno such key\n")
   variables = {"MATPLOTLIBRC": tmp_path, "MPLBACKEND": "nowhere", "MPLCONFIGDIR": "/dev/null/none"}
   with open("/dev/full", "w") as full:
-    flags = tiny.flags("draw", {"train.epochs": 1})
+    flags = tiny.flags("vae", {"train.epochs": 1})
     done = run(f"--workdir={tmp_path / 'run'}", *flags, cwd=tmp_path, stdout=full, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     show = run("--mode=show", stdout=full)

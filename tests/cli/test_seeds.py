@@ -34,11 +34,8 @@ def tiny_config(seed: int = SEED, num_seeds: int = 2):
   return tiny.create_config("vae", changes)
 
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
-
-
 @pytest.fixture(scope="module")
-def together(shared_programs, tmp_path_factory) -> Path:
+def together(tmp_path_factory) -> Path:
   """A finished run of seeds 4 and 5; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / "together"
   train.run(tiny_config(), workdir)

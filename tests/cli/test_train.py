@@ -27,16 +27,13 @@ from latentjax.workdir.run import Run
 EPOCHS, PER_EPOCH = 3, 3
 
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
-
-
 def tiny_config():
   changes = {"train.epochs": EPOCHS, "train.steps_per_call": 1, "train.schedule": "cosine", "eval.nll_samples": 2}
   return tiny.create_config("vae", changes)
 
 
 @pytest.fixture(scope="module")
-def whole(shared_programs, tmp_path_factory) -> Path:
+def whole(tmp_path_factory) -> Path:
   """A run of three epochs of three steps that nothing disturbed; tests that change it copy it first."""
   workdir = tmp_path_factory.mktemp("runs") / "whole"
   run(tiny_config(), workdir)
@@ -206,7 +203,7 @@ def test_a_model_can_be_opened_in_mid_training(whole, tmp_path, monkeypatch):
   assert (workdir / "model.npz").read_bytes() == second
 
 
-def test_a_stop_in_mid_epoch_changes_nothing_for_images_fed_from_the_host(shared_programs, tmp_path):
+def test_a_stop_in_mid_epoch_changes_nothing_for_images_fed_from_the_host(tmp_path):
   config, whole = tiny_config(), tmp_path / "whole"
   config.update_from_flattened_dict({"data.placement": "host", "train.steps_per_call": 2})
   run(config, whole)

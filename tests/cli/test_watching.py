@@ -33,7 +33,7 @@ def tiny_config():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def validated(shared_programs):
+def validated():
   """Validation returns `ELBOS`, whatever is trained."""
   validate = trainer.validate
 

@@ -17,11 +17,9 @@ from latentjax.training.experiment import create_experiment
 from latentjax.workdir import records, weights
 from latentjax.workdir.run import Run
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
-
 
 @pytest.fixture(scope="module", params=["vae", "ladder_vae with two seeds", "draw"])
-def run(request, shared_programs, trained_run, tmp_path_factory):
+def run(request, trained_run, tmp_path_factory):
   """(config, workdir) of a finished run; tests that change it copy it first."""
   if request.param in tiny.MODELS:
     workdir = trained_run(request.param)

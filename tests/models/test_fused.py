@@ -76,21 +76,16 @@ def test_by_default(plan, case):
 @pytest.mark.parametrize(
   ("backend", "change"),
   [
-    ("cpu", {"unroll": 2}),
-    ("cpu", {"weight_gradients": "deferred"}),
+    ("cpu", {"unroll": 2, "attention_impl": "gpu"}),
+    ("cpu", {"weight_gradients": "deferred", "peel_last": False}),
     ("cpu", {"remat": "step"}),
     ("cpu", {"remat": "sqrt"}),
-    ("cpu", {"attention_impl": "gpu"}),
-    ("cpu", {"peel_last": False}),
-    ("gpu", {"unroll": 1}),
-    ("gpu", {"weight_gradients": "per_step"}),
-    ("gpu", {"attention_impl": "cpu"}),
-    ("gpu", {"peel_last": True}),
-    ("gpu", {"alignment": 16}),
+    ("gpu", {"unroll": 1, "alignment": 16}),
+    ("gpu", {"weight_gradients": "per_step", "peel_last": True, "attention_impl": "cpu"}),
   ],
   ids=str,
 )
-def test_with_one_field_changed(backend, change):
+def test_with_other_fields(backend, change):
   check_equals_reference(dataclasses.replace(PLANS[backend], **change), *WINDOW)
 
 
@@ -99,41 +94,42 @@ def test_of_a_single_step(plan):
   check_equals_reference(plan, *WINDOW, 1)
 
 
-@pytest.mark.parametrize("unroll", [1, STEPS])
-def test_of_several_seeds(unroll):
+def test_of_several_seeds():
   """Each with its own weights, images and noise, as with `train.num_seeds`."""
   model, arguments = create(*WINDOW)
   seeds = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), arguments)
-  plan = dataclasses.replace(GPU, unroll=unroll)
-  actual, wanted = (
-    jax.jit(jax.vmap(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 1, 2), has_aux=True)))(*seeds)
-    for infer in (partial(by_plan, plan), by_reference)
-  )
-  chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
+
+  def over_seeds(infer):
+    return jax.jit(jax.vmap(jax.value_and_grad(partial(loss, infer, model), argnums=(0, 1, 2), has_aux=True)))(*seeds)
+
+  wanted = over_seeds(by_reference)
+  for unroll in (1, STEPS):
+    actual = over_seeds(partial(by_plan, dataclasses.replace(GPU, unroll=unroll)))
+    chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("unroll", [1, STEPS])
-def test_of_several_importance_samples(unroll):
+def test_of_several_importance_samples():
   """Several noise samples for the same weights and images, as with `train.iwae_samples`."""
   model, (weights, images, noise) = create(*WINDOW)
 
-  def bound(infer, weights, images, noise):
-    values, outputs = jax.vmap(partial(loss, infer, model, weights, images))(noise)
-    return jax.nn.logsumexp(values), outputs
+  samples = jnp.stack([noise, -noise, 2 * noise])
 
-  plan = dataclasses.replace(GPU, unroll=unroll)
-  actual, wanted = (
-    jax.jit(jax.value_and_grad(partial(bound, infer), argnums=(0, 1, 2), has_aux=True))(
-      weights, images, jnp.stack([noise, -noise, 2 * noise])
-    )
-    for infer in (partial(by_plan, plan), by_reference)
-  )
-  chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
+  def over_samples(infer):
+    def bound(weights, images, noise):
+      values, outputs = jax.vmap(partial(loss, infer, model, weights, images))(noise)
+      return jax.nn.logsumexp(values), outputs
+
+    return jax.jit(jax.value_and_grad(bound, argnums=(0, 1, 2), has_aux=True))(weights, images, samples)
+
+  wanted = over_samples(by_reference)
+  for unroll in (1, STEPS):
+    actual = over_samples(partial(by_plan, dataclasses.replace(GPU, unroll=unroll)))
+    chex.assert_trees_all_close(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_with_all_xla_optimizations():
   """The other tests run without most of them."""
-  command = [sys.executable, "-m", "pytest", "-n0", "-k", "by_default and window", __file__]
+  command = [sys.executable, "-m", "pytest", "-n0", "-k", "by_default and window and cpu", __file__]
   run = subprocess.run(
     command,
     env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""},
@@ -142,7 +138,7 @@ def test_with_all_xla_optimizations():
     text=True,
   )
   assert run.returncode == 0, run.stdout
-  assert "2 passed" in run.stdout
+  assert "1 passed" in run.stdout
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
