@@ -7,38 +7,36 @@ demo: .venv/ready  ## train DRAW on 4,000 digits: about 3 minutes on two CPU cor
 	$(BIN)/python main.py
 
 compare: .venv/ready  ## train the three demos and compare them: about 5 minutes on two CPU cores
-	$(BIN)/python main.py --config=configs/vae.py:demo --workdir=runs/demo/vae
-	$(BIN)/python main.py --config=configs/ladder_vae.py:demo --workdir=runs/demo/ladder_vae
-	$(BIN)/python main.py --config=configs/draw.py:demo --workdir=runs/demo/draw
-	$(BIN)/python main.py --mode=compare --workdirs=runs/demo/vae,runs/demo/ladder_vae,runs/demo/draw \
+	$(BIN)/python main.py train vae:demo --workdir=runs/demo/vae
+	$(BIN)/python main.py train ladder_vae:demo --workdir=runs/demo/ladder_vae
+	$(BIN)/python main.py train draw:demo --workdir=runs/demo/draw
+	$(BIN)/python main.py compare runs/demo/vae runs/demo/ladder_vae runs/demo/draw \
 	  --workdir=runs/demo/comparison
 	@echo "Open runs/demo/comparison/report.html in a browser."
 
 # Eight unmodified configs; docs/results.md lists the keys that its rows changed. WITHOUT="draw_base ..." leaves out
 # rows; the papers' own settings need an accelerator: make results ROWS="draw_paper ladder_vae_paper".
 ROWS = vae vae_residual bottom_up ladder_vae ladder_vae_dense draw_base draw_filterbank draw_deep
-vae = vae.py:default
-vae_residual = vae.py:residual
-bottom_up = ladder_vae.py:bottom_up
-ladder_vae = ladder_vae.py:default
-ladder_vae_dense = ladder_vae.py:dense
-draw_base = draw.py:base
-draw_filterbank = draw.py:filterbank
-draw_deep = draw.py:deep
-draw_paper = draw.py:paper
-ladder_vae_paper = ladder_vae.py:paper
+vae = vae:default
+vae_residual = vae:residual
+bottom_up = ladder_vae:bottom_up
+ladder_vae = ladder_vae:default
+ladder_vae_dense = ladder_vae:dense
+draw_base = draw:base
+draw_filterbank = draw:filterbank
+draw_deep = draw:deep
+draw_paper = draw:paper
+ladder_vae_paper = ladder_vae:paper
 # Seeds trained together in every row: 1 on a CPU, and 8 on an accelerator, for error bars.
 SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
 results: .venv/tfds  ## train eight configs, resuming unfinished ones, and compare them: hours on two CPU cores
-	$(foreach row,$(WANTED),$(BIN)/python main.py --config=configs/$($(row)) --config.train.num_seeds=$(SEEDS) \
+	$(foreach row,$(WANTED),$(BIN)/python main.py train $($(row)) --config.train.num_seeds=$(SEEDS) \
 	  --workdir=runs/results/$(row) &&) true
-	$(BIN)/python main.py --mode=compare --workdirs=$(subst $(space),$(comma),$(strip $(WANTED:%=runs/results/%))) \
+	$(BIN)/python main.py compare $(WANTED:%=runs/results/%) \
 	  --workdir=runs/results/comparison
 	@echo "The table is runs/results/comparison/comparison.md; report.html beside it shows the rest."
-comma = ,
-space = $(subst ,, )
 
 test: .venv/ready  ## all tests
 	$(BIN)/python -m pytest

@@ -26,7 +26,7 @@ from benchmarks.common import create_parser, positive
 ROOT = Path(__file__).resolve().parents[1]
 TIMINGS = ("images_per_second", "seconds", "train_minutes", "evaluate_minutes")
 FLAGS = [
-  "--config=configs/vae.py",
+  "--config=vae",
   "--config.data.name=tiny",
   "--config.train.batch_size=16",
   "--config.train.epochs=24",

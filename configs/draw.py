@@ -1,8 +1,8 @@
 """DRAW (Gregor et al. 2015): a canvas refined over T steps, with or without filterbank attention.
 
-python main.py --config=configs/draw.py:VARIANT
+latentjax train draw:VARIANT
 
-Results and training times: docs/results.md.
+Minutes and NLLs in the docstrings are rounded; docs/results.md has the commands, machines and errors.
 """
 
 from ml_collections import ConfigDict
@@ -16,21 +16,21 @@ def get_config(variant: str = "demo") -> ConfigDict:
 
 
 def filterbank() -> ConfigDict:
-  """h 256, z 32, T 10, N 12 on full MNIST."""
+  """DRAW with attention, T 10, h 256, z 32, N 12, on full MNIST: an hour on two CPU cores, NLL 81.1."""
   config = default_config("draw")
   config.train.learning_rate = 4e-3
   return config
 
 
 def base() -> ConfigDict:
-  """`filterbank` without attention."""
+  """DRAW without attention, T 10, h 256, z 32, on full MNIST: an hour on two CPU cores."""
   config = filterbank()
   config.model.attention = "none"
   return config
 
 
 def wide() -> ConfigDict:
-  """The best bound without attention: h 512, T 16, and weight decay."""
+  """DRAW without attention, T 16, h 512, weight decay, on full MNIST: 2 hours on two CPU cores (bfloat16), NLL 81.5."""
   config = base()
   config.model.hidden_dim = 512
   config.model.num_steps = 16
@@ -40,7 +40,7 @@ def wide() -> ConfigDict:
 
 
 def deep() -> ConfigDict:
-  """The best bound: `filterbank` with T 32 and Muon."""
+  """DRAW with attention, T 32, Muon, on full MNIST: NLL 80.1 after 44 epochs, 2 hours on two CPU cores (bfloat16)."""
   config = filterbank()
   config.model.num_steps = 32
   config.train.optimizer = "muon"
@@ -48,7 +48,7 @@ def deep() -> ConfigDict:
 
 
 def paper() -> ConfigDict:
-  """The paper's settings for MNIST, on the statically binarized set."""
+  """DRAW with the settings of its paper, T 64, on statically binarized MNIST, for an accelerator."""
   config = filterbank()
   config.data.name = "binarized_mnist"
   config.data.binarization = "static"
@@ -63,7 +63,7 @@ def paper() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """4,000 real digits without a download: minutes on two CPU cores."""
+  """DRAW with attention, T 10, on 4,000 digits, no download: 3 minutes on two CPU cores, NLL 91.4."""
   config = filterbank()
   config.data.name = "mnist_digits"
   config.model.init_write_gain = 12.0
@@ -79,7 +79,7 @@ def demo() -> ConfigDict:
 
 
 def two_digits() -> ConfigDict:
-  """Two digits of full MNIST at random places on 60 x 60 pixels, new in every step."""
+  """DRAW with attention, T 20, on two digits of full MNIST at random places on 60 x 60 pixels."""
   config = filterbank()
   config.data.name = "two_digits"
   config.model.num_steps = 20
@@ -90,7 +90,7 @@ def two_digits() -> ConfigDict:
 
 
 def two_digits_demo() -> ConfigDict:
-  """`two_digits` with the digits of `demo`, without a download."""
+  """DRAW with attention, T 12, on two digits on 60 x 60 pixels, no download: 5 minutes on two CPU cores."""
   config = two_digits()
   config.data.name = "two_digits/mnist_digits"
   config.model.num_steps = 12
@@ -104,7 +104,7 @@ def two_digits_demo() -> ConfigDict:
 
 
 def svhn() -> ConfigDict:
-  """The paper's sizes for SVHN, on the cropped set with 32 x 32 pixels."""
+  """DRAW with attention, T 32, h 800, on cropped SVHN, as in its paper, for an accelerator."""
   config = filterbank()
   config.data.name = "svhn_cropped"
   config.data.binarization = "none"
@@ -117,7 +117,7 @@ def svhn() -> ConfigDict:
 
 
 def cifar() -> ConfigDict:
-  """The paper's sizes for CIFAR-10."""
+  """DRAW with attention, T 64, h 400, on CIFAR-10, as in its paper, for an accelerator."""
   config = svhn()
   config.data.name = "cifar10"
   config.model.num_steps = 64
@@ -130,7 +130,7 @@ def cifar() -> ConfigDict:
 
 
 def colour() -> ConfigDict:
-  """Colored digits without a download: minutes on two CPU cores."""
+  """DRAW with attention, T 8, h 128, on 4,000 digits in color, no download: 3 minutes on two CPU cores."""
   config = demo()
   config.data.name = "colour_digits"
   config.data.binarization = "none"

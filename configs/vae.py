@@ -1,8 +1,9 @@
 """Variational autoencoder with one layer of latents.
 
-python main.py --config=configs/vae.py:VARIANT [--mode=sweep]
+latentjax train vae:VARIANT
+latentjax sweep vae:VARIANT
 
-Results and training times: docs/results.md.
+Minutes and NLLs in the docstrings are rounded; docs/results.md has the commands, machines and errors.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
 
 
 def default() -> ConfigDict:
-  """Two hidden layers on full MNIST."""
+  """VAE with two hidden layers, on full MNIST: at most 48 minutes on two CPU cores, NLL 86.9."""
   config = default_config("vae")
   config.train.epochs = 240
   config.train.learning_rate = 2e-3
@@ -29,7 +30,7 @@ def default() -> ConfigDict:
 
 
 def residual() -> ConfigDict:
-  """The lowest NLL: residual networks, and importance-weighted training at the end."""
+  """VAE with residual networks, on full MNIST: 20 minutes on two CPU cores, NLL 84.1."""
   config = default()
   config.model.network = "residual"
   config.model.hidden_dims = (300, 300, 300)  # of the stream, then of its blocks
@@ -44,7 +45,7 @@ def residual() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """`default` on digits that need no download."""
+  """VAE with two hidden layers, on 4,000 digits, no download: a minute on two CPU cores."""
   config = default()
   config.data.name = "mnist_digits"
   config.train.epochs = 100
@@ -52,7 +53,7 @@ def demo() -> ConfigDict:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-  """Yields the runs of --mode=sweep: three latent sizes, two seeds each."""
+  """Yields the runs of `latentjax sweep vae`: three latent sizes, two seeds each."""
   for latent_dim in (16, 32, 64):
     for seed in (0, 1):
       yield {"model.latent_dim": latent_dim, "seed": seed}

@@ -1,4 +1,4 @@
-"""`--mode=benchmark`: time, memory and arithmetic of a step of training, evaluation or sampling."""
+"""`latentjax benchmark`: time, memory and arithmetic of a step of training, evaluation or sampling."""
 
 import os
 import time
@@ -48,7 +48,7 @@ def create_workload(
   config, phase = config.copy_and_resolve_references(), config.benchmark.phase
   config.train.batch_size = batch_size
   if phase == "sample":
-    config.train.num_seeds = 1  # as in --mode=sample
+    config.train.num_seeds = 1  # as in `latentjax sample`
   if config.train.iwae_start_epoch > 0:
     config.train.iwae_samples = 1  # as in the first steps
   images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
@@ -100,7 +100,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   data = dataset.random_dataset(**config.data.to_dict())
   phase, device = config.benchmark.phase, jax.devices()[0]
   model = models.create_model(config.model, data.image_shape)
-  mesh = create_mesh() if phase != "sample" else None  # --mode=sample uses one device
+  mesh = create_mesh() if phase != "sample" else None  # `latentjax sample` uses one device
   for batch_size in config.benchmark.batch_sizes:
     check_divisible(mesh, "benchmark.batch_sizes", batch_size)
   workdir.mkdir(parents=True, exist_ok=True)

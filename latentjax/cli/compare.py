@@ -1,10 +1,11 @@
-"""`--mode=compare`: several runs side by side, from the files of their workdirs alone."""
+"""`latentjax compare`: several runs side by side, from the files of their workdirs alone."""
 
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from latentjax import models
+from latentjax.cli.reference import program_name
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import UsageError
 from latentjax.runtime.fileio import write_atomic
@@ -44,7 +45,7 @@ def run(workdirs: Sequence[str], out: Path) -> None:
 def _open_runs(workdirs: Sequence[str]) -> list[Run]:
   """Opens runs in their order, each named after its directory, or by its whole path if two directories share a name."""
   if not any(workdirs):
-    raise UsageError("--mode=compare needs --workdirs=A,B,C, the workdirs of runs.")
+    raise UsageError(f"--mode=compare needs --workdirs=A,B,C, as in `{program_name()} compare A B C`.")
   if not all(workdirs):
     raise UsageError(f"--workdirs={','.join(workdirs)} has an empty name. Remove the extra comma.")
   paths = [Path(workdir).resolve() for workdir in workdirs]

@@ -1,4 +1,4 @@
-"""`--mode=encode`: latents, ELBO and log-likelihood of a run's dataset or of the user's own images."""
+"""`latentjax encode`: latents, ELBO and log-likelihood of a run's dataset or of the user's own images."""
 
 import math
 from collections.abc import Mapping
@@ -135,7 +135,7 @@ def _write_latents(trained: TrainedModel, images: ImagesToEncode, out: Path) -> 
 def _encode(trained: TrainedModel, images: np.ndarray, split: str) -> tuple[list[np.ndarray], dict[str, Any]]:
   """Returns L arrays [M, Z_l], posterior means in units of the prior, and per-image scores [M] in nats.
 
-  The noise is that of --mode=evaluate, so means over a split equal its results.
+  The noise is that of `latentjax evaluate`, so means over a split equal its results.
   """
   model, keys = (trained.inference, trained.variables), trained.keys
   batch_size, num_samples = trained.config.eval.batch_size, trained.config.encode.nll_samples

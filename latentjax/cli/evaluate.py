@@ -1,4 +1,4 @@
-"""`--mode=evaluate`: evaluates the best checkpoint of a run and writes its results and weights."""
+"""`latentjax evaluate`: evaluates the best checkpoint of a run and writes its results and weights."""
 
 import time
 from collections.abc import Sequence

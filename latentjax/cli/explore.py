@@ -1,4 +1,4 @@
-"""`--mode=explore`: an HTML page that runs the model of a run in the browser."""
+"""`latentjax explore`: an HTML page that runs the model of a run in the browser."""
 
 from pathlib import Path
 

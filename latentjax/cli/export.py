@@ -1,4 +1,4 @@
-"""`--mode=export`: encode, decode and sample as files that need only JAX and flatbuffers."""
+"""`latentjax export`: encode, decode and sample as files that need only JAX and flatbuffers."""
 
 from pathlib import Path
 

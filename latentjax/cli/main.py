@@ -1,8 +1,10 @@
-"""Command line: flags, `--help`, `--mode=show`, and dispatch to one module per mode."""
+"""Command line: commands, flags, `show`, and dispatch to one module per command."""
 
+import difflib
 import importlib
 import os
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,50 +19,44 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from latentjax import models
+from latentjax._version import __version__
 from latentjax.cli import overrides
-from latentjax.cli.reference import describe_keys
+from latentjax.cli.reference import COMMANDS, help_text, program_name, usage
 from latentjax.config.files import CONFIGS_DIR, ResolvedConfig, load_config
 from latentjax.config.schema import NON_IDENTITY_KEYS, check_config, differences
 from latentjax.config.serialization import to_json
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import Interrupted, RunError, UsageError, last_line, user_message
-from latentjax.runtime.fileio import cache_dir
+from latentjax.runtime.fileio import cache_dir, expand_user
 from latentjax.runtime.jax_settings import pin_settings
 from latentjax.runtime.signals import exit_on_signal
 from latentjax.workdir import directory, records
 
-USAGE = """\
-Trains, evaluates, compares and shows deep latent-variable models of images. Without arguments it runs the demo.
-
-Usage: python main.py [--mode=train|evaluate|sample|encode|explore|export|sweep|benchmark|show] [--config=FILE:VARIANT]
-                      [--config.KEY=VALUE ...] [--workdir=DIR]
-       python main.py --mode=encode --workdir=DIR --images=PATH
-       python main.py --mode=compare --workdirs=DIR,DIR,... [--workdir=DIR]
-
-The same command with the same --workdir resumes. Without --config, the config of the --workdir is used.
-"""
-
-DEFAULT_CONFIG = "configs/draw.py"
-MODES = ["train", "evaluate", "sample", "encode", "explore", "export", "sweep", "compare", "benchmark", "show"]
+DEFAULT_CONFIG = "draw:demo"
+MODES = list(COMMANDS)
+NEED_A_RUN = [mode for mode, command in COMMANDS.items() if command.words[0] == "workdir"]
 
 
 def define_flags() -> absl_flags.FlagValues:
   """Returns the flags of the command line, without the overrides of the config."""
   flags = absl_flags.FlagValues()
   define = {"flag_values": flags}
-  absl_flags.DEFINE_enum("mode", "train", MODES, "Command; show prints the config, or how it differs.", **define)
-  absl_flags.DEFINE_string("config", None, "Config file and variant, or the config.json of a run.", **define)
-  absl_flags.DEFINE_string("workdir", None, "Directory of the run. By default a new one under runs/.", **define)
+  absl_flags.DEFINE_enum("mode", "train", MODES, "Command, the same as its name as the first word.", **define)
+  absl_flags.DEFINE_string("config", None, "FILE:VARIANT, or the config.json of a run.", **define)
+  absl_flags.DEFINE_string(
+    "workdir", None, "Directory of the run, where it resumes. By default a new one under runs/.", **define
+  )
   absl_flags.DEFINE_boolean("dry_run", False, "Print the memory and FLOPs of training; write nothing.", **define)
-  absl_flags.DEFINE_list("workdirs", [], "Runs to compare with --mode=compare.", **define)
-  images_help = "Your own images for --mode=encode: a folder, a file, or an .npz of arrays."
+  absl_flags.DEFINE_list("workdirs", [], "Runs to compare, separated by commas.", **define)
+  images_help = "Your own images to encode: a folder, a file, or an .npz of arrays."
   absl_flags.DEFINE_string("images", None, images_help, **define)
   coordinator_help = "HOST:PORT of process 0, or auto on a cluster or TPU slice."
   absl_flags.DEFINE_string("coordinator", None, coordinator_help, **define)
   absl_flags.DEFINE_integer("num_processes", None, "Number of processes of this run.", lower_bound=1, **define)
   absl_flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0, **define)
   absl_flags.DEFINE_boolean("help", False, "Print this, with every key of the config.", short_name="h", **define)
+  absl_flags.DEFINE_boolean("version", False, "Print the versions of latentjax and JAX.", **define)
   flags.set_gnu_getopt(True)
   return flags
 
@@ -84,20 +80,50 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse_flags(argv: Sequence[str]) -> tuple[absl_flags.FlagValues, list[str]]:
-  """Returns the flags and the remaining arguments, which are overrides of the config."""
+  """Returns the flags and the remaining arguments, which are overrides of the config.
+
+  The first word is the command, the others stand for flags: see `COMMANDS`.
+  """
   flags = define_flags()
   try:
-    rest = flags(list(argv), known_only=True)[1:]
+    rest, words = overrides.split_words(flags(list(argv), known_only=True)[1:])
   except absl_flags.Error as error:
     raise UsageError(last_line(error)) from None
+  if words and (words[0] in MODES or not flags["mode"].present):
+    command = words.pop(0)
+    if command not in MODES:
+      near = difflib.get_close_matches(command, MODES, n=1)
+      advice = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(MODES)}; flags start with --."
+      raise UsageError(f"Unknown command {command!r}. {advice}")
+    _set_flag(flags, "mode", command)
+  names = COMMANDS[flags.mode].words
+  if names == ("workdirs",):
+    words = [words] if words else []
+  elif names == ("config",) and words and (expand_user(words[0]) / "config.json").is_file():
+    names = ("workdir",)
+  if len(words) > len(names):
+    extra = f"{words[len(names)]!r} is one argument too many"
+    raise UsageError(f"{extra}. Usage: {program_name()} {usage(flags.mode)}; flags start with --.")
+  for name, word in zip(names, words, strict=False):
+    _set_flag(flags, name, word)
   for name in ("workdir", "config", "images"):
     if flags[name].present and not getattr(flags, name):
       raise UsageError(f"--{name}= is empty. Give it a value, or leave it out.")
   return flags, rest
 
 
+def _set_flag(flags: absl_flags.FlagValues, name: str, value: str | list[str]) -> None:
+  """Gives a flag the value of the word, or words, that stand for it."""
+  if flags[name].present:
+    given = shlex.join([value] if isinstance(value, str) else value)
+    raise UsageError(f"{given} stands for --{name}, which is given as well. Drop one of the two.")
+  flags[name].value, flags[name].present = value, 1
+
+
 def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
   """Runs the mode and returns the exit code."""
+  if flags.version:
+    return print_output(f"latentjax {__version__}, jax {jax.__version__}")
   mode, workdir = flags.mode, directory.parse_workdir(flags.workdir)
   if mode != "compare" and flags["workdirs"].present:
     raise UsageError("--workdirs is for --mode=compare. Other modes take one --workdir.")
@@ -116,6 +142,8 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
     workdirs = [str(directory.parse_workdir(name)) if name else "" for name in flags.workdirs]
     return run_mode(flags, workdir, "compare", [workdirs])
 
+  if mode in NEED_A_RUN and not flags.help:
+    workdir = _workdir_or_pretrained(flags.workdir)
   chosen = resolve_config(flags, workdir)
   config = chosen.config
   overridden = overrides.apply_overrides(config, rest, list(flags))
@@ -126,8 +154,8 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
   models.check_model(config.model)
   if mode == "show":
     return show_config(config, workdir if flags.config or overridden else None)
-  if workdir is None and mode in ("evaluate", "sample", "encode", "explore", "export"):
-    raise UsageError(f"--mode={mode} needs the --workdir of a run.")
+  if workdir is None and mode in NEED_A_RUN:
+    raise UsageError(f"--mode={mode} needs the --workdir of a run, as in `{program_name()} {mode} runs/NAME`.")
   args = [config]
   if multi_process:
     if not flags.workdir:
@@ -147,6 +175,32 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
     return 0
   name = f"{chosen.path.stem}-{chosen.variant}" if chosen.variant else config.model.name
   return run_mode(flags, workdir, name if mode != "benchmark" else f"benchmark-{name}", args)
+
+
+def _workdir_or_pretrained(name: str | None) -> Path | None:
+  """Returns the workdir `name`; if it holds no run and names a pretrained model, a copy of that model under runs/.
+
+  Commands write into their workdir, which must not be the installed package.
+  """
+  workdir = directory.parse_workdir(name)
+  if workdir is None or (workdir / "config.json").exists():
+    return workdir
+  try:
+    folder = importlib.import_module("latentjax.inference.pretrained").find(name)
+  except ModuleNotFoundError:
+    folder = None
+  if folder is None:
+    return workdir
+  copy = Path("runs", name)
+  if not (copy / "config.json").exists():
+    copy.mkdir(parents=True, exist_ok=True)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == "config.json"):  # last: with it, the copy is complete
+      shutil.copyfile(path, copy / path.name)
+    console.print(f"The pretrained {name} is copied to {copy}, where results go.")
+  elif (copy / "config.json").read_bytes() != (folder / "config.json").read_bytes():
+    raise UsageError(f"{copy} holds another run than the pretrained {name}. Rename it.")
+  return copy
 
 
 def resolve_config(flags: absl_flags.FlagValues, workdir: Path | None) -> ResolvedConfig:
@@ -208,18 +262,11 @@ def show_config(config: ConfigDict, workdir: Path | None) -> int:
 
 def print_help(flags: absl_flags.FlagValues, chosen: ResolvedConfig) -> int:
   """Prints usage, flags, config files, and the variants and keys of the chosen config."""
-  lines = [USAGE, "Flags:"]
-  for name in sorted({flags[name].name for name in flags}):
-    flag = flags[name]
-    lines.append(f"  --{name:<14}  {flag.help}{f' Default: {flag.default}.' if flag.default else ''}")
-  names = ", ".join(path.name for path in sorted(CONFIGS_DIR.glob("*.py")))
-  lines += ["", f"Config files in {CONFIGS_DIR}: {names}"]
-  if chosen.variants:
-    lines += ["", f"Variants of {chosen.shown}, as --config={chosen.shown}:VARIANT:"]
-    lines += [f"  {name:<16}{summary.partition(chr(10))[0]}" for name, summary in chosen.variants.items()]
-  variant = f":{chosen.variant}" if chosen.variant else ""
-  lines += ["", f"Keys of {chosen.shown}{variant}, as --config.KEY=VALUE:", *describe_keys(chosen.config)]
-  return print_output("\n".join(lines))
+  described = {
+    flags[name].name: flags[name].help + (f" Default: {flags[name].default}." if flags[name].default else "")
+    for name in flags
+  }
+  return print_output(help_text(flags.mode if flags["mode"].present else None, described, chosen))
 
 
 def print_output(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`--mode=sample`: images drawn from the model of a run."""
+"""`latentjax sample`: images drawn from the model of a run."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`--mode=sweep`: several runs, one after another, each in its own directory; the same command resumes them."""
+"""`latentjax sweep`: several runs, one after another, each in its own directory; the same command resumes them."""
 
 import re
 import traceback

@@ -1,4 +1,4 @@
-"""`--mode=train`: trains a config, or with `--dry_run` prints the cost of training."""
+"""`latentjax train`: trains a config, or with `--dry_run` prints the cost of training."""
 
 import dataclasses
 import shlex
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.cli import evaluate, sample
+from latentjax.cli.reference import program_name
 from latentjax.config.schema import differences
 from latentjax.data import dataset
 from latentjax.inference.trained_model import first_seed
@@ -49,7 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       run = dataclasses.replace(run, lines=run.lines[:epochs], epochs=epochs)  # later lines are trained again
       _describe_run(experiment, state, partial_epoch, workdir)
       if run.status is RunStatus.FINISHED and run.has_plots:
-        console.print("There is nothing left to train. --mode=evaluate and --mode=sample use the trained model.")
+        console.print("There is nothing left to train. The commands evaluate and sample use the trained model.")
         if changes := differences(run.saved, config):
           console.print(f"without effect on a finished run: {'; '.join(changes)}")
         console.print(results_table(config.model.name, run.results, run.metric_names))
@@ -88,7 +89,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       distributed.on_process_zero(remove_loss)
       evaluate.evaluate_and_write(run, experiment, seeds)
       distributed.on_process_zero(draw)
-  explore = f"--mode=explore --workdir={shlex.quote(str(workdir))}"
+  explore = f"{program_name()} explore {shlex.quote(str(workdir))}"
   console.print(f"Load it with latentjax.load({str(workdir)!r}), or explore it in a browser: {explore}")
 
 

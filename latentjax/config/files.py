@@ -34,7 +34,7 @@ class ResolvedConfig(NamedTuple):
   @property
   def shown(self) -> str:
     """The file as `--config` accepts it from any directory, if it is one of this project's."""
-    return f"configs/{self.path.name}" if self.path.resolve().parent == CONFIGS_DIR.resolve() else str(self.path)
+    return self.path.stem if self.path.resolve().parent == CONFIGS_DIR.resolve() else str(self.path)
 
 
 def select_variant(variants: Mapping[str, Callable[[], ConfigDict]], name: str) -> ConfigDict:
@@ -84,13 +84,13 @@ def _split_variant(name: str) -> tuple[str, str]:
 
 
 def _find_config_file(name: str) -> Path:
-  """Returns the file of a name such as configs/vae.py, vae.py or vae, in the working directory or of this project."""
+  """Returns the file of a name such as vae, vae.py or configs/vae.py, in the working directory or of this project."""
   for path in _candidates(name):
     if path.is_file():
       return path
   if (expand_user(name) / "config.json").is_file():
     raise UsageError(f"--config={name} is the workdir of a run. Use --workdir={name}, or --config={name}/config.json.")
-  known = ", ".join(sorted(f"configs/{path.name}" for path in CONFIGS_DIR.glob("*.py")))
+  known = ", ".join(sorted(path.stem for path in CONFIGS_DIR.glob("*.py")))
   raise UsageError(f"--config={name}: no such file. Choose one of {known}, or write your own.")
 
 

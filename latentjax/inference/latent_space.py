@@ -52,5 +52,5 @@ def traverse(trained: TrainedModel, images: np.ndarray | jax.Array) -> tuple[np.
 
 def kl_per_latent(trained: TrainedModel, images: np.ndarray | jax.Array) -> list[np.ndarray]:
   """Returns L arrays [Z_l] in nats: the KL of every latent, averaged over images [M, H, W, C], one sample each."""
-  key = jax.random.fold_in(trained.keys.evaluate, 0)  # as the first batch of --mode=evaluate
+  key = jax.random.fold_in(trained.keys.evaluate, 0)  # as the first batch of `latentjax evaluate`
   return [np.asarray(group).mean(0) for group in trained.inference.kl_per_unit(trained.variables, images, key)]

@@ -51,9 +51,7 @@ def check_model(config: ConfigDict, image_shape: tuple[int, int, int] | None = N
   check_values(values, {"model.name": keys["model.name"]})
   if unknown := sorted(values.keys() - keys.keys()):
     near = nearest_key(unknown[0], keys)
-    raise UsageError(
-      f"{name} has no {unknown[0]}. Did you mean {near}? --config=configs/{name}.py --help lists all of its keys."
-    )
+    raise UsageError(f"{name} has no {unknown[0]}. Did you mean {near}? --config={name} --help lists all of its keys.")
   if missing := sorted(keys.keys() - values.keys()):
     raise UsageError(f"{missing[0]} is missing. Start from latentjax.models.default_config({name!r}).")
   check_values(values, keys)

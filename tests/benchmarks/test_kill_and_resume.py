@@ -25,7 +25,7 @@ def test_a_run_that_is_killed_three_times_and_stopped_once_ends_identical(tiny_c
   assert process.wait(timeout=300) == 143, happened
   last = Path(f"{workdir}.log").read_text().splitlines()[-1]
   assert last.startswith("stopped; resume with: ")
-  assert f"python {kr.ROOT / 'main.py'} --config=configs/vae.py" in last
+  assert f"python {kr.ROOT / 'main.py'} --config=vae" in last
   assert last.endswith(f"--workdir={workdir}")
 
   kr.finish(tiny_cache, workdir)

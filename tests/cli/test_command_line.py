@@ -1,18 +1,145 @@
-"""Flags, `--help`, `--mode=show` and JAX's options; test_main.py runs whole commands."""
+"""Commands, flags, `--help`, `show` and JAX's options; test_main.py runs whole commands."""
+
+import re
+import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
+from command import assert_mistake, call, call_ok
 
+import latentjax
+from latentjax import models
 from latentjax.cli import main
+from latentjax.cli.reference import COMMANDS
 from latentjax.config import files
 from latentjax.runtime.errors import RunError, UsageError
 from latentjax.workdir import directory, records
 
 
-@pytest.mark.parametrize("flag", ["--workdir=", "--config=", "--images="])
-def test_an_empty_value_is_not_taken_for_none(flag):
+@pytest.mark.parametrize("args", [["--workdir="], ["--config="], ["--images="], ["train", ""], ["encode", "a", ""]])
+def test_an_empty_value_is_not_taken_for_none(args):
   with pytest.raises(UsageError, match="is empty"):
-    main.parse_flags(["main.py", flag])
+    main.parse_flags(["main.py", *args])
+
+
+def resolved(line: str) -> tuple:
+  """Returns the value of every flag, whether it is given, and the overrides."""
+  flags, rest = main.parse_flags(["main.py", *line.split()])
+  return {name: (flags[name].value, flags[name].present > 0) for name in flags}, rest
+
+
+@pytest.mark.parametrize(
+  ("words", "flags"),
+  [
+    ("train draw:demo", "--mode=train --config=draw:demo"),
+    ("train draw --config.seed=3 --workdir=a", "--mode=train --config=draw --config.seed=3 --workdir=a"),
+    ("train --config.seed 3 vae --config.seed 4", "--mode=train --config=vae --config.seed=3 --config.seed=4"),
+    (
+      "--config.model.init_log_stride -0.7 train draw",
+      "--config=draw --mode=train --config.model.init_log_stride=-0.7",
+    ),
+    ("--noconfig.compilation_cache train draw", "--mode=train --config=draw --noconfig.compilation_cache"),
+    (
+      "train --dry_run --config.model.skips ladder_vae",
+      "--mode=train --dry_run --config=ladder_vae --config.model.skips",
+    ),
+    ("train RUN --config=vae", "--mode=train --workdir=RUN --config=vae"),
+    ("train RUN/config.json", "--mode=train --config=RUN/config.json"),
+    ("train --workdir=RUN", "--mode=train --workdir=RUN"),
+    ("sweep own.py:small --workdir=a", "--mode=sweep --config=own.py:small --workdir=a"),
+    ("sweep RUN", "--mode=sweep --workdir=RUN"),
+    ("benchmark draw", "--mode=benchmark --config=draw"),
+    ("benchmark RUN", "--mode=benchmark --workdir=RUN"),
+    ("show vae:default --workdir=RUN", "--mode=show --config=vae:default --workdir=RUN"),
+    ("show RUN", "--mode=show --workdir=RUN"),
+    ("evaluate runs/a", "--mode=evaluate --workdir=runs/a"),
+    ("sample runs/a --config.seed=1", "--mode=sample --workdir=runs/a --config.seed=1"),
+    ("encode runs/a", "--mode=encode --workdir=runs/a"),
+    ("encode runs/a images/", "--mode=encode --workdir=runs/a --images=images/"),
+    ("encode runs/a --images=images/", "--mode=encode --workdir=runs/a --images=images/"),
+    ("explore draw-mnist", "--mode=explore --workdir=draw-mnist"),
+    ("--mode=explore runs/a", "--mode=explore --workdir=runs/a"),
+    ("compare runs/a runs/b", "--mode=compare --workdirs=runs/a,runs/b"),
+    ("compare runs/a runs/b runs/c --workdir=d", "--mode=compare --workdirs=runs/a,runs/b,runs/c --workdir=d"),
+    ("compare", "--mode=compare"),
+    ("export runs/a", "--mode=export --workdir=runs/a"),
+  ],
+)
+def test_words_stand_for_flags(words, flags, tmp_path):
+  (tmp_path / "config.json").touch()
+  words, flags = (line.replace("RUN", str(tmp_path)) for line in (words, flags))
+  assert resolved(words) == resolved(flags)
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("trian draw", "Unknown command 'trian'. Did you mean train?"),
+    ("--workdir=a evalute", "Unknown command 'evalute'. Did you mean evaluate?"),
+    ("draw:demo", "Unknown command 'draw:demo'. Choose one of train, sweep, benchmark, evaluate, "),
+    ("epochs=3", "flags start with --."),
+    ("train --mode=show", "train stands for --mode, which is given as well. Drop one of the two."),
+    ("train draw --config=vae", "draw stands for --config, which is given as well."),
+    ("explore runs/a --workdir=runs/b", "runs/a stands for --workdir, which is given as well."),
+    ("encode runs/a b --images=c", "b stands for --images, which is given as well."),
+    ("compare a b --workdirs=c", "a b stands for --workdirs, which is given as well."),
+    ("train draw vae", "'vae' is one argument too many. Usage: python main.py train CONFIG; flags start with --."),
+    ("train draw epochs=3", "'epochs=3' is one argument too many."),
+    ("encode a b c", "'c' is one argument too many. Usage: python main.py encode WORKDIR [IMAGES];"),
+    ("--mode=evaluate a b", "'b' is one argument too many."),
+    ("train draw --epochs=3", "Unknown flag --epochs. Did you mean --config.train.epochs=3?"),
+    ("train draw --lr 3", "Unknown flag --lr. Did you mean --config.train.learning_rate=3?"),
+    ("train nothing", "--config=nothing: no such file. Choose one of draw, ladder_vae, vae, or write your own."),
+    ("explore", "--mode=explore needs the --workdir of a run, as in `python main.py explore runs/NAME`."),
+    ("compare", "--mode=compare needs --workdirs=A,B,C, as in `python main.py compare A B C`."),
+    ("compare runs/a --config.seed=1", "--mode=compare reads the configs of its runs."),
+  ],
+)
+def test_a_mistaken_word_is_one_line(tmp_path, line, message):
+  assert_mistake(call(*line.split(), cwd=tmp_path), message)
+  assert list(tmp_path.iterdir()) == []
+
+
+def write_run(workdir, config: str) -> None:
+  """Writes the config.json of a run that has no epoch yet."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  records.write_config(workdir, files.load_config(config).config, (28, 28, 1), {"dataset_sha256": "0"})
+
+
+@pytest.fixture
+def pretrained(tmp_path, monkeypatch):
+  """The folder of a pretrained model named draw-mnist."""
+  folder = tmp_path / "package" / "draw-mnist"
+  write_run(folder, "draw")
+  (folder / "model.npz").touch()
+  find = {"draw-mnist": folder}.get
+  monkeypatch.setitem(sys.modules, "latentjax.inference.pretrained", SimpleNamespace(find=find))
+  monkeypatch.chdir(tmp_path)
+  return folder
+
+
+def test_a_pretrained_model_is_copied_to_runs(pretrained, tmp_path):
+  content = {path.name: path.read_bytes() for path in pretrained.iterdir()}
+  call_ok("explore", "draw-mnist", "--help", cwd=tmp_path)
+  assert not (tmp_path / "runs").exists()
+  for output in ("The pretrained draw-mnist is copied to runs/draw-mnist, where results go.\n", ""):
+    done = call("sample", "draw-mnist", "--config.train.batch_size=7", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, output)
+    assert "runs/draw-mnist holds a different experiment (train.batch_size: 64 -> 7)" in done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "runs" / "draw-mnist").iterdir()} == content
+  assert {path.name: path.read_bytes() for path in pretrained.iterdir()} == content
+
+
+def test_a_run_of_the_name_of_a_pretrained_model_is_kept(pretrained, tmp_path):
+  run = tmp_path / "runs" / "draw-mnist"
+  write_run(run, "vae")
+  done = call("sample", "draw-mnist", cwd=tmp_path)
+  assert_mistake(done, "runs/draw-mnist holds another run than the pretrained draw-mnist. Rename it.")
+  assert main._workdir_or_pretrained("runs/draw-mnist") == run.relative_to(tmp_path)
+  run.rename(tmp_path / "draw-mnist")
+  assert str(main._workdir_or_pretrained("draw-mnist")) == "draw-mnist"
+  assert_mistake(call("sample", "vae-mnist", cwd=tmp_path), "vae-mnist holds no run. Check its name")
 
 
 @pytest.mark.parametrize(
@@ -58,12 +185,56 @@ def shown(capsys, *words: str) -> str:
   return out
 
 
+def test_version(capsys):
+  assert shown(capsys, "--version") == f"latentjax {latentjax.__version__}, jax {jax.__version__}\n"
+
+
+def in_order(text: str, *parts: str) -> bool:
+  return re.search(".*".join(map(re.escape, parts)), text, re.DOTALL) is not None
+
+
+@pytest.mark.parametrize(
+  ("program", "name"),
+  [("/venv/bin/latentjax", "latentjax"), ("/a/main.py", "python main.py"), ("/a/__main__.py", "python -m latentjax")],
+)
+def test_help_begins_with_the_commands(capsys, monkeypatch, program, name):
+  monkeypatch.setattr(sys, "argv", [program])
+  out = shown(capsys, "--help")
+  groups = ("\nTrain:\n  train CONFIG ", "\nLook:\n  evaluate WORKDIR ", "\nShare:\n  export ", "\nShow:\n  show ")
+  rest = ("\nFlags:", "\nConfig files", "\nVariants of draw", "\nKeys of draw:demo")
+  sections = ("\nGeneral\n  seed=0 ", "\ntrain.*\n  train.batch_size=", "\neval.*\n  eval.batch_size=")
+  assert in_order(out, f"Usage: {name} COMMAND ", *groups, *rest, *sections)
+  commands = out[: out.index("\nCONFIG is")].splitlines()
+  assert [line.split()[0] for line in commands if line.startswith("  ")] == list(COMMANDS)
+  assert f"as in `{name} train draw:VARIANT`" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_begins_with_its_usage_and_flags(capsys, monkeypatch, command):
+  monkeypatch.setattr(sys, "argv", ["latentjax"])
+  out = shown(capsys, command, "--help")
+  assert out.startswith(f"Usage: latentjax {command} ")
+  assert out == shown(capsys, f"--mode={command}", "--help")
+  flags = out[out.index("\nFlags:\n") :].partition("\n\n")[0]
+  for flag, owner in {"--dry_run": "train", "--images": "encode", "--workdirs": "compare"}.items():
+    assert (f"  {flag} " in flags) == (command == owner)
+  assert ("Variants of draw" in out) == (COMMANDS[command].words == ("config",))
+  assert ("Keys of draw:demo" in out) == ("--config " in flags) == (command != "compare")
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_every_variant_stands_alone(model):
+  """A line such as "the same without attention" is of no use where it is read alone."""
+  for summary in files.load_config(model).variants.values():
+    assert re.fullmatch(r"(DRAW|Ladder VAE|Three-layer VAE|VAE) [^`]{20,112}\.", summary)
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_ends_with_every_key_of_the_chosen_config(capsys, flag):
   out = shown(capsys, flag, "--config=ladder_vae:paper", "--config.train.epochs=7")
   assert out.startswith("Trains, evaluates, compares")
-  assert "  bottom_up       The control: a plain hierarchical VAE" in out
-  keys = out[out.index("Keys of configs/ladder_vae.py:paper") :]
+  assert "  bottom_up       Three-layer VAE with bottom-up inference" in out
+  keys = out[out.index("Keys of ladder_vae:paper") :]
   meaning = "a whole number from 1 to 1000000; passes over the training images"
   assert f"  {'train.epochs=7':<36}  {meaning}\n" in keys
   assert "  model.name=ladder_vae                 draw | ladder_vae | vae; " in keys
@@ -74,7 +245,7 @@ def test_help_ends_with_every_key_of_the_chosen_config(capsys, flag):
 @pytest.fixture
 def partial_epoch(tmp_path):
   """The workdir of a run of the VAE's demo, so far without an epoch."""
-  records.write_config(tmp_path, files.load_config("vae").config, (28, 28, 1), {"dataset_sha256": "0"})
+  write_run(tmp_path, "vae")
   return tmp_path
 
 

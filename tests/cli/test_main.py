@@ -86,7 +86,7 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tmp_path):
   workdir = shutil.copytree(trained, tmp_path / "copy")
   for name in ("results.json", "samples.png", "reconstructions.png", "drawing.gif"):
     (workdir / name).unlink()
-  call_ok("--mode=evaluate", f"--workdir={workdir}", cwd=tmp_path)
+  call_ok("evaluate", "copy", cwd=tmp_path)
   assert numbers(workdir) == numbers(trained)
   quick = ["--config.eval.nll_samples=5", "--config.eval.num_examples=4"]
   said = call_ok("--mode=evaluate", f"--workdir={workdir}", *quick)
@@ -96,7 +96,7 @@ def test_evaluate_and_sample_need_only_the_workdir(trained, tmp_path):
   more = ["--config.eval.nll_samples=500"]
   call_ok("--mode=evaluate", f"--workdir={workdir}", *more)
   assert numbers(workdir)["test"]["nll_samples"] == 500
-  call_ok("--mode=sample", f"--workdir={workdir}")
+  call_ok("sample", workdir)
   assert (workdir / "samples.png").read_bytes() == (trained / "samples.png").read_bytes()
   assert "there are no labels" in call_ok("--mode=encode", f"--workdir={workdir}", cwd=tmp_path)
   with np.load(workdir / "latents.npz") as arrays:
@@ -118,7 +118,9 @@ def test_resuming_equals_never_having_stopped(trained_run, tmp_path, model):
   line = json.loads(log.read_text())
   log.write_text(log.read_text() + json.dumps(line | {"epoch": 2, "step": 0}) + '\n{"step": 1')
   more = tiny.flags(model, {"train.epochs": 2})
-  assert "resuming after epoch 1" in call_ok(f"--workdir={halves}", *more)
+  said = call_ok(f"--workdir={halves}", *more)
+  assert "resuming after epoch 1" in said
+  assert said.endswith(f"or explore it in a browser: python main.py explore {halves}\n")
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)
   groups = {"vae": 1, "ladder_vae": 2, "draw": 3}
@@ -278,7 +280,7 @@ def test_benchmark_leaves_a_run_as_it_was(trained, tmp_path, monkeypatch):
 
 
 def test_show_prints_the_resolved_config():
-  shown = json.loads(call_ok("--mode=show", "--config=configs/draw.py:paper", "--config.train.epochs=7"))
+  shown = json.loads(call_ok("show", "draw:paper", "--config.train.epochs=7"))
   assert shown["train"]["epochs"] == 7
   assert shown["model"]["num_steps"] == 64
 
@@ -287,19 +289,19 @@ BAD = {
   "--config.trian.epochs=3": "'train.epochs'",
   "--config.train.epochs=many": "train.epochs must be a whole number from 1 to 1000000, not 'many'",
   "--config=configs/draw.py:nope": "Choose one of demo, base, wide, filterbank, deep, paper",
-  "--config=configs/nothing.py": "no such file. Choose one of configs/draw.py, configs/ladder_vae.py, configs/vae.py",
+  "--config=nothing": "--config=nothing: no such file. Choose one of draw, ladder_vae, vae, or write your own.",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/runtime/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is",
-  "--mode=dance": "train|evaluate|sample|encode|explore|export|sweep|compare|benchmark|show",
+  "--mode=dance": "train|sweep|benchmark|evaluate|sample|encode|explore|compare|export|show",
   "--colour=red": "Unknown flag --colour",
   "--learning_rate=1e-3": "Did you mean --config.train.learning_rate=1e-3?",
-  "train": "is not a flag",
-  "--config.model.name=vae --config.train.batch_size=16": "configs/vae.py",
+  "trian": "Unknown command 'trian'. Did you mean train?",
+  "--config.model.name=vae --config.train.batch_size=16": "--config=vae --help lists all of its keys",
   "--config.model.read_size=29 --config.train.batch_size=16": "larger than the image (28 x 28 pixels)",
   "--config.train.batch_size=1000": "larger than the 48 training images",
   "--config.data.name=mnits": "Did you mean mnist",
-  "--mode=sweep --config=configs/draw.py": "has no sweep()",
+  "sweep draw": "has no sweep()",
   "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, sample",
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
   "--mode=benchmark --config.benchmark.num_seeds=1,-8": "num_seeds must be one or more whole numbers",
@@ -324,7 +326,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(line, trained, tmp_path):
   args = line.replace("EMPTY", str(tmp_path)).replace("TRAINED", str(trained)).split()
   own = any(word in line for word in ("--workdir", "evaluate", "explore"))
   fresh = [] if own else [f"--workdir={tmp_path / 'new'}"]
-  fresh += ["--config=configs/draw.py"] if fresh and not re.search("--config[ =]", line) else []
+  fresh += ["--config=draw"] if fresh and not re.search("--config[ =]|sweep", line) else []
   tiny = (
     []
     if any(name in line for name in ("data.name", "nothing", "nope", "README", "errors.py"))

@@ -11,7 +11,7 @@ from latentjax.runtime.errors import UsageError
 def changed(*words: str, config: str = "vae"):
   """Returns the config after the overrides, and the changed keys."""
   config = files.load_config(config).config
-  return config, overrides.apply_overrides(config, words, list(define_flags()))
+  return config, overrides.apply_overrides(config, overrides.split_words(words)[0], list(define_flags()))
 
 
 def test_the_last_of_two_values_counts_for_tuples_too():
@@ -52,7 +52,6 @@ def test_booleans_need_no_value():
     ("--lr", "--config.train.learning_rate?"),
     ("--epochs=3", "--config.train.epochs=3?"),
     ("--work-dir=x", "--workdir=x?"),
-    ("epochs=3", "'epochs=3' is not a flag"),
     ("--config.train.epochs=many", "train.epochs must be a whole number from 1 to 1000000, not 'many'"),
     ("--config.train.learning_rate=fast", "train.learning_rate must be a finite number above 0, not 'fast'"),
     ("--config.compilation_cache=maybe", "compilation_cache must be True or False, not 'maybe'"),

@@ -85,5 +85,5 @@ def test_a_signal_while_the_step_compiles_ends_the_run_in_one_line(tmp_path, num
   _, stderr = process.communicate(timeout=120)
   assert process.returncode == 128 + number
   assert stderr.startswith("stopped; resume with: ")
-  assert " --config=configs/draw.py --workdir=runs/draw-demo-" in stderr  # which has no config.json yet
+  assert " --config=draw:demo --workdir=runs/draw-demo-" in stderr  # which has no config.json yet
   assert stderr.count("\n") == 1

@@ -36,5 +36,5 @@ def test_a_window_larger_than_the_image_is_refused(key):
 def test_a_value_of_another_model_is_refused():
   config = model_config("draw")
   config.name = "vae"
-  with pytest.raises(UsageError, match=r"vae has no model\.attention\. Did you mean model\..*configs/vae.py --help"):
+  with pytest.raises(UsageError, match=r"vae has no model\.attention\. Did you mean model\..*--config=vae --help"):
     models.create_model(config, (28, 28, 1))
