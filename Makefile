@@ -31,7 +31,7 @@ ladder_vae_paper = ladder_vae:paper
 SEEDS = $(if $(wildcard /dev/nvidia[0-9]* /dev/accel[0-9]*),8,1)
 WANTED = $(filter-out $(WITHOUT),$(ROWS))
 
-results: .venv/tfds  ## train eight configs, resuming unfinished ones, and compare them: hours on two CPU cores
+results: .venv/ready  ## train eight configs, resuming unfinished ones, and compare them: hours on two CPU cores
 	$(foreach row,$(WANTED),$(BIN)/python main.py train $($(row)) --config.train.num_seeds=$(SEEDS) \
 	  --workdir=runs/results/$(row) &&) true
 	$(BIN)/python main.py compare $(WANTED:%=runs/results/%) \
@@ -63,10 +63,6 @@ python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
-	touch $@
-
-.venv/tfds: .venv/ready requirements-tfds.txt  # lets TFDS download and prepare full MNIST
-	$(BIN)/python -m pip install --quiet -r requirements-tfds.txt
 	touch $@
 
 # PyTorch: a wheel in pip's own --find-links directories if there is one, else the build that uv selects for this

@@ -97,7 +97,7 @@ KEYS: dict[str, Key] = {
   "data.name": Key(
     "mnist",
     Constraint("a name or a path, in UTF-8", lambda value: value.encode() != b""),
-    "mnist_digits or colour_digits (no download), any TFDS dataset, a folder of images, or an .npz file",
+    "a standard dataset or one of TFDS, mnist_digits or colour_digits (no download), a folder, or an .npz file",
     ("dataset", "data"),
   ),
   "data.image_size": Key(

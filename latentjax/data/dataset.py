@@ -15,6 +15,7 @@ from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits
 from latentjax.data.sources import create_source
 from latentjax.runtime.errors import UsageError
 from latentjax.runtime.rng import create_key
+from latentjax.runtime.signals import cleaning_up
 
 SEED = 0  # of splits, fixed scenes and fixed binarization
 NUM_HELD_OUT = 10_000  # images of train that become a missing split
@@ -91,8 +92,9 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
   splits = cache.read_cache(source.key)
   if splits is None:
     _check_grayscale(name, source.image_shape, binarization)  # before minutes of decoding
-    splits = source.read()
-    cache.write_cache(source.key, splits)
+    with cleaning_up():
+      splits = source.read()
+      cache.write_cache(source.key, splits)
   label_names = tuple(splits.get(LABEL_NAMES, np.array([])).tolist())
   splits = split_validation_test(splits)
   _check_grayscale(name, splits["train"].shape[1:], binarization)

@@ -6,6 +6,7 @@ import numpy as np
 
 from latentjax.data import image_folder, two_digits
 from latentjax.data.base import LABELS, SPLITS, Source, Splits
+from latentjax.data.downloads import STANDARD_SETS, StandardSet
 from latentjax.data.tfds import TFDS
 from latentjax.runtime.errors import RunError, UsageError
 
@@ -20,6 +21,8 @@ def create_source(name: str, image_size: int = 0) -> Source:
     raise UsageError(f"data.image_size is for your own images, but {name} has a fixed size. Leave it 0.")
   if name in BUNDLED_SOURCES:
     return BUNDLED_SOURCES[name]()
+  if name in STANDARD_SETS:
+    return StandardSet(name)
   return TFDS(name, other_names=[*BUNDLED_SOURCES, two_digits.TWO_DIGITS])
 
 

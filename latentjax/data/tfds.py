@@ -21,7 +21,7 @@ from latentjax.runtime.fileio import cache_dir
 
 INSTALL_HINT = "pip install -r requirements-tfds.txt, or pip install 'latentjax[tfds]'"
 
-IMAGE_SHAPES = {  # of well-known sets, which a benchmark needs without TFDS
+IMAGE_SHAPES = {  # of well-known sets, which a benchmark needs without TFDS and before a download
   **dict.fromkeys(("mnist", "binarized_mnist", "fashion_mnist", "kmnist", "emnist"), (28, 28, 1)),
   **dict.fromkeys(("svhn_cropped", "cifar10", "cifar100"), (32, 32, 3)),
 }
@@ -36,7 +36,8 @@ class TFDS:
 
   @property
   def is_available(self) -> bool:
-    return self._builder.is_prepared()
+    readable = self._has_array_records or importlib.util.find_spec("tensorflow") is not None
+    return self._builder.is_prepared() and readable
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -62,7 +63,7 @@ class TFDS:
 
   def _decode(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the images and labels, if any, of a split; pixels of 0 and 1 become 0 and 255."""
-    if self._builder.info.file_format == self._tfds.core.FileFormat.ARRAY_RECORD:
+    if self._has_array_records:
       examples = self._builder.as_data_source(split=split)
     else:
       examples = self._tfds.as_numpy(self._builder.as_dataset(split=split))
@@ -74,6 +75,10 @@ class TFDS:
       if labels is not None:
         labels[index] = example["label"]
     return scale_binary(images), labels
+
+  @property
+  def _has_array_records(self) -> bool:
+    return self._builder.info.file_format == self._tfds.core.FileFormat.ARRAY_RECORD
 
   @property
   def _has_labels(self) -> bool:
@@ -114,8 +119,8 @@ def _prepare(builder) -> None:
   """Downloads and prepares a set, after a warning; raises RunError if TFDS cannot."""
   if importlib.util.find_spec("tensorflow") is None:
     raise RunError(
-      f"{builder.name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow (training does not)."
-      f" Run {INSTALL_HINT}, or set TFDS_DATA_DIR to a directory where it is prepared."
+      f"{builder.name} is not prepared as array records in {builder.data_dir}, and preparing it needs TensorFlow"
+      f" (training does not). Run {INSTALL_HINT}, or set TFDS_DATA_DIR to a directory where it is prepared."
     )
   console.print(
     f"{builder.name} is not prepared in {builder.data_dir}. TFDS now downloads and prepares it"

@@ -12,6 +12,7 @@ from typing import Any
 from latentjax.runtime.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_cleans_up = False  # inside `cleaning_up`
 
 
 class GracefulShutdown:
@@ -95,10 +96,12 @@ class GracefulShutdown:
 def exit_on_signal(message: str, discard: Callable[[], None] = lambda: None) -> None:
   """Makes Ctrl-C and SIGTERM call `discard`, print a message and end this process, except in a critical section.
 
-  An exception during a compilation might be lost in a callback or crash the interpreter.
+  An exception during a compilation might be lost in a callback or crash the interpreter: only `cleaning_up` gets one.
   """
 
   def stop(number: int, _) -> None:
+    if _cleans_up:
+      raise Interrupted(number)
     discard()
     with suppress(OSError):  # os.write, because the signal may have interrupted a stream while it writes
       if os.isatty(1):
@@ -108,3 +111,14 @@ def exit_on_signal(message: str, discard: Callable[[], None] = lambda: None) -> 
 
   for number in SIGNALS:
     signal.signal(number, stop)
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+  """Lets the signals of `exit_on_signal` raise Interrupted in this block, which removes its unfinished files then."""
+  global _cleans_up
+  _cleans_up = True
+  try:
+    yield
+  finally:
+    _cleans_up = False

@@ -100,6 +100,18 @@ def test_missing_tensorflow_is_reported_before_a_download(found, capsys, monkeyp
   assert "download" not in capsys.readouterr().out
 
 
+def test_a_format_that_needs_tensorflow_is_not_available_without_it(found, monkeypatch):
+  builder = Builder()
+  builder.info.file_format = "tfrecord"
+  found(builder)
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+  assert sources.create_source("new").is_available
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+  assert not sources.create_source("new").is_available
+  with pytest.raises(RunError, match=r"not prepared as array records in here, and preparing it needs TensorFlow"):
+    sources.create_source("new").read()
+
+
 def test_unwritable_cache_is_named(monkeypatch):
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", "/dev/null/x")
   with pytest.raises(RunError, match=r"Cannot cache decoded images in /dev/null/x .*Set LATENTJAX_CACHE_DIR"):
