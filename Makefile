@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo compare results benchmark compiled test lint clean python
+.PHONY: demo compare results benchmark compiled test lint docs clean python
 
 demo: .venv/ready  ## train DRAW on 4,000 digits: about 3 minutes on two CPU cores
 	$(BIN)/python main.py
@@ -45,6 +45,10 @@ lint: .venv/ready  ## style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: .venv-docs/ready  ## this project's site, into docs/_build/html; executes the tutorials
+	PYTHONPATH=. .venv-docs/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "Open docs/_build/html/index.html in a browser."
+
 benchmark: .venv-benchmark/ready  ## compare with PyTorch: 10 minutes on two CPU cores, downloads 0.5 GB (more with a GPU)
 	.venv-benchmark/bin/python -m benchmarks.compare_pytorch
 
@@ -52,7 +56,7 @@ compiled: .venv-compiled/ready  ## compile training steps for GPUs and TPUs, wit
 	.venv-compiled/bin/python -m benchmarks.cross_compile --target h100 h100x8 tpu-v5e
 
 clean:  ## remove the virtual environments
-	rm -rf .venv .venv-benchmark .venv-compiled
+	rm -rf .venv .venv-docs .venv-benchmark .venv-compiled docs/_build
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "latentjax needs Python 3.11 or later, not " + \
@@ -63,6 +67,12 @@ python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv-docs/ready: requirements.txt requirements-dev.txt requirements-docs.txt | python
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade pip
+	.venv-docs/bin/python -m pip install --quiet -r requirements-docs.txt
 	touch $@
 
 # PyTorch: a wheel in pip's own --find-links directories if there is one, else the build that uv selects for this
