@@ -18,7 +18,7 @@ def load(workdir: "str | os.PathLike", seed_index: int = 0) -> "TrainedModel":
 
   Args:
     workdir: Workdir of a run that has trained for at least one epoch, or a directory with its config.json and
-      model.npz.
+      model.safetensors.
     seed_index: Index, from 0, among the seeds that were trained together.
 
   Returns:

@@ -209,25 +209,23 @@ def first_seed(loaded: TrainedModel, run: "Run") -> TrainedModel:
 
 
 def load_seed(config: ConfigDict, workdir: Path, index: int = 0) -> TrainedModel:
-  """Loads the model of a workdir's seed from model.npz, on one device; the config is that of the workdir.
+  """Loads the model of a workdir's seed from its weights file, on one device; the config is that of the workdir.
 
   Raises:
-    UsageError: There is no model.npz.
+    UsageError: There is no such file.
     RunError: It is damaged, of a later format, or does not match the config.
   """
-  saved = weights.read_weights(workdir)
+  path = workdir / weights.weights_name(config.train.num_seeds, index)
+  saved = weights.read_weights(path)
   if saved is None:
-    remedy = "Run --mode=train, which writes one after its first epoch, or --mode=evaluate if there are checkpoints."
-    raise UsageError(f"No trained model in {workdir} ({weights.WEIGHTS_NAME} is missing). {remedy}")
+    remedy = "Run --mode=train, which writes it after its first epoch, or --mode=evaluate if there are checkpoints."
+    raise UsageError(f"No trained model in {workdir} ({path.name} is missing). {remedy}")
   config = single_seed_config(config, index)
   model = models.create_model(config.model, saved.image_shape)
   shapes = variable_shapes(model)
-  if index >= len(saved.steps) or weights.describe(to_state_dict(shapes), 0) != weights.describe(saved.variables, 1):
-    raise RunError(
-      f"{workdir / weights.WEIGHTS_NAME} does not match {workdir / 'config.json'}. Run --mode=evaluate to rewrite it."
-    )
-  variables = from_state_dict(shapes, jax.tree.map(lambda x: jnp.asarray(x[index]), saved.variables))
-  return _create(config, model, variables, saved.steps[index])
+  if weights.describe(to_state_dict(shapes)) != weights.describe(saved.variables):
+    raise RunError(f"{path} does not match {workdir / 'config.json'}. Run --mode=evaluate to rewrite it.")
+  return _create(config, model, from_state_dict(shapes, jax.tree.map(jnp.asarray, saved.variables)), saved.step)
 
 
 @pinned_settings()
