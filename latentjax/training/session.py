@@ -60,6 +60,7 @@ def train(
     distributed.check_divisible(experiment.mesh, "train.batch_size", config.train.batch_size)
     with WorkdirLock(workdir), console.log_to(workdir / "train.log"):
       run = Run.open(workdir, config, free, may_be_new=True)  # another process may have trained here until now
+      run.check_data(experiment.data.sha256)
       checkpoints = Checkpointer(workdir / "checkpoints")
       run.check_resumable(checkpoints.latest_step)
       state, partial_epoch = restore.restore_state(experiment, checkpoints)
