@@ -18,7 +18,7 @@ MAY_IMPORT = {  # from the lowest to the highest
   "training": ("inference", "workdir", "models", "data", "config", "runtime"),
   "cli": ("training", "inference", "workdir", "models", "data", "config", "runtime"),
 }
-TOP_LEVEL = {"__init__.py": ("inference",), "__main__.py": ("cli", "runtime"), "_version.py": ()}
+TOP_LEVEL = {"__init__.py": ("inference", "training"), "__main__.py": ("cli", "runtime"), "_version.py": ()}
 PACKAGE_FILES = sorted((ROOT / "latentjax").rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 

@@ -51,12 +51,12 @@ def flags(model: str, changes: Mapping[str, Any] | None = None) -> list[str]:
 def write_untrained(
   workdir: Path, model: str, image_shape: tuple[int, int, int], changes: Mapping[str, Any] | None = None
 ) -> ConfigDict:
-  """Writes config.json and model.npz of a model with its first weights into a new directory; returns its config."""
+  """Writes a model with its first weights, as a run of one seed, into a new directory; returns its config."""
   config = create_config(model, changes)
   module = models.create_model(config.model, image_shape)
   optimizer = create_optimizer(config.train, lambda step: 0.0, module.STACKED_KERNELS)
   variables = jax.jit(lambda key: create_state(module, optimizer, 0.0, key).variables)(jax.random.key(1))
   workdir.mkdir(parents=True)
   records.write_config(workdir, config, image_shape, {"dataset_sha256": ""})
-  weights.write_weights(workdir, image_shape, [config.seed], [UNTRAINED_STEP], [variables])
+  weights.write_weights(workdir / "model.safetensors", image_shape, config.seed, UNTRAINED_STEP, variables)
   return config

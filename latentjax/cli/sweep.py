@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from latentjax import models
 from latentjax.cli import train
 from latentjax.config import files
-from latentjax.config.schema import check_config
 from latentjax.config.serialization import to_plain
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import RunError, UsageError, user_message
@@ -85,19 +84,9 @@ def run_one(config: ConfigDict, workdir: Path) -> MetricsRow:
 def apply_override(config: ConfigDict, override: Mapping[str, Any]) -> ConfigDict:
   """Returns a checked copy of `config` with some values changed."""
   try:
-    if unknown := models.unknown_key(config, override):
-      raise UsageError(unknown)
-    changed = config.copy_and_resolve_references()
-    try:
-      changed.update_from_flattened_dict(dict(override))
-    except (TypeError, ValueError):
-      with changed.ignore_type():  # the checks below say which values are allowed
-        changed.update_from_flattened_dict(dict(override))
-    check_config(changed)
-    models.check_model(changed.model)
+    return models.override(config, override)
   except UsageError as error:
     raise UsageError(f"sweep() yields {dict(override)}: {error}") from None
-  return changed
 
 
 def run_names(overrides: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -66,14 +66,19 @@ def load_config(name: str) -> ResolvedConfig:
     config = make(variant) if variant else make()
     if not isinstance(config, ConfigDict):
       raise UsageError(f"get_config() in {path} returns {type(config).__name__}. Return an ml_collections.ConfigDict.")
-    tree = ConfigDict(config).copy_and_resolve_references().to_dict()  # unfreezes it
-    config = ConfigDict(to_plain(tree))
-    check_keys(config)
+    config = plain_config(config)
     default = next((default for default in defaults if isinstance(default, str)), None)
     functions = names.get("VARIANTS")
     functions = functions if isinstance(functions, Mapping) else {}
     variants = {name: inspect.getdoc(function) or "" for name, function in functions.items()}
   return ResolvedConfig(config, path, variant or default, variants)
+
+
+def plain_config(config: ConfigDict) -> ConfigDict:
+  """Returns a copy of a config with plain values, not frozen; raises UsageError for a missing or unknown key."""
+  plain = ConfigDict(to_plain(ConfigDict(config).copy_and_resolve_references().to_dict()))
+  check_keys(plain)
+  return plain
 
 
 def _split_variant(name: str) -> tuple[str, str]:

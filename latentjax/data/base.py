@@ -15,6 +15,7 @@ from latentjax.runtime.errors import unreadable
 
 SPLITS = ("train", "validation", "test")
 LABELS, LABEL_NAMES = "_labels", "label_names"  # "_labels" follows the name of a split
+ROUNDING = 1e-6  # of pixels in [0, 1]: a larger excess is refused
 
 # uint8 images [M, H, W, C] of each split; int64 labels [M] as `train_labels` and so on, negative if unknown; and
 # `label_names` of the labels 0, 1 ... Both may be missing.
@@ -46,6 +47,24 @@ def warn_ignored(label: str, names: Sequence[str]) -> None:
   """Names files or arrays that are ignored: one may be a misspelled split."""
   if names:
     console.print(f"{label}: ignored {', '.join(names)}")
+
+
+def as_pixels(images) -> np.ndarray:
+  """Returns the user's images as one array, uint8 as it is and bool or floats as float32 in [0, 1].
+
+  Raises TypeError for other types, ValueError for floats outside [0, 1] or images of different shapes.
+  """
+  try:
+    images = np.asarray(images)
+  except ValueError:
+    raise ValueError("images have different shapes. Pass one array.") from None
+  if images.dtype == np.uint8:
+    return images
+  if images.dtype != bool and not np.issubdtype(images.dtype, np.floating):
+    raise TypeError(f"images have dtype {images.dtype}. Pass uint8 from 0 to 255 or floats from 0 to 1.")
+  if not ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all():  # also false for NaN
+    raise ValueError(f"float images have values in [{images.min():.7g}, {images.max():.7g}]. Scale them to [0, 1].")
+  return np.clip(images.astype(np.float32), 0, 1)
 
 
 def scale_binary(images: np.ndarray) -> np.ndarray:

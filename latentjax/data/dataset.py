@@ -95,6 +95,12 @@ def load_dataset(name: str, binarization: str, placement: str = "auto", image_si
     with cleaning_up():
       splits = source.read()
       cache.write_cache(source.key, splits)
+  return create_dataset(name, splits, binarization)
+
+
+def create_dataset(name: str, splits: Splits, binarization: str) -> Dataset:
+  """Returns the dataset of decoded splits, missing ones held out of train; see `load_dataset`."""
+  in_scenes = two_digits.base_dataset(name) is not None
   label_names = tuple(splits.get(LABEL_NAMES, np.array([])).tolist())
   splits = split_validation_test(splits)
   _check_grayscale(name, splits["train"].shape[1:], binarization)

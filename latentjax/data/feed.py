@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from latentjax.runtime import distributed
 from latentjax.runtime.cost import free_bytes
 from latentjax.runtime.distributed import DATA_AXIS, sharding
+from latentjax.runtime.jax_settings import pinned_settings
 
 
 class Chunk(NamedTuple):
@@ -73,6 +74,7 @@ class HostFeed(BatchFeed):
       for chunk, _ in pairwise(chain(loading, [None])):  # submits the next chunk before it waits for this one
         yield chunk.result()
 
+  @pinned_settings()  # those of the main thread are not this one's
   def _load(self, rows: np.ndarray, start: int) -> Chunk:
     rows = rows[start : start + self._steps_per_chunk]
     count = len(rows)

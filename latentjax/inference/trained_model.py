@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.config.schema import single_seed_config
+from latentjax.data.base import as_pixels
 from latentjax.data.preprocessing import to_pixels
-from latentjax.inference import evaluation
+from latentjax.inference import evaluation, pretrained
 from latentjax.inference.functions import InferenceFns, create_inference_fns
 from latentjax.models.base import Model, Variables
 from latentjax.models.draw.model import Drawing
@@ -37,7 +38,6 @@ if TYPE_CHECKING:  # else `latentjax.load` would import tensorboardX
   from latentjax.workdir.run import Run
 
 BATCH_SIZE = 500  # images per call: bounds memory, and larger inputs compile only once
-ROUNDING = 1e-6  # of pixels in [0, 1]: a larger excess is refused
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -134,12 +134,7 @@ class TrainedModel:
 
   def _check_images(self, images) -> np.ndarray:
     """Returns images as [B, H, W, C], uint8 or float32; raises TypeError or ValueError if they are unusable."""
-    try:
-      images = np.asarray(images)
-    except ValueError:
-      raise ValueError("images have different shapes. Pass one array.") from None
-    if images.dtype not in (np.uint8, bool) and not np.issubdtype(images.dtype, np.floating):
-      raise TypeError(f"images have dtype {images.dtype}. Pass uint8 from 0 to 255 or floats from 0 to 1.")
+    images = as_pixels(images)
     shape = images.shape
     if images.ndim == 2:
       images = images[None]
@@ -148,13 +143,9 @@ class TrainedModel:
     if images.shape[1:] != self.image_shape or not len(images):
       sizes = ", ".join(map(str, self.image_shape))
       raise ValueError(f"images have shape {shape}. Pass at least one, as [B, H, W, C] with H, W, C = {sizes}.")
-    if images.dtype == np.uint8:
-      if images.max() == 1:
-        raise ValueError("uint8 images have values 0 and 1 only. Pass bool or float, or scale them to 0 to 255.")
-      return images
-    if not ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all():  # also false for NaN
-      raise ValueError(f"float images have values in [{images.min():.7g}, {images.max():.7g}]. Scale them to [0, 1].")
-    return np.clip(images.astype(np.float32), 0, 1)
+    if images.dtype == np.uint8 and images.max() == 1:
+      raise ValueError("uint8 images have values 0 and 1 only. Pass bool or float, or scale them to 0 to 255.")
+    return images
 
   def _check_latents(self, latents: Sequence) -> list[np.ndarray]:
     """Returns L float32 arrays [B, Z_l]; raises TypeError or ValueError if they are unusable."""
@@ -178,9 +169,12 @@ def load(workdir: str | os.PathLike, seed_index: int) -> TrainedModel:
   if not isinstance(workdir, str | os.PathLike):
     raise TypeError(f"workdir must be a path, not {workdir!r}.")
   try:
-    workdir = expand_user(workdir)
-    if not (workdir / "config.json").is_file():
-      raise ValueError(f"No run in {workdir} (config.json is missing). Pass a workdir that --mode=train has written.")
+    path = expand_user(workdir)
+    workdir = path if (path / "config.json").is_file() else pretrained.find(str(path))
+    if workdir is None:
+      shipped = ", ".join(pretrained.names()) or "none is installed"
+      advice = f"Pass a workdir that --mode=train has written, or the name of a pretrained model ({shipped})."
+      raise ValueError(f"No run in {path} (config.json is missing). {advice}")
     config = records.read_config(workdir)
     return load_seed(config, workdir, _check_integer("seed_index", seed_index, 0, config.train.num_seeds - 1))
   except (UsageError, RunError) as error:
@@ -209,25 +203,23 @@ def first_seed(loaded: TrainedModel, run: "Run") -> TrainedModel:
 
 
 def load_seed(config: ConfigDict, workdir: Path, index: int = 0) -> TrainedModel:
-  """Loads the model of a workdir's seed from model.npz, on one device; the config is that of the workdir.
+  """Loads the model of a workdir's seed from its weights file, on one device; the config is that of the workdir.
 
   Raises:
-    UsageError: There is no model.npz.
+    UsageError: There is no such file.
     RunError: It is damaged, of a later format, or does not match the config.
   """
-  saved = weights.read_weights(workdir)
+  path = workdir / weights.weights_name(config.train.num_seeds, index)
+  saved = weights.read_weights(path)
   if saved is None:
-    remedy = "Run --mode=train, which writes one after its first epoch, or --mode=evaluate if there are checkpoints."
-    raise UsageError(f"No trained model in {workdir} ({weights.WEIGHTS_NAME} is missing). {remedy}")
+    remedy = "Run --mode=train, which writes it after its first epoch, or --mode=evaluate if there are checkpoints."
+    raise UsageError(f"No trained model in {workdir} ({path.name} is missing). {remedy}")
   config = single_seed_config(config, index)
   model = models.create_model(config.model, saved.image_shape)
   shapes = variable_shapes(model)
-  if index >= len(saved.steps) or weights.describe(to_state_dict(shapes), 0) != weights.describe(saved.variables, 1):
-    raise RunError(
-      f"{workdir / weights.WEIGHTS_NAME} does not match {workdir / 'config.json'}. Run --mode=evaluate to rewrite it."
-    )
-  variables = from_state_dict(shapes, jax.tree.map(lambda x: jnp.asarray(x[index]), saved.variables))
-  return _create(config, model, variables, saved.steps[index])
+  if weights.describe(to_state_dict(shapes)) != weights.describe(saved.variables):
+    raise RunError(f"{path} does not match {workdir / 'config.json'}. Run --mode=evaluate to rewrite it.")
+  return _create(config, model, from_state_dict(shapes, jax.tree.map(jnp.asarray, saved.variables)), saved.step)
 
 
 @pinned_settings()

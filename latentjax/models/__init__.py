@@ -1,11 +1,13 @@
 """Models by name. A new one is a class that follows `base.Model`, and a line in `MODELS`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from latentjax.config import schema
-from latentjax.config.schema import KEYS, Key, check_values, field_keys, flatten, nearest_key, one_of
+from latentjax.config.schema import KEYS, Key, check_config, check_values, field_keys, flatten, nearest_key, one_of
+from latentjax.config.serialization import to_plain
 from latentjax.models.base import Model
 from latentjax.models.draw.model import DRAW
 from latentjax.models.ladder_vae import LadderVAE
@@ -77,6 +79,21 @@ def unknown_key(config: ConfigDict, names: Iterable[str]) -> str | None:
       " lists its keys."
     )
   return None
+
+
+def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+  """Returns a checked copy of `config` with the values of some keys changed; raises UsageError if one is invalid."""
+  if unknown := unknown_key(config, changes):
+    raise UsageError(unknown)
+  changed, values = config.copy_and_resolve_references(), to_plain(dict(changes))
+  try:
+    changed.update_from_flattened_dict(values)
+  except (TypeError, ValueError):
+    with changed.ignore_type():  # the checks below say which values are allowed
+      changed.update_from_flattened_dict(values)
+  check_config(changed)
+  check_model(changed.model)
+  return changed
 
 
 def display_name(config: ConfigDict) -> str:

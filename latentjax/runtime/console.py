@@ -1,6 +1,7 @@
 """Console output (progress bar, tables), mirrored to `train.log`."""
 
 import datetime
+import importlib.util
 import os
 import shlex
 import sys
@@ -9,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from latentjax.runtime.errors import Interrupted, user_message
@@ -72,6 +73,8 @@ class LoggingConsole(Console):
 
   def print(self, *objects: Any, **options: Any) -> None:
     super().print(*objects, **options)
+    if objects and isinstance(objects[0], Group):
+      return  # the progress bar, which Rich prints in a notebook
     if self._log is not None:
       self._log.print(*objects, **options)
     elif self._buffered is not None:
@@ -99,7 +102,8 @@ class LoggingConsole(Console):
       yield
       return
     with file:
-      self._log = Console(file=SafeStream(file), width=200, color_system=None, force_terminal=False, **STYLE)
+      plain = {"color_system": None, "force_terminal": False, "force_jupyter": False}
+      self._log = Console(file=SafeStream(file), width=200, **plain, **STYLE)
       self._log.print(f"\n{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
       for objects, options in self._buffered or ():
         self._log.print(*objects, **options)
@@ -116,11 +120,20 @@ class LoggingConsole(Console):
 console = LoggingConsole()
 
 
+class _Progress(Progress):
+  """A progress bar that a notebook redraws at every update: a thread of its own would take output from the cell."""
+
+  def update(self, *args: Any, **options: Any) -> None:
+    super().update(*args, **options, refresh=self.console.is_jupyter)
+
+
 def progress() -> Progress:
-  """Returns a progress bar with a text field `note`; silent unless the output is a terminal."""
+  """Returns a progress bar with a text field `note`; silent unless the output is a terminal or a notebook's."""
+  notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+  shown = {"auto_refresh": not notebook, "disable": not (console.is_terminal or notebook)}
   columns = ["{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}"]
   columns += [TimeElapsedColumn(), "<", TimeRemainingColumn()]
-  return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+  return _Progress(*columns, console=console, transient=True, **shown)
 
 
 def compiling() -> AbstractContextManager:

@@ -15,6 +15,7 @@ def pinned_settings() -> Iterator[None]:
     jax.enable_x64(False),
     jax.numpy_dtype_promotion("standard"),
     jax.transfer_guard("allow"),
+    jax.disable_jit(False),
   ):
     yield
 

@@ -54,14 +54,14 @@ class Experiment:
     return [dataclasses.replace(shared, config=config, keys=create_rng_streams(config)) for config in configs]
 
 
-def create_experiment(config: ConfigDict) -> Experiment:
-  """Loads the data and creates the model of a validated config.
+def create_experiment(config: ConfigDict, data: dataset.Dataset | None = None) -> Experiment:
+  """Loads the data, unless they are given, and creates the model of a validated config.
 
   Raises:
     UsageError: The data do not fit the config.
     RunError: The data cannot be loaded.
   """
-  data = dataset.load_dataset(**config.data.to_dict())
+  data = dataset.load_dataset(**config.data.to_dict()) if data is None else data
   if len(data.train) == 0:
     raise UsageError(f"{config.data.name} has too few images. None are left for training after validation and test.")
   if config.train.batch_size > len(data.train):

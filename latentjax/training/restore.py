@@ -1,4 +1,4 @@
-"""Trained models from the checkpoints with the highest validation bound."""
+"""States and trained models from the checkpoints of a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,28 @@ import jax
 import jax.numpy as jnp
 
 from latentjax.inference.trained_model import TrainedModel
+from latentjax.runtime import distributed
 from latentjax.training.experiment import Experiment
+from latentjax.training.metrics import Metrics
 from latentjax.training.state import TrainState
+from latentjax.training.trainer import EpochProgress
 from latentjax.workdir.checkpoints import Checkpointer
 from latentjax.workdir.weights import BestWeights
+
+
+def initial_state(experiment: Experiment) -> TrainState:
+  """Returns the state before the first step, initialized to mean and scale of the training images."""
+  pixels = experiment.data.mean_pixels(), experiment.data.std_pixels()
+  return experiment.train_fns.init(experiment.keys.init, distributed.broadcast(pixels))
+
+
+def restore_state(experiment: Experiment, checkpoints: Checkpointer) -> tuple[TrainState, EpochProgress]:
+  """Returns the state and partial epoch of the newest checkpoint, or those before the first step."""
+  newest, partial_epoch = checkpoints.latest_step, EpochProgress(Metrics.zero(experiment.config.train.num_seeds))
+  if newest is None:
+    return initial_state(experiment), partial_epoch
+  state = checkpoints.restore(newest, experiment.train_fns.init(experiment.keys.init))
+  return state, checkpoints.restore_partial(newest, partial_epoch) or partial_epoch
 
 
 def select_best(experiment: Experiment, checkpoints: Checkpointer, template: TrainState) -> Iterator[TrainedModel]:
@@ -36,7 +54,7 @@ def recompute_batch_statistics(experiment: Experiment, state: TrainState) -> Tra
 
 
 def open_weights(experiment: Experiment, checkpoints: Checkpointer, template: TrainState, workdir: Path) -> BestWeights:
-  """Returns a writer of model.npz in `workdir`, after writing the weights of the best checkpoints."""
+  """Returns a writer of the weights files in `workdir`, after writing the weights of the best checkpoints."""
   config, best = experiment.config, checkpoints.best_steps
   seeds = range(config.seed, config.seed + config.train.num_seeds)
   best_weights = BestWeights(workdir, experiment.data.image_shape, seeds)

@@ -3,6 +3,7 @@
 Values in nats per image.
 """
 
+import copy
 import io
 import math
 import time
@@ -56,6 +57,7 @@ def train_epochs(
   best_weights: BestWeights,
   log: MetricWriter,
   shutdown: GracefulShutdown,
+  callback: Callable[[MetricsRow], bool | None] | None = None,
 ) -> TrainState:
   """Trains until the last epoch or early stopping.
 
@@ -64,7 +66,8 @@ def train_epochs(
     train: As returned by `compile_train`.
     state: State to start from; donated.
     partial_epoch: Progress within the current epoch.
-    best_weights: Writer of model.npz, up to date with `checkpoints`.
+    best_weights: Writer of the weights files, up to date with `checkpoints`.
+    callback: Called after every epoch with its row of metrics.jsonl; True stops the training.
 
   Returns:
     The last state.
@@ -130,6 +133,8 @@ def train_epochs(
         partial_epoch = EpochProgress(Metrics.zero(config.train.num_seeds))
         if config.train.log_images_every and (epoch + 1) % config.train.log_images_every == 0:
           log.add_pictures(step, _draw_samples_and_reconstructions(experiment, state))
+        if callback is not None and distributed.on_process_zero(lambda: bool(callback(copy.deepcopy(log.lines[-1])))):
+          break
         if patience and distributed.on_process_zero(lambda: training_finished(config, log.lines)):
           if epoch + 1 < config.train.epochs:
             console.print(f"No better validation bound in {patience} epochs. Stopping early.")

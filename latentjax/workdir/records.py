@@ -19,7 +19,7 @@ from latentjax.runtime.errors import RunError, UsageError, damaged, unreadable
 from latentjax.runtime.fileio import dump_json, load_json, write_atomic
 from latentjax.workdir.protocol import SPLITS, TERMS, MetricsRow
 
-FORMAT = 1  # of config.json and model.npz, written into both
+FORMAT = 1  # of config.json and of weights files, written into both
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 

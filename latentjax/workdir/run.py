@@ -16,7 +16,7 @@ from latentjax.runtime.errors import RunError, UsageError
 from latentjax.workdir import records
 from latentjax.workdir.metrics_log import read_metrics, training_finished, validation_bounds
 from latentjax.workdir.protocol import SPLITS, TERMS, MetricNames, MetricsRow, Protocol, protocol_of
-from latentjax.workdir.weights import WEIGHTS_NAME
+from latentjax.workdir.weights import SUFFIX
 
 PLOTS = ("loss.png", "samples.png", "reconstructions.png")  # without them a training is not complete
 
@@ -115,8 +115,8 @@ class Run:
     """Raises UsageError for results without a checkpoint, or a checkpoint, of step `newest`, without a config."""
     if newest is not None and self.saved is None:
       raise UsageError(f"{self.workdir} has checkpoints but no config.json. Restore it, or choose another --workdir.")
-    for name in (WEIGHTS_NAME, "results.json"):
-      if newest is None and name in self.files:
+    for name in self.files:
+      if newest is None and (name == "results.json" or name.endswith(SUFFIX)):
         problem = f"has the {name} of a trained model but no checkpoint to resume from"
         raise UsageError(f"{self.workdir} {problem}. Choose another --workdir.")
 

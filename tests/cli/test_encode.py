@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from latentjax import models
-from latentjax.cli import encode, evaluate
+from latentjax.cli import encode
 from latentjax.data import cache, dataset
 from latentjax.inference import trained_model
 from latentjax.inference.trained_model import load_seed
 from latentjax.runtime.errors import UsageError
+from latentjax.training.results import measure_seed
 from latentjax.workdir import records, weights
 from latentjax.workdir.protocol import protocol_of
 
@@ -45,7 +46,7 @@ def run(labelled, tmp_path_factory):
   model = models.create_model(config.model, (28, 28, 1))
   init_key, sample_key = jax.random.split(jax.random.key(0))
   variables = jax.jit(model.init)(init_key, np.zeros((1, 28, 28, 1), np.float32), sample_key)
-  weights.write_weights(workdir, (28, 28, 1), [config.seed], [0], [variables])
+  weights.write_weights(workdir / "model.safetensors", (28, 28, 1), config.seed, 0, variables)
   records.write_config(
     workdir, config, (28, 28, 1), {"dataset_sha256": dataset.load_dataset(**config.data.to_dict()).sha256}
   )
@@ -82,7 +83,7 @@ def test_every_split_of_the_data_set(copy, labelled, capsys):
   encode.run(config, None, workdir)
   arrays, told = read(workdir)
   data = dataset.load_dataset("halves", "dynamic")
-  results = evaluate.measure_seed(load_seed(config, workdir), data, protocol_of(config).metric_names)
+  results = measure_seed(load_seed(config, workdir), data, protocol_of(config).metric_names)
   for split, images in data.eval_splits().items():
     for number, group in enumerate(encoded(images), start=1):
       np.testing.assert_allclose(arrays[f"{split}_latents_{number}"], group, atol=1e-5)

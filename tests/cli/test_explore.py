@@ -28,7 +28,8 @@ def make_run(workdir, name: str = "vae", sha256: str = "", **changes):
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, *SHAPE), np.float32), jax.random.key(1))
   workdir.mkdir()
   records.write_config(workdir, config, SHAPE, {"dataset_sha256": sha256})
-  weights.write_weights(workdir, SHAPE, list(seeds), [3] * len(seeds), [{"batch_stats": {}} | variables] * len(seeds))
+  for index, seed in enumerate(seeds):
+    weights.write_weights(workdir / weights.weights_name(len(seeds), index), SHAPE, seed, 3, variables)
   return config, model, variables
 
 
@@ -98,15 +99,12 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path, tiny_
   other.model.latent_dim = 4
   with pytest.raises(UsageError, match="holds a different experiment"):
     explore.run(other, tmp_path / "run")
-  (tmp_path / "run" / "model.npz").unlink()
+  (tmp_path / "run" / "model.safetensors").unlink()
   with pytest.raises(UsageError, match=r"No trained model in .* Run --mode=train"):
     explore.run(config, tmp_path / "run")
-  make_run(tmp_path / "huge", **TINY)
-  path = tmp_path / "huge" / "model.npz"
-  with np.load(path) as arrays:
-    found = dict(arrays)
-  found["params/pixels/bias"] += 1e6
-  np.savez(path, **found)
+  config, _, variables = make_run(tmp_path / "huge", **TINY)
+  variables["params"]["pixels"]["bias"] += 1e6
+  weights.write_weights(tmp_path / "huge" / "model.safetensors", SHAPE, 0, 3, variables)
   with pytest.raises(RunError, match="pixels/bias has values beyond half precision"):
     explore.run(config, tmp_path / "huge")
   assert not (tmp_path / "huge" / "explore.html").exists()

@@ -178,7 +178,7 @@ def change(workdir: Path, key: str, value: int | None) -> None:
 @pytest.mark.parametrize("mode", ["evaluate", "train"])
 def test_a_config_changed_by_hand_is_one_line_that_names_an_array(trained, tmp_path, mode):
   workdir = shutil.copytree(trained, tmp_path / "changed")
-  (workdir / "model.npz").unlink()
+  (workdir / "model.safetensors").unlink()
   change(workdir, "hidden_dim", 9)
   done = call(f"--mode={mode}", f"--workdir={workdir}", "--config.train.epochs=3")
   assert done.returncode == 1

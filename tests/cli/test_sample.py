@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjax.cli import sample
-from latentjax.inference import latent_space
+from latentjax.inference import latent_space, pictures
 from latentjax.models.base import DrawingAnimation
 from latentjax.models.draw.attention import Window
 from latentjax.workdir import plots
@@ -59,7 +58,7 @@ def test_a_drawing_reads_above_and_writes_below(tmp_path):
   picture = DrawingAnimation(
     np.zeros((2, 1, 28, 28, 1)), np.zeros((1, 28, 28, 1)), read, write, read_size=3, write_size=5
   )
-  save, *args = sample.plot_call(picture)
+  save, *args = pictures.plot_call(picture)
   save(tmp_path / "drawing.gif", *args)
   with Image.open(tmp_path / "drawing.gif") as frames:
     sheet = np.asarray(frames.convert("RGB"))

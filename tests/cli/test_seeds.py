@@ -15,6 +15,7 @@ from test_train import signal_in_call, signal_in_validation
 from latentjax.cli import compare, evaluate, sample, train
 from latentjax.inference.trained_model import load_first_seed
 from latentjax.runtime.errors import Interrupted, RunError, UsageError
+from latentjax.training import restore, results
 from latentjax.training.experiment import create_experiment
 from latentjax.workdir import weights
 from latentjax.workdir.checkpoints import Checkpointer
@@ -83,13 +84,15 @@ def test_each_seed_ends_as_the_single_run_with_it(together, tmp_path):
     assert results["parameters"] == single["parameters"]
 
 
-def test_model_npz_holds_each_seed_at_its_own_best_epoch(together, tmp_path, monkeypatch, capsys):
+def test_every_seed_has_a_file_of_its_own_best_epoch(together, tmp_path, monkeypatch, capsys):
   """Before the evaluation, which writes the same of a model without batch norm."""
-  monkeypatch.setattr(evaluate, "evaluate_and_write", lambda *args: None)
+  monkeypatch.setattr(results, "evaluate_and_write", lambda *args: None)
   workdir = tmp_path / "trained"
   train.run(tiny_config(), workdir)
-  assert weights.read_weights(workdir).steps == [12, 9]
-  assert (workdir / "model.npz").read_bytes() == (together / "model.npz").read_bytes()
+  names = ["model-0.safetensors", "model-1.safetensors"]
+  assert [weights.read_weights(workdir / name).step for name in names] == [12, 9]
+  assert [(workdir / name).read_bytes() for name in names] == [(together / name).read_bytes() for name in names]
+  assert not (workdir / "model.safetensors").exists()
   capsys.readouterr()
   load_first_seed(Run.open(workdir))
   assert capsys.readouterr().out == "Using seed 4, the first of 2.\n"
@@ -148,12 +151,12 @@ def test_another_number_of_seeds_is_another_experiment(together):
 
 
 def test_the_seed_that_diverges_is_named(tmp_path, monkeypatch):
-  init = train.restore_state
+  init = restore.restore_state
 
   def poisoned(*args):
     state, partial_epoch = init(*args)
     return state.replace(params=jax.tree.map(lambda x: x.at[1].set(np.nan), state.params)), partial_epoch
 
-  monkeypatch.setattr(train, "restore_state", poisoned)
+  monkeypatch.setattr(restore, "restore_state", poisoned)
   with pytest.raises(RunError, match=r"^The loss of seed 5 became NaN or infinite at step 0; no checkpoint"):
     train.run(tiny_config(), tmp_path / "run")

@@ -8,6 +8,7 @@ import pytest
 from latentjax.data import feed
 from latentjax.data.feed import DeviceFeed, HostFeed
 from latentjax.data.preprocessing import binarize, gather, to_pixels
+from latentjax.runtime.jax_settings import pinned_settings
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (17, 3, 2, 1), np.uint8)
 ORDER = np.random.default_rng(1).permutation(17).astype(np.int32)
@@ -52,6 +53,16 @@ def test_all_chunks_but_the_last_have_one_length(placement, steps, max_steps, co
   assert sum(taken) == steps
   assert set(taken) == counts
   assert set(taken[:-1]) <= {max(counts)}
+
+
+def test_the_callers_settings_of_jax_do_not_reach_the_thread_that_loads():
+  guard = jax.config.values["jax_transfer_guard"]
+  jax.config.update("jax_transfer_guard", "disallow")
+  try:
+    with pinned_settings():
+      assert sum(chunk.count for chunk in HostFeed(IMAGES, 3, 2, None).chunks(ORDER, 0)) == 5
+  finally:
+    jax.config.update("jax_transfer_guard", guard)
 
 
 def test_host_feed_loads_one_chunk_ahead():

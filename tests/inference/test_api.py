@@ -58,8 +58,8 @@ def test_the_callers_settings_of_jax_change_nothing(trained_run, images):
 
 
 def test_two_files_are_enough(run, images, tmp_path, monkeypatch):
-  """config.json and model.npz in another folder, and no data anywhere."""
-  for name in ("config.json", "model.npz"):
+  """config.json and model.safetensors in another folder, and no data anywhere."""
+  for name in ("config.json", "model.safetensors"):
     shutil.copy(run[0] / name, tmp_path / name)
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "none"))
   model = latentjax.load(tmp_path)
@@ -202,9 +202,9 @@ def test_missing_runs_are_refused(tmp_path):
     latentjax.load(None)
 
 
-def test_runs_without_model_npz_are_refused(run, tmp_path):
+def test_runs_without_weights_are_refused(run, tmp_path):
   shutil.copy(run[0] / "config.json", tmp_path)
-  with pytest.raises(ValueError, match=r"No trained model in .*model\.npz is missing.*Run --mode=train"):
+  with pytest.raises(ValueError, match=r"No trained model in .*model\.safetensors is missing.*Run --mode=train"):
     latentjax.load(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Loading of trained models: model.npz holds the evaluated weights, and no data are needed."""
+"""Loading of trained models: their files hold the evaluated weights, and no data are needed."""
 
 import json
 import shutil
@@ -50,11 +50,11 @@ def test_loaded_seeds_reproduce_their_results(run):
 
 
 def test_samples_need_no_data(run, without_data, tmp_path, capsys):
-  """config.json and model.npz suffice, without checkpoints; the samples are those of the run."""
+  """config.json and the weights suffice, without checkpoints; the samples are those of the run."""
   config, workdir = run
   bare = tmp_path / "bare"
   bare.mkdir()
-  for name in ("config.json", "model.npz"):
+  for name in ("config.json", weights.weights_name(config.train.num_seeds)):
     shutil.copy(workdir / name, bare)
   sample.run(config, bare)
   output = capsys.readouterr().out
@@ -75,29 +75,29 @@ def test_later_formats_are_refused(run, tmp_path):
 def test_results_of_another_epoch_are_reported(run, tmp_path, capsys):
   config, workdir = run
   copy = shutil.copytree(workdir, tmp_path / "copy")
-  saved, results = weights.read_weights(copy), records.read_results(copy)
+  saved = weights.read_weights(copy / weights.weights_name(config.train.num_seeds))
+  results = records.read_results(copy)
   one = results["seeds"][str(config.seed)] if "seeds" in results else results
   one["step"] -= 1
   records.write_results(copy, results)
   for place, expected in ((copy, True), (workdir, False)):
-    assert load_first_seed(Run.open(place)).step == saved.steps[0]
+    assert load_first_seed(Run.open(place)).step == saved.step
     assert ("results.json belongs to another epoch" in " ".join(capsys.readouterr().out.split())) == expected
 
 
 def test_weights_of_another_model_are_refused(run, tmp_path):
   config, workdir = run
-  found = weights.read_weights(workdir)
-  other = [jax.tree.map(lambda x: x[0, ..., :-1], found.variables)]
-  weights.write_weights(tmp_path, found.image_shape, [0], found.steps[:1], other)
-  with pytest.raises(RunError, match=r"model\.npz does not match"):
+  name = weights.weights_name(config.train.num_seeds)
+  found = weights.read_weights(workdir / name)
+  other = jax.tree.map(lambda x: x[..., :-1], found.variables)
+  weights.write_weights(tmp_path / name, found.image_shape, 0, found.step, other)
+  with pytest.raises(RunError, match=f"{name} does not match"):
     load_seed(config, tmp_path)
-  with pytest.raises(RunError, match=r"model\.npz does not match"):
-    load_seed(config, workdir, index=config.train.num_seeds)
 
 
 def test_runs_without_a_model_are_refused(run, tmp_path):
   config, _ = run
-  with pytest.raises(UsageError, match=r"No trained model in .* \(model\.npz is missing\)\. Run --mode=train"):
+  with pytest.raises(UsageError, match=r"No trained model in .* \(model.*\.safetensors is missing\)\. Run "):
     load_seed(config, tmp_path)
 
 

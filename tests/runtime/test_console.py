@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock
 
 import pytest
+import rich.console
 from rich.table import Table
 
-from latentjax.runtime.console import compiling, console
+from latentjax.runtime.console import compiling, console, progress
 from latentjax.runtime.errors import Interrupted, RunError, user_message
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +96,25 @@ def test_spinner_while_compiling_on_a_terminal_only(terminal, tmp_path, monkeypa
   out = capsys.readouterr().out
   assert "compiling" in out if terminal else out == ""
   assert "compiling" not in (tmp_path / "train.log").read_text()
+
+
+def test_a_notebook_shows_progress_and_every_line_once(tmp_path, monkeypatch):
+  shown, widget = [], MagicMock()
+  for name in ("IPython", "IPython.display", "ipywidgets"):
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    monkeypatch.setitem(sys.modules, name, module)
+  sys.modules["IPython.display"].display = lambda thing: shown.append(getattr(thing, "text", thing))
+  sys.modules["ipywidgets"].Output = lambda: widget
+  monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)  # of the log's console
+  monkeypatch.setattr(console, "is_jupyter", True)
+  with console.log_to(tmp_path / "train.log"), progress() as bar:
+    task = bar.add_task("training", total=2, note="")
+    bar.update(task, advance=1)
+    console.print("epoch 1")
+  assert any("training" in str(text) and "1/2" in str(text) for text in shown)
+  assert shown.count("epoch 1\n") == 1
+  assert lines(tmp_path / "train.log")[2:] == ["epoch 1"]
 
 
 def talk(tmp_path: Path, redirection: str) -> str:

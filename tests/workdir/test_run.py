@@ -105,10 +105,10 @@ def test_seeds_are_those_of_the_training(tmp_path, config):
 
 def test_results_without_a_checkpoint_are_not_resumed(tmp_path, config):
   start(tmp_path, config)
-  (tmp_path / "model.npz").touch()
+  (tmp_path / "model.safetensors").touch()
   run = Run.open(tmp_path, config)
   run.check_resumable(newest=10)
-  with pytest.raises(UsageError, match=r"has the model\.npz of a trained model but no checkpoint"):
+  with pytest.raises(UsageError, match=r"has the model\.safetensors of a trained model but no checkpoint"):
     run.check_resumable(newest=None)
   assert not run.has_plots
   for name in PLOTS:
