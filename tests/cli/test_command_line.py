@@ -112,7 +112,7 @@ def pretrained(tmp_path, monkeypatch):
   """The folder of a pretrained model named draw-mnist."""
   folder = tmp_path / "package" / "draw-mnist"
   write_run(folder, "draw")
-  (folder / "model.npz").touch()
+  (folder / "model.safetensors").touch()
   find = {"draw-mnist": folder}.get
   monkeypatch.setitem(sys.modules, "latentjax.inference.pretrained", SimpleNamespace(find=find))
   monkeypatch.chdir(tmp_path)
