@@ -34,7 +34,8 @@ from latentjax.models.layers import Conv, depth_to_space, space_to_depth
 LOG_STD_RANGE = {"prior": (-4.0, 3.0), "posterior": (-6.0, 3.0)}  # of the posterior in units of the prior
 BLOCK_GAIN = 0.3  # of a block's last convolution, divided by the square root of the number of layers
 HEAD_GAIN = 0.1  # of the convolutions that predict Gaussians
-LEVEL = re.compile(r"(\d+): ?(\d+)x(\d+)z(\d+)")
+LEVEL = re.compile(r"(\d+):(\d+)x(\d+)z(\d+)")
+DISPLAY_NAMES = {"concat": "Convolutional Ladder VAE", "precision": "Convolutional Ladder VAE, precision-weighted"}
 
 
 class Level(NamedTuple):
@@ -45,11 +46,15 @@ class Level(NamedTuple):
   channels: int  # U
   latents: int  # Z
 
+  def positions(self, height: int, width: int) -> tuple[int, int]:
+    """Returns (h, w) for images of height x width pixels, in the same proportion."""
+    return self.height, max(1, self.height * width // height)
+
 
 def parse_levels(text: str) -> list[Level]:
-  """Parses levels such as "1:1x96z24 7:3x32z4"; raises ValueError if the text is none or they do not ascend."""
+  """Parses levels such as "1:1x96z24 7:3x32z4"; raises ValueError if one is malformed or they do not ascend."""
   levels = []
-  for part in re.split(r"[,;]? +", text.strip()):
+  for part in text.split():
     match = LEVEL.fullmatch(part)
     level = match and Level(*map(int, match.groups()))
     if not level or 0 in level or (levels and level.height <= levels[-1].height):
@@ -59,8 +64,8 @@ def parse_levels(text: str) -> list[Level]:
 
 
 LEVELS = Constraint(
-  "levels of ascending resolution, HEIGHT:LAYERSxCHANNELSzLATENTS, such as '1:1x96z24 7:3x32z4'",
-  lambda text: bool(parse_levels(text)),
+  "HEIGHT:LAYERSxCHANNELSzLATENTS for each resolution, of ascending height, such as '1:1x96z24 7:3x32z4'",
+  lambda text: len(parse_levels(text)) > 0,
 )
 
 
@@ -70,10 +75,10 @@ class ConvLadderVAE(LikelihoodModel):
   levels: str = key(
     "1:1x96z24 7:3x32z4 14:1x16z1",
     LEVELS,
-    "from the top, HEIGHT:LAYERSxCHANNELSzLATENTS of each resolution",
-    ("hidden_dims", "channels", "blocks"),
+    "resolutions from the top; all layers of one have as many channels and latents per position",
+    ("blocks", "channels", "filters", "resolutions"),
   )
-  merge: str = key("concat", one_of("concat", "precision"), "precision: the Ladder VAE's product of two Gaussians")
+  merge: str = key("concat", one_of(*DISPLAY_NAMES), "posterior; precision: the Ladder VAE's product of two Gaussians")
   remat: bool = key(False, BOOLEAN, "recompute the activations of layers instead of storing them", identity=False)
   likelihood: str = likelihood_key()
 
@@ -82,24 +87,22 @@ class ConvLadderVAE(LikelihoodModel):
     if image_shape is None:
       return None
     height, width, _ = image_shape
-    finer = height
+    rows, columns = height, width
     for level in reversed(parse_levels(fields["levels"])):
-      if finer % level.height or width % (height // level.height):
-        return f"model.levels: a height of {level.height} does not divide images of {height} x {width} pixels evenly."
-      finer = level.height
+      finer, (rows, columns) = (rows, columns), level.positions(height, width)
+      if finer[0] % rows or finer[1] % columns:
+        return f"model.levels: a height of {rows} does not divide images of {height} x {width} pixels evenly."
     return None
 
   @staticmethod
   def display_name(fields: Mapping[str, Any]) -> str:
-    del fields
-    return "Convolutional Ladder VAE"
+    return DISPLAY_NAMES.get(fields.get("merge"), DISPLAY_NAMES["concat"])
 
   @property
   def shapes(self) -> list[tuple[int, int, int]]:
     """(h, w, Z) of every layer, from the image up."""
-    width = self.image_shape[1] / self.image_shape[0]
-    levels = parse_levels(self.levels)
-    return [(x.height, round(x.height * width), x.latents) for x in reversed(levels) for _ in range(x.layers)]
+    levels, (height, width, _) = parse_levels(self.levels), self.image_shape
+    return [(*x.positions(height, width), x.latents) for x in reversed(levels) for _ in range(x.layers)]
 
   @property
   def sizes(self) -> list[int]:
@@ -108,20 +111,20 @@ class ConvLadderVAE(LikelihoodModel):
 
   def setup(self):
     levels, (height, width, channels) = parse_levels(self.levels), self.image_shape
-    count = sum(level.layers for level in levels)
-    self.factors = [below.height // level.height for level, below in itertools.pairwise(levels)]
-    self.patch = height // levels[-1].height
-    gain = BLOCK_GAIN / math.sqrt(count)
+    gain = BLOCK_GAIN / math.sqrt(sum(level.layers for level in levels))
+    layer = nn.remat(Layer) if self.remat else Layer
+    self.positions = [level.positions(height, width) for level in levels]
     self.up_in = [Conv(level.channels) for level in levels]
     self.up_blocks = [Block(BLOCK_GAIN / math.sqrt(len(levels))) for _ in levels]
-    layer = nn.remat(Layer) if self.remat else Layer
     self.layers = [[layer(level.latents, self.merge, gain) for _ in range(level.layers)] for level in levels]
-    self.down_out = [Conv(f * f * below.channels) for f, below in zip(self.factors, levels[1:], strict=True)]
+    areas = [*map(math.prod, self.positions), height * width]
+    patches = [finer // area for area, finer in itertools.pairwise(areas)]  # positions of the next finer level
+    self.down_out = [Conv(n * finer.channels) for n, finer in zip(patches, levels[1:], strict=False)]
     self.maps = [
-      self.param(f"map_{i}", nn.initializers.zeros, (x.height, x.height * width // height, x.channels))
-      for i, x in enumerate(levels)
+      self.param(f"map_{index}", nn.initializers.zeros, (*position, level.channels))
+      for index, (position, level) in enumerate(zip(self.positions, levels, strict=True))
     ]
-    self.pixels = Conv(self.patch**2 * channels)
+    self.pixels = Conv(patches[-1] * channels)
     self.offset = self.param("offset", nn.initializers.zeros, self.image_shape)
     super().setup()
 
@@ -145,14 +148,12 @@ class ConvLadderVAE(LikelihoodModel):
 
   def bottom_up(self, images: jax.Array) -> list[jax.Array]:
     """Returns features d [B, h, w, U] of every level, from the top."""
-    x = space_to_depth(images - self.observation_model.mean(self.offset)[None], self.patch)
+    x = images - self.observation_model.mean(self.offset)[None]
     features = []
-    for convolution, block, factor in zip(
-      self.up_in[::-1], self.up_blocks[::-1], [*self.factors[::-1], None], strict=True
-    ):
-      features.append(block(convolution(x)))
-      x = space_to_depth(features[-1], factor) if factor else None
-    return features[::-1]
+    for position, convolution, block in reversed(list(zip(self.positions, self.up_in, self.up_blocks, strict=True))):
+      x = block(convolution(space_to_depth(x, *position)))
+      features.insert(0, x)
+    return features
 
   def top_down(
     self, noise: Sequence[jax.Array], features: Sequence[jax.Array] | None = None
@@ -178,11 +179,11 @@ class ConvLadderVAE(LikelihoodModel):
     start = jnp.broadcast_to(self.maps[index], (batch, *self.maps[index].shape))
     if h is None:
       return start
-    return start + depth_to_space(self.down_out[index - 1](_activate(h)), self.factors[index - 1])
+    return start + depth_to_space(self.down_out[index - 1](_activate(h)), *self.positions[index])
 
   def pixel_params(self, h: jax.Array) -> jax.Array:
     """Returns the parameters [B, H, W, C] of p(x | z_1, ..) given the last map, see `Likelihood`."""
-    return depth_to_space(self.pixels(_activate(h)), self.patch) + self.offset[None]
+    return depth_to_space(self.pixels(_activate(h)), *self.image_shape[:2]) + self.offset[None]
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     zeros = [jnp.zeros((len(images), size)) for size in self.sizes]

@@ -134,15 +134,15 @@ def _shift(x: jax.Array, count: int, axis: int) -> jax.Array:
   return jnp.pad(moved, [(max(-count, 0), max(count, 0)) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
-def space_to_depth(x: jax.Array, factor: int) -> jax.Array:
-  """Returns [B, H / f, W / f, f f C], the squares of f x f pixels of x [B, H, W, C] as channels."""
-  batch, height, width, channels = x.shape
-  x = x.reshape(batch, height // factor, factor, width // factor, factor, channels).swapaxes(2, 3)
-  return x.reshape(batch, height // factor, width // factor, -1)
+def space_to_depth(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Returns [B, height, width, I], the rectangles of pixels of x [B, H, W, C] as channels."""
+  batch, rows, columns, channels = x.shape
+  x = x.reshape(batch, height, rows // height, width, columns // width, channels).swapaxes(2, 3)
+  return x.reshape(batch, height, width, -1)
 
 
-def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
-  """Returns [B, f H, f W, C] of x [B, H, W, f f C]: the inverse of `space_to_depth`."""
-  batch, height, width, channels = x.shape
-  x = x.reshape(batch, height, width, factor, factor, channels // factor**2).swapaxes(2, 3)
-  return x.reshape(batch, factor * height, factor * width, -1)
+def depth_to_space(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Returns [B, height, width, O] of x [B, H, W, I]: the inverse of `space_to_depth`."""
+  batch, rows, columns, _ = x.shape
+  x = x.reshape(batch, rows, columns, height // rows, width // columns, -1).swapaxes(2, 3)
+  return x.reshape(batch, height, width, -1)
