@@ -15,11 +15,11 @@ function createModel({ arrays, image_shape: imageShape, latent_dims: dims }, mea
         const sums = y.subarray(place * outputs, (place + 1) * outputs);
         sums.set(bias);
         for (let i = Math.max(0, reach - row); i < Math.min(size, height + reach - row); i++) {
-          for (let j = Math.max(0, reach - column); j < Math.min(size, width + reach - column); j++) {
-            const from = place + (i - reach) * width + j - reach, weights = (i * size + j) * inputs * outputs;
-            const values = x.subarray(from * inputs, (from + 1) * inputs);
-            addProduct(sums, values, kernel.subarray(weights, weights + inputs * outputs), outputs);
-          }
+          // Positions of one row are neighbors in both arrays.
+          const first = Math.max(0, reach - column), end = Math.min(size, width + reach - column);
+          const from = place + (i - reach) * width - reach, weights = i * size;
+          const values = x.subarray((from + first) * inputs, (from + end) * inputs);
+          addProduct(sums, values, kernel.subarray((weights + first) * inputs * outputs), outputs);
         }
       }
     }
@@ -41,7 +41,21 @@ function createModel({ arrays, image_shape: imageShape, latent_dims: dims }, mea
     return y;
   }
 
-  function layer(name, h, z, shape) {
+  // The layers from the top down: name, [h, w, U] of their level, and on entering a level, that of the level above.
+  const layers = [];
+  for (let level = 0; arrays[`map_${level}`]; level++) {
+    const shape = arrays[`map_${level}`].shape, above = level && arrays[`map_${level - 1}`].shape;
+    for (let i = 0; arrays[`layers_${level}_${i}/z/kernel`]; i++) {
+      layers.push({ name: `layers_${level}_${i}`, level, shape, enters: i === 0, above });
+    }
+  }
+
+  // The map after a layer, given the map before it and the layer's latents in units of the prior.
+  function advance(h, { name, level, shape, enters, above }, z) {
+    if (enters) {
+      const start = arrays[`map_${level}`].values;
+      h = level ? add(start, depthToSpace(convolve(`down_out_${level - 1}`, activate(h), above), above, shape)) : start;
+    }
     const prior = convolve(`${name}/prior`, activate(h), shape), size = z.length / (shape[0] * shape[1]);
     const values = z.map((unit, i) => {
       const at = Math.floor(i / size) * 2 * size + (i % size); // means of a position come before its log deviations
@@ -52,23 +66,21 @@ function createModel({ arrays, image_shape: imageShape, latent_dims: dims }, mea
     return add(h, convolve(`${name}/block/Conv_0`, activate(hidden), shape));
   }
 
-  // The image for latents in units of the prior.
-  function generate(latents) {
-    let h = null, above = null, index = depth;
-    for (let level = 0; arrays[`map_${level}`]; level++) {
-      const { shape, values: start } = arrays[`map_${level}`];
-      h = h
-        ? add(start, depthToSpace(convolve(`down_out_${level - 1}`, activate(h), above), above, shape))
-        : start;
-      for (let i = 0; arrays[`layers_${level}_${i}/z/kernel`]; i++) h = layer(`layers_${level}_${i}`, h, latents[--index], shape);
-      above = shape;
-    }
-    return mean(add(depthToSpace(convolve("pixels", activate(h), above), above, imageShape), arrays.offset.values));
+  function picture(h) {
+    const { shape } = layers[depth - 1], pixels = depthToSpace(convolve("pixels", activate(h), shape), shape, imageShape);
+    return mean(add(pixels, arrays.offset.values));
   }
 
   // From the top down; stage n uses the upper n layers, with those below at the mean of the prior.
-  const order = dims.map((_, index) => depth - 1 - index);
-  const decode = (latents) =>
-    order.map((top) => ({ image: generate(latents.map((z, index) => (index < top ? z.map(() => 0) : z))) }));
+  const order = dims.map((_, index) => depth - 1 - index), zeros = dims.map((size) => new Float32Array(size));
+  function decode(latents) {
+    let upper = null;
+    return order.map((group, stage) => {
+      upper = advance(upper, layers[stage], latents[group]);
+      let h = upper;
+      for (let below = stage + 1; below < depth; below++) h = advance(h, layers[below], zeros[order[below]]);
+      return { image: picture(h) };
+    });
+  }
   return { order, decode };
 }
