@@ -121,9 +121,9 @@ def test_resuming_equals_never_having_stopped(trained_run, tmp_path, model):
   assert "resuming after epoch 1" in call_ok(f"--workdir={halves}", *more)
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)
-  groups = {"vae": 1, "ladder_vae": 2, "draw": 3}
+  groups = {"vae": 1, "ladder_vae": 2, "conv_ladder": 2, "draw": 3}
   assert len(numbers(whole)["test"]["kl_per_group"]) == groups[model]
-  assert (model == "ladder_vae") == (whole / "layers.png").exists()
+  assert (model in ("ladder_vae", "conv_ladder")) == (whole / "layers.png").exists()
 
 
 def test_colour_images_of_another_size(tmp_path):
@@ -287,7 +287,7 @@ BAD = {
   "--config.trian.epochs=3": "'train.epochs'",
   "--config.train.epochs=many": "train.epochs must be a whole number from 1 to 1000000, not 'many'",
   "--config=configs/draw.py:nope": "Choose one of demo, base, wide, filterbank, deep, paper",
-  "--config=configs/nothing.py": "no such file. Choose one of configs/draw.py, configs/ladder_vae.py, configs/vae.py",
+  "--config=configs/nothing.py": "no such file. Choose one of configs/conv_ladder.py, configs/draw.py, configs/",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/runtime/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is",
