@@ -16,6 +16,7 @@ from latentjax.workdir import records, weights
 MODELS = {  # the smallest that have every part of the model
   "vae": {"model.hidden_dims": (8,), "model.latent_dim": 2},
   "ladder_vae": {"model.hidden_dims": (8, 6), "model.latent_dims": (3, 2)},
+  "conv_ladder": {"model.levels": "1:1x4z2 2:1x3z1"},
   "draw": {
     "model.num_steps": 3,
     "model.hidden_dim": 8,

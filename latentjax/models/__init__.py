@@ -9,12 +9,13 @@ from latentjax.config import schema
 from latentjax.config.schema import KEYS, Key, check_config, check_values, field_keys, flatten, nearest_key, one_of
 from latentjax.config.serialization import to_plain
 from latentjax.models.base import Model
+from latentjax.models.conv_ladder import ConvLadderVAE
 from latentjax.models.draw.model import DRAW
 from latentjax.models.ladder_vae import LadderVAE
 from latentjax.models.vae import VAE
 from latentjax.runtime.errors import UsageError
 
-MODELS: dict[str, type[Model]] = {"draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
+MODELS: dict[str, type[Model]] = {"conv_ladder": ConvLadderVAE, "draw": DRAW, "ladder_vae": LadderVAE, "vae": VAE}
 
 
 def config_keys(name: str) -> dict[str, Key]:

@@ -1,6 +1,6 @@
 """Interface of a model, a base for models with a `Likelihood`, and the pictures that a model can draw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import chex
@@ -10,10 +10,11 @@ from flax import linen as nn
 from flax import struct
 
 from latentjax.config.schema import key, one_of
-from latentjax.models.distributions import Gaussian
+from latentjax.models.distributions import Gaussian, standard_normals
 from latentjax.models.elbo import ELBOTerms
 from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 
+GRID_SIDE = 6  # samples per side of a grid of `held_layers`
 Params = dict[str, Any]
 Variables = dict[str, Params]
 
@@ -63,6 +64,27 @@ class TitledGrids:
 
 
 Picture = DrawingAnimation | ImageGrid | TitledGrids
+
+
+def held_layers(key: jax.Array, sizes: Sequence[int], decode: Callable) -> TitledGrids:
+  """Returns grids of samples of a hierarchy. In grid j, samples of the same row share their top j layers.
+
+  Args:
+    key: A random key.
+    sizes: Number of latents of every layer, counted from the image.
+    decode: Latents in units of the prior to images, see `Model.decode`.
+  """
+  depth, side = len(sizes), GRID_SIDE
+  free, rows = (standard_normals(half, side * side, sizes) for half in jax.random.split(key))
+  latents = []
+  for index, size in enumerate(sizes):
+    own, shared = (noise[index].reshape(side, side, size) for noise in (free, rows))
+    shared = jnp.broadcast_to(shared[:, :1], own.shape)
+    held = [own if index < depth - block else shared for block in range(depth)]
+    latents.append(jnp.concatenate(held).reshape(-1, size))  # [L R R, Z]
+  images = decode(latents)
+  titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, depth))]
+  return TitledGrids(images.reshape(depth, side, side, *images.shape[1:]), tuple(titles))
 
 
 class Model(Protocol):

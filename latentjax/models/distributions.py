@@ -1,6 +1,8 @@
 """Diagonal Gaussians, the distribution of all latents. Shapes: Z latents."""
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -58,3 +60,8 @@ class Gaussian:
 def standard_normal_log_prob(value: jax.Array) -> jax.Array:
   """Returns the log density [...] in nats of value [..., Z] under N(0, I)."""
   return (-0.5 * jnp.square(value) - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[jax.Array]:
+  """Returns noise [B, size] for each size."""
+  return jnp.split(jax.random.normal(key, (batch, sum(sizes))), list(itertools.accumulate(sizes))[:-1], axis=-1)

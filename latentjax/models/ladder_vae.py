@@ -4,7 +4,6 @@ Both generate top-down, z_L -> ... -> z_1 -> x, and differ in inference. Layers 
 z_1, the last is z_L. Shapes: B batch, H W C image, Z_i latents of layer i, L layers.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +13,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, SIZES, key, one_of
-from latentjax.models.base import LikelihoodModel, Picture, TitledGrids, likelihood_key
-from latentjax.models.distributions import Gaussian, standard_normal_log_prob
+from latentjax.models.base import LikelihoodModel, Picture, held_layers, likelihood_key
+from latentjax.models.distributions import Gaussian, standard_normal_log_prob, standard_normals
 from latentjax.models.elbo import ELBOTerms
 
 DISPLAY_NAMES = {"ladder": "Ladder VAE", "bottom_up": "Hierarchical VAE, bottom-up inference"}
-GRID_SIDE = 6  # samples per side of a grid in layers.png
 MIN_VARIANCE = 1e-6  # keeps the logarithm finite if softplus underflows
 
 
@@ -162,22 +160,7 @@ class LadderVAE(LikelihoodModel):
   def pictures(self, key: jax.Array, images: jax.Array | None) -> dict[str, Picture]:
     """Returns layers.png: grids of samples. In grid j, samples of the same row share their top j layers."""
     del images
-    depth = len(self.latent_dims)
-    free, rows = (standard_normals(half, GRID_SIDE * GRID_SIDE, self.latent_dims) for half in jax.random.split(key))
-    latents = []
-    for index, size in enumerate(self.latent_dims):
-      own, shared = (noise[index].reshape(GRID_SIDE, GRID_SIDE, size) for noise in (free, rows))
-      shared = jnp.broadcast_to(shared[:, :1], own.shape)
-      held = [own if index < depth - block else shared for block in range(depth)]
-      latents.append(jnp.concatenate(held).reshape(-1, size))  # [L R R, Z]
-    images = self.decode(latents).reshape(depth, GRID_SIDE, GRID_SIDE, *self.image_shape)
-    titles = ["nothing held"] + [f"held from z{index + 1} up" for index in reversed(range(1, depth))]
-    return {"layers.png": TitledGrids(images, tuple(titles))}
-
-
-def standard_normals(key: jax.Array, batch: int, sizes: Sequence[int]) -> list[jax.Array]:
-  """Returns noise [B, size] for each size."""
-  return jnp.split(jax.random.normal(key, (batch, sum(sizes))), list(itertools.accumulate(sizes))[:-1], axis=-1)
+    return {"layers.png": held_layers(key, self.latent_dims, self.decode)}
 
 
 class BatchNormMLP(nn.Module):

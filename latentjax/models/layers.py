@@ -1,4 +1,7 @@
-"""Linear layers as pure functions, and residual networks. Shapes: B batch, I inputs, O outputs, U residual stream."""
+"""Linear layers as pure functions, residual networks and convolutions.
+
+Shapes: B batch, H W positions, I inputs, O outputs, U residual stream.
+"""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -66,3 +69,80 @@ class ResidualMLP(nn.Module):
     for width in self.widths:
       x = ResidualBlock(width, self.activation)(x)
     return self.activation(nn.LayerNorm()(x))
+
+
+class Conv(nn.Module):
+  """Convolution with zero padding, [B, H, W, I] -> [B, H, W, O]; with `size` 1 a linear layer at every position."""
+
+  features: int  # O
+  size: int = 1
+  gain: float = 1.0  # initial weights are N(0, gain^2 / fan-in)
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    window = (self.size, self.size) if self.size > 1 else ()
+    init = nn.initializers.variance_scaling(self.gain**2, "fan_in", "normal")
+    kernel = self.param("kernel", init, (*window, x.shape[-1], self.features))
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    return (convolve(x, kernel) if window else x @ kernel) + bias[None, None, None]
+
+
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Returns the convolution [B, H, W, O] of x [B, H, W, I] with an odd kernel [k, k, I, O], padded with zeros.
+
+  XLA's own gradient of the kernel is about ten times slower than the rest of a step on a CPU, within a loop.
+  """
+  return (_convolve_on_cpu if jax.default_backend() == "cpu" else conv_same)(x, kernel)
+
+
+def conv_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """`convolve` with XLA's own gradients."""
+  return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def _convolve_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return conv_same(x, kernel)
+
+
+def _convolve_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the gradients of x, a convolution with the flipped kernel, and of the kernel, by matrix products:
+
+  dW[i, :, j, :] = (x shifted by i rows)^T (gradient shifted by -j columns),   i, j = -k/2, .., k/2
+  """
+  x, kernel = residuals
+  size, _, inputs, outputs = kernel.shape
+  dx = conv_same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+  shifts = range(-(size // 2), size // 2 + 1)
+  rows = jax.lax.optimization_barrier([_shift(x, shift, axis=1) for shift in shifts])
+  columns = jnp.concatenate([_shift(gradient, -shift, axis=2) for shift in shifts], axis=-1)
+  columns = jax.lax.optimization_barrier(columns).reshape(-1, size * outputs)
+  if x.shape[1] * x.shape[2] < 100:  # at low resolutions a product per row is faster than one of all rows
+    products = jnp.stack([row.reshape(-1, inputs).T @ columns for row in rows])
+  else:
+    products = jnp.concatenate(rows, axis=-1).reshape(-1, size * inputs).T @ columns
+  return dx, products.reshape(size, inputs, size, outputs).swapaxes(1, 2)
+
+
+_convolve_on_cpu.defvjp(lambda x, kernel: (conv_same(x, kernel), (x, kernel)), _convolve_backward)
+
+
+def _shift(x: jax.Array, count: int, axis: int) -> jax.Array:
+  """Returns y with y[i] = x[i + count] along an axis, and zeros beyond the end."""
+  count = max(-x.shape[axis], min(count, x.shape[axis]))
+  moved = jax.lax.slice_in_dim(x, max(count, 0), x.shape[axis] + min(count, 0), axis=axis)
+  return jnp.pad(moved, [(max(-count, 0), max(count, 0)) if i == axis else (0, 0) for i in range(x.ndim)])
+
+
+def space_to_depth(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Returns [B, height, width, I], the rectangles of pixels of x [B, H, W, C] as channels."""
+  batch, rows, columns, channels = x.shape
+  x = x.reshape(batch, height, rows // height, width, columns // width, channels).swapaxes(2, 3)
+  return x.reshape(batch, height, width, -1)
+
+
+def depth_to_space(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Returns [B, height, width, O] of x [B, H, W, I]: the inverse of `space_to_depth`."""
+  batch, rows, columns, _ = x.shape
+  x = x.reshape(batch, rows, columns, height // rows, width // columns, -1).swapaxes(2, 3)
+  return x.reshape(batch, height, width, -1)

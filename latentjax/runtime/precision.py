@@ -41,8 +41,11 @@ def _rewrite_jaxpr(jaxpr: Jaxpr, constants: Sequence[jax.Array], args: Sequence[
 
   for equation in jaxpr.eqns:
     inputs, primitive, parameters = map(value, equation.invars), equation.primitive, equation.params
-    if parameters.get("precision") == lax.DotAlgorithmPreset.BF16_BF16_F32:
+    rounds = parameters.get("precision") == lax.DotAlgorithmPreset.BF16_BF16_F32
+    if rounds and primitive is lax.dot_general_p:
       outputs = _bf16_dot_general(*inputs, parameters["dimension_numbers"])
+    elif rounds:  # a convolution
+      outputs = primitive.bind(*map(_round_to_bf16, inputs), **parameters | {"precision": None})
     else:
       parameters = {name: _rewrite_subjaxpr(parameter) for name, parameter in parameters.items()}
       with equation.ctx.manager:
@@ -62,8 +65,12 @@ def _bf16_dot_general(x: jax.Array, y: jax.Array, dimension_numbers) -> jax.Arra
   if tuple(x_inner) == (x.ndim - 1,) and not x_batch:
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
   else:
-    x, y = (lax.reduce_precision(array, exponent_bits=8, mantissa_bits=7) for array in (x, y))
+    x, y = _round_to_bf16(x), _round_to_bf16(y)
   return lax.dot_general(x, y, dimension_numbers, preferred_element_type=jnp.float32, precision="highest")
+
+
+def _round_to_bf16(x: jax.Array) -> jax.Array:
+  return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
 def _rewrite_subjaxpr(parameter):

@@ -74,7 +74,8 @@ def scale_by_muon(adam_b1: float, stacked: Mapping[str, int]) -> optax.GradientT
   """
 
   def label(path, x: jax.Array) -> str:
-    return "matrix" if _is_kernel(path) and min(x.shape) >= MIN_MATRIX_SIDE else "other"
+    smaller_side = min(x.size // x.shape[-1], x.shape[-1]) if _is_kernel(path) else 0
+    return "matrix" if smaller_side >= MIN_MATRIX_SIDE else "other"
 
   def update(path, momentum: jax.Array) -> jax.Array:
     return _muon_update(momentum, stacked.get(path[-2].key, 1))
@@ -88,9 +89,13 @@ def scale_by_muon(adam_b1: float, stacked: Mapping[str, int]) -> optax.GradientT
 
 
 def _muon_update(momentum: jax.Array, num_matrices: int) -> jax.Array:
-  """Returns the update of a kernel, [I, n O], whose n matrices are orthogonalized separately."""
-  matrices = momentum.reshape(len(momentum), num_matrices, -1)  # [I, n, O]
-  scale = STEP_SIZE * max(len(momentum), matrices.shape[-1]) ** 0.5
+  """Returns the update of a kernel, [I, n O], whose n matrices are orthogonalized separately.
+
+  A convolution's kernel [k, k, I, O] is one matrix [k k I, O].
+  """
+  inputs = momentum.size // momentum.shape[-1]
+  matrices = momentum.reshape(inputs, num_matrices, -1)  # [I, n, O]
+  scale = STEP_SIZE * max(inputs, matrices.shape[-1]) ** 0.5
   return scale * jax.vmap(orthogonalize_via_newton_schulz, in_axes=1, out_axes=1)(matrices).reshape(momentum.shape)
 
 

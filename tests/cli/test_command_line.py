@@ -237,7 +237,7 @@ def test_help_ends_with_every_key_of_the_chosen_config(capsys, flag):
   keys = out[out.index("Keys of ladder_vae:paper") :]
   meaning = "a whole number from 1 to 1000000; passes over the training images"
   assert f"  {'train.epochs=7':<36}  {meaning}\n" in keys
-  assert "  model.name=ladder_vae                 draw | ladder_vae | vae; " in keys
+  assert "  model.name=ladder_vae                 conv_ladder | draw | ladder_vae | vae; " in keys
   assert "  model.inference=ladder                ladder | bottom_up; " in keys
   assert "attention" not in keys
 

@@ -123,9 +123,9 @@ def test_resuming_equals_never_having_stopped(trained_run, tmp_path, model):
   assert said.endswith(f"or explore it in a browser: python main.py explore {halves}\n")
   assert metrics(halves) == metrics(whole)
   assert numbers(halves) == numbers(whole)
-  groups = {"vae": 1, "ladder_vae": 2, "draw": 3}
+  groups = {"vae": 1, "ladder_vae": 2, "conv_ladder": 2, "draw": 3}
   assert len(numbers(whole)["test"]["kl_per_group"]) == groups[model]
-  assert (model == "ladder_vae") == (whole / "layers.png").exists()
+  assert (model in ("ladder_vae", "conv_ladder")) == (whole / "layers.png").exists()
 
 
 def test_colour_images_of_another_size(tmp_path):
@@ -289,7 +289,7 @@ BAD = {
   "--config.trian.epochs=3": "'train.epochs'",
   "--config.train.epochs=many": "train.epochs must be a whole number from 1 to 1000000, not 'many'",
   "--config=configs/draw.py:nope": "Choose one of demo, base, wide, filterbank, deep, paper",
-  "--config=nothing": "--config=nothing: no such file. Choose one of draw, ladder_vae, vae, or write your own.",
+  "--config=nothing": "no such file. Choose one of conv_ladder, draw, ladder_vae, vae, or write your own.",
   "--config=README.md": "--config=README.md: ",
   "--config=latentjax/runtime/errors.py": "get_config",
   "--config configs/vae.py --config.model.attention=none": "model.attention is a key of draw, and this config is",

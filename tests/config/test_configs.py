@@ -17,6 +17,8 @@ from latentjax.runtime.errors import RunError, UsageError
 from latentjax.training.compile import create_train_fns
 
 VARIANTS = [
+  ("conv_ladder", "demo"),
+  ("conv_ladder", "default"),
   ("draw", "demo"),
   ("draw", "base"),
   ("draw", "wide"),
@@ -39,6 +41,7 @@ VARIANTS = [
 ]
 # Made small, the other variants compile to one of these.
 TRAINED = [
+  ("conv_ladder", "demo"),
   ("draw", "demo"),
   ("draw", "base"),
   ("draw", "deep"),
@@ -62,6 +65,8 @@ def shrunk(file: str, variant: str):
   small = {"num_steps": 2, "hidden_dim": 6, "hidden_dims": (6, 5), "latent_dim": 3, "read_size": 2, "write_size": 3}
   if config.model.name == "ladder_vae":
     small |= {"hidden_dims": (6, 5, 4), "latent_dims": (3, 2, 2)}
+  if config.model.name == "conv_ladder":
+    small["levels"] = "1:1x4z3 7:1x3z2"
   config.model.update({key: value for key, value in small.items() if key in config.model})
   config.train.batch_size = 4
   return config

@@ -165,7 +165,8 @@ def test_help_describes_every_key(file):
   assert len(lines) == len(keys)
   for key, value in keys.items():
     (line,) = [line for line in lines if line.split("=")[0].strip() == key]
-    assert line.split()[0] == f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    shown = f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    assert line.strip().startswith(f"{shown} ")
 
 
 def test_help_lists_choices_before_the_meaning():

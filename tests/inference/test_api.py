@@ -16,7 +16,7 @@ import latentjax
 from latentjax.cli import train
 from latentjax.inference import evaluation, trained_model
 
-LATENT_DIMS = {"draw": (2, 2, 2), "ladder_vae": (3, 2), "vae": (2,)}
+LATENT_DIMS = {"conv_ladder": (4, 2), "draw": (2, 2, 2), "ladder_vae": (3, 2), "vae": (2,)}
 
 
 @pytest.fixture(scope="module", params=tiny.MODELS)

@@ -10,7 +10,7 @@ import tiny
 
 from latentjax import models
 
-SHAPE = (9, 8, 1)
+SHAPE = (10, 8, 1)
 MEAN = np.random.default_rng(0).uniform(0.02, 0.98, SHAPE).astype(np.float32)
 
 

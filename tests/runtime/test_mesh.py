@@ -76,6 +76,7 @@ workload.call(2)
 print(workload.devices * workload.compiled.cost_analysis()["flops"] / workload.flops)
 """
 MODELS = {
+  "conv_ladder": {"model.levels": "1:1x30z3 7:1x20z2"},
   "ladder_vae": {"model.hidden_dims": (40, 20), "model.latent_dims": (4, 3)},
   "draw": {
     "model.attention": "none",

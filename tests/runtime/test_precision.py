@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from latentjax.models import layers
 from latentjax.runtime.precision import at_precision, exact_product
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU or TPU rounds by itself")
@@ -17,6 +18,10 @@ Y = np.asarray(jax.random.normal(jax.random.key(1), (7, 7)))
 
 def rounded(x):
   return np.asarray(x).astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def rounded32(x):
+  return rounded(x).astype(np.float32)
 
 
 def compute(function, *args, precision="bfloat16"):
@@ -47,6 +52,23 @@ def test_products_of_gradients_are_rounded():
   to_x, to_y = compute(jax.grad(lambda x, y: (weights * (x @ y)).sum(), argnums=(0, 1)), X, Y)
   np.testing.assert_allclose(to_x, rounded(weights) @ rounded(Y).T, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(to_y, rounded(X).T @ rounded(weights), rtol=1e-5, atol=1e-6)
+
+
+def test_convolutions_and_their_gradients_are_rounded():
+  """Both XLA's own gradients and those written out for CPUs."""
+  x, kernel, weights = (
+    np.asarray(jax.random.normal(jax.random.key(i), shape))
+    for i, shape in enumerate([(2, 7, 6, 3), (3, 3, 3, 4), (2, 7, 6, 4)])
+  )
+  products = np.asarray(jax.vjp(layers.conv_same, rounded32(x), rounded32(kernel))[0])
+  to_x, to_kernel = jax.vjp(layers.conv_same, rounded32(x), rounded32(kernel))[1](rounded32(weights))
+  for convolve in (layers.conv_same, layers._convolve_on_cpu):
+    found = compute(convolve, x, kernel)
+    np.testing.assert_allclose(found, products, rtol=1e-5, atol=1e-5)
+    assert np.abs(found - layers.conv_same(x, kernel)).max() > 1e-3
+    gradients = compute(jax.grad(lambda x, kernel: (weights * convolve(x, kernel)).sum(), argnums=(0, 1)), x, kernel)
+    np.testing.assert_allclose(gradients[0], to_x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradients[1], to_kernel, rtol=1e-5, atol=1e-5)
 
 
 def test_products_in_loops_branches_and_inner_functions_are_rounded():

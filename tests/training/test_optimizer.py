@@ -192,6 +192,19 @@ def test_matrices_of_a_stacked_kernel_are_updated_separately():
     np.testing.assert_allclose(whole["encoder"]["kernel"][columns], alone["other"]["kernel"], atol=1e-6)
 
 
+@pytest.mark.parametrize("outputs", [16, 5])
+def test_a_kernel_of_a_convolution_is_updated_as_one_matrix(outputs):
+  """[3, 3, I, O] as [9 I, O]; one with few outputs by Adam, whose first step has entries of 1."""
+  kernel, gradient = normal(0, 3, 3, 8, outputs), normal(1, 3, 3, 8, outputs)
+  found, expected = (
+    updates(scale_by_muon(0.9, {}), {"conv": {"kernel": reshape(kernel)}}, [{"conv": {"kernel": reshape(gradient)}}])
+    for reshape in (lambda x: x, lambda x: x.reshape(72, outputs))
+  )
+  found, expected = found[0]["conv"]["kernel"], expected[0]["conv"]["kernel"]
+  np.testing.assert_allclose(found, expected.reshape(kernel.shape), rtol=1e-4, atol=1e-6)
+  assert np.allclose(np.abs(found), 1, atol=1e-3) == (outputs == 5)
+
+
 def test_other_weights_are_updated_by_adam():
   """Biases, weights that are not kernels, and kernels with few columns."""
   weights = {

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -13,33 +14,33 @@ from flax.traverse_util import flatten_dict
 
 from latentjax.runtime.errors import RunError
 
-GENERATIVE_PREFIXES = {  # of the paths of arrays, by model; parameters of inference alone are left out
-  "draw": (
-    "weights/attention/write",
-    "weights/decoder",
-    "weights/initial/canvas",
-    "weights/initial/decoder",
-    "weights/prior",
-  ),
-  "ladder_vae": ("decoders", "priors", "pixels"),
-  "vae": ("decoder", "pixels"),
+GENERATIVE_PATHS = {  # patterns of the paths of arrays, by model; parameters of inference alone are left out
+  "conv_ladder": r"layers_\d+_\d+/(prior|z|block)/|down_out|map|pixels|offset",
+  "draw": r"weights/(attention/write|decoder|initial/canvas|initial/decoder|prior)",
+  "ladder_vae": "decoders|priors|pixels",
+  "vae": "decoder|pixels",
 }
 
 EPSILON = 1e-5  # default of Flax's batch norm
 
 LIKELIHOODS = ("bernoulli", "discretized_logistic")  # implemented in likelihoods.js
 
-WORDS = {  # by model that the page can run
-  "draw": {"one": "step", "several": "steps", "redraw_rest": "Redraw later steps"},
-  "ladder_vae": {"one": "layer", "several": "layers", "redraw_rest": "Redraw layers below"},
-  "vae": {"one": "group", "several": "groups", "redraw_rest": ""},
+LAYERS = {
+  "title": "Layer by layer, from the top",
+  "hint": " Each picture uses that layer and those above; layers below are at the mean of the prior.",
+  "one": "layer",
+  "several": "layers",
+  "redraw_rest": "Redraw layers below",
 }
-
-HINTS = {
-  "draw": " Each picture is the canvas after that step; the frame is the write window.",
-  "ladder_vae": " Each picture uses that layer and those above; layers below are at the mean of the prior.",
-  "vae": "",
+STEPS = {
+  "title": "Step by step",
+  "hint": " Each picture is the canvas after that step; the frame is the write window.",
+  "one": "step",
+  "several": "steps",
+  "redraw_rest": "Redraw later steps",
 }
+ONE_GROUP = {"title": "", "hint": "", "one": "group", "several": "groups", "redraw_rest": ""}
+WORDS = {"conv_ladder": LAYERS, "draw": STEPS, "ladder_vae": LAYERS, "vae": ONE_GROUP}  # by model that the page can run
 
 
 def generative_arrays(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -47,10 +48,10 @@ def generative_arrays(name: str, variables: Mapping[str, Any]) -> dict[str, np.n
 
   Batch norm is folded into the dense layer before it.
   """
-  prefixes = GENERATIVE_PREFIXES[name]
+  paths = re.compile(GENERATIVE_PATHS[name])
   params, stats = (flatten_dict(to_state_dict(variables[kind]), sep="/") for kind in ("params", "batch_stats"))
-  arrays = {path: np.asarray(array) for path, array in params.items() if path.startswith(prefixes)}
-  norms = {path.removesuffix("/mean") for path in stats if path.endswith("/mean") and path.startswith(prefixes)}
+  arrays = {path: np.asarray(array) for path, array in params.items() if paths.match(path)}
+  norms = {path.removesuffix("/mean") for path in stats if path.endswith("/mean") and paths.match(path)}
   for norm in norms:
     gain = arrays.pop(f"{norm}/scale") / np.sqrt(np.asarray(stats[f"{norm}/var"]) + EPSILON)
     dense = norm.replace("BatchNorm", "Dense")
@@ -95,8 +96,8 @@ def render(
   content = {
     "title": html.escape(title),
     "facts": html.escape(" · ".join(facts)),
-    "groups": {"draw": "Step by step", "ladder_vae": "Layer by layer, from the top", "vae": ""}[name],
-    "hint": HINTS[name],
+    "groups": WORDS[name]["title"],
+    "hint": WORDS[name]["hint"],
     "style": read_asset("page.css"),
     "scripts": "\n".join(map(read_asset, scripts)),
     "payload": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
@@ -110,7 +111,7 @@ def render(
 
 def _group_names(name: str, count: int) -> tuple[list[str], list[str]]:
   """Returns names of the groups in the model's order, and captions of their pictures in the order of generation."""
-  if name == "ladder_vae":
+  if WORDS[name] is LAYERS:
     names = [f"z{index + 1}" for index in range(count)]
     return names, [f"{names[-1]} alone", *(f"{names[-1]} to {lower}" for lower in names[-2::-1])]
   names = [str(index + 1) for index in range(count)]

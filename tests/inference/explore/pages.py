@@ -17,6 +17,7 @@ from latentjax.inference.explore.page import EPSILON, generative_arrays
 DECODE = Path(__file__).with_name("decode.js")
 COMMON = {"vae": {"hidden_dims": (7, 5, 6), "latent_dim": 3}}
 COMMON["ladder_vae"] = {"hidden_dims": (7, 5, 5), "latent_dims": (4, 3, 2)}
+COMMON["conv_ladder"] = {"levels": "1:1x4z2 2:2x3z1 6:1x2z2"}
 COMMON["draw"] = {"hidden_dim": 6, "latent_dim": 3, "num_steps": 4, "read_size": 2, "write_size": 3}
 
 
@@ -49,6 +50,8 @@ def half(variables):
 
 
 def latent_dims(model) -> list[int]:
+  if hasattr(model, "sizes"):
+    return model.sizes
   return list(getattr(model, "latent_dims", None) or [model.latent_dim] * getattr(model, "num_steps", 1))
 
 

@@ -15,6 +15,8 @@ VARIANTS = {
   "ladder": ("ladder_vae", {}),
   "skips": ("ladder_vae", {"skips": True, "mlp_depth": 2}),
   "bottom up": ("ladder_vae", {"inference": "bottom_up", "mlp_depth": 2, "image_shape": (4, 3, 3)}),
+  "convolutions": ("conv_ladder", {"image_shape": (6, 9, 3)}),
+  "convolutions, precision": ("conv_ladder", {"merge": "precision", "levels": "2:1x4z2 6:2x3z1", "image_shape": (6, 3, 1)}),
   "no attention": ("draw", {"attention": "none"}),
   "no attention, learned prior, layer norm": ("draw", {"attention": "none", "prior": "learned", "layer_norm": True}),
   "attention": ("draw", {"layer_norm": True}),
@@ -99,3 +101,6 @@ def test_page_has_only_generative_arrays():
       "priors",
       "pixels",
     }
+  _, _, variables = pages.create("conv_ladder")
+  names = set(generative_arrays("conv_ladder", variables))
+  assert not any("up_" in name or "merge" in name or "posterior" in name for name in names)

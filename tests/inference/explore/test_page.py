@@ -47,7 +47,7 @@ const copy = () => explore.latents.map((group) => Array.from(group));
 
 
 @in_a_browser
-@pytest.mark.parametrize("name", ["draw", "ladder_vae", "vae"])
+@pytest.mark.parametrize("name", ["conv_ladder", "draw", "ladder_vae", "vae"])
 def test_pixels_on_the_screen_match_the_model(name, tmp_path):
   path, model = write(tmp_path / "page.html", name)
   latents = [group[0] for group in pages.draw_latents(model)]
