@@ -1,4 +1,4 @@
-"""latentjax: deep latent-variable models of images in JAX (VAE, Ladder VAE and DRAW)."""
+"""latentjax: deep latent-variable models of images in JAX (VAE, dense and convolutional Ladder VAE, DRAW)."""
 
 from typing import TYPE_CHECKING
 

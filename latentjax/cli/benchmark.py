@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from latentjax import models
+from latentjax.config.schema import field_keys
 from latentjax.data import dataset
 from latentjax.inference.functions import create_inference_fns
 from latentjax.runtime.console import compiling, console
@@ -72,8 +73,9 @@ def create_workload(
   flops, recomputed = matmul_flops(traced.jaxpr), 0
 
   if phase == "train":
-    if getattr(model, "remat", "none") != "none":
-      plain = create_train_fns(config, model.clone(remat="none"), len(images), mesh).train
+    remat = field_keys(model).get("remat")
+    if remat and model.remat != remat.default:  # no rematerialization
+      plain = create_train_fns(config, model.clone(remat=remat.default), len(images), mesh).train
       recomputed = (flops - matmul_flops(plain.trace(*args, *static).jaxpr)) // warmup_steps
     flops //= warmup_steps
 

@@ -1,6 +1,6 @@
 """A trained model that is independent of its data: loading, and the operations of `latentjax.load(...)`.
 
-Shapes: B batch, H W C image, L latent groups (1 for a VAE, layers for a Ladder VAE, steps for DRAW), Z_l latents of a
+Shapes: B batch, H W C image, L latent groups (1 for a VAE, layers for a ladder, steps for DRAW), Z_l latents of a
 group, T steps.
 """
 

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+import tiny
 
 from latentjax import models
 from latentjax.cli import benchmark
@@ -87,6 +88,10 @@ def test_what_remat_computes_again_is_no_work():
     again = workload(remat)
     assert again.flops == plain.flops
     assert 0.5 * forward < again.recomputed_flops <= forward
+  config.model = tiny.create_config("conv_ladder").model
+  stored, again = workload(False), workload(True)
+  assert stored.recomputed_flops == 0 < again.recomputed_flops
+  assert again.flops == stored.flops
   row = dict.fromkeys(benchmark_row(), 1.0)
   shown = benchmark.table({"rows": [row], "devices": 1, "measurements": 20})
   hidden = benchmark.table({"rows": [row | {"recomputed_flops_per_image": 0.0}], "devices": 1, "measurements": 20})

@@ -104,8 +104,10 @@ def activate(x):
 
 def to_depth(x, height, width):
   rows, columns = x.shape[0] // height, x.shape[1] // width
-  y = [[x[rows * r : rows * (r + 1), columns * c : columns * (c + 1)].ravel() for c in range(width)] for r in range(height)]
-  return np.array(y)
+  y = np.zeros((height, width, rows * columns * x.shape[2]))
+  for r, c in np.ndindex(height, width):
+    y[r, c] = x[rows * r : rows * (r + 1), columns * c : columns * (c + 1)].ravel()
+  return y
 
 
 def to_space(x, height, width):

@@ -44,9 +44,11 @@ def test_gradients_of_several_kernels_in_a_loop():
 
   def descend(convolve):
     gradient = jax.vmap(jax.grad(lambda kernel, x, w: (w * jnp.tanh(convolve(x, kernel))).sum()))
-    return jax.jit(
-      lambda kernels: jax.lax.fori_loop(0, 3, lambda _, kernels: kernels - 0.1 * gradient(kernels, images, weights), kernels)
-    )(kernels)
+
+    def step(_, kernels):
+      return kernels - 0.1 * gradient(kernels, images, weights)
+
+    return jax.jit(lambda kernels: jax.lax.fori_loop(0, 3, step, kernels))(kernels)
 
   assert_close(descend(_convolve_on_cpu), descend(conv_same))
 

@@ -54,21 +54,20 @@ def test_products_of_gradients_are_rounded():
   np.testing.assert_allclose(to_y, rounded(X).T @ rounded(weights), rtol=1e-5, atol=1e-6)
 
 
-def test_convolutions_and_their_gradients_are_rounded():
-  """Both XLA's own gradients and those written out for CPUs."""
+@pytest.mark.parametrize("convolve", [layers.conv_same, layers._convolve_on_cpu])
+def test_convolutions_and_their_gradients_are_rounded(convolve):
   x, kernel, weights = (
     np.asarray(jax.random.normal(jax.random.key(i), shape))
     for i, shape in enumerate([(2, 7, 6, 3), (3, 3, 3, 4), (2, 7, 6, 4)])
   )
   products = np.asarray(jax.vjp(layers.conv_same, rounded32(x), rounded32(kernel))[0])
   to_x, to_kernel = jax.vjp(layers.conv_same, rounded32(x), rounded32(kernel))[1](rounded32(weights))
-  for convolve in (layers.conv_same, layers._convolve_on_cpu):
-    found = compute(convolve, x, kernel)
-    np.testing.assert_allclose(found, products, rtol=1e-5, atol=1e-5)
-    assert np.abs(found - layers.conv_same(x, kernel)).max() > 1e-3
-    gradients = compute(jax.grad(lambda x, kernel: (weights * convolve(x, kernel)).sum(), argnums=(0, 1)), x, kernel)
-    np.testing.assert_allclose(gradients[0], to_x, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(gradients[1], to_kernel, rtol=1e-5, atol=1e-5)
+  found = compute(convolve, x, kernel)
+  np.testing.assert_allclose(found, products, rtol=1e-5, atol=1e-5)
+  assert np.abs(found - layers.conv_same(x, kernel)).max() > 1e-3
+  gradients = compute(jax.grad(lambda x, kernel: (weights * convolve(x, kernel)).sum(), argnums=(0, 1)), x, kernel)
+  np.testing.assert_allclose(gradients[0], to_x, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(gradients[1], to_kernel, rtol=1e-5, atol=1e-5)
 
 
 def test_products_in_loops_branches_and_inner_functions_are_rounded():

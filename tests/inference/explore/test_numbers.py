@@ -16,7 +16,7 @@ VARIANTS = {
   "skips": ("ladder_vae", {"skips": True, "mlp_depth": 2}),
   "bottom up": ("ladder_vae", {"inference": "bottom_up", "mlp_depth": 2, "image_shape": (4, 3, 3)}),
   "convolutions": ("conv_ladder", {"image_shape": (6, 9, 3)}),
-  "convolutions, precision": ("conv_ladder", {"merge": "precision", "levels": "2:1x4z2 6:2x3z1", "image_shape": (6, 3, 1)}),
+  "convolutions, precision": ("conv_ladder", {"merge": "precision", "levels": "2:1x4z2 6:1x3z1"}),
   "no attention": ("draw", {"attention": "none"}),
   "no attention, learned prior, layer norm": ("draw", {"attention": "none", "prior": "learned", "layer_norm": True}),
   "attention": ("draw", {"layer_norm": True}),
