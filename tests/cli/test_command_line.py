@@ -90,7 +90,7 @@ def test_words_stand_for_flags(words, flags, tmp_path):
     ("--mode=evaluate a b", "'b' is one argument too many."),
     ("train draw --epochs=3", "Unknown flag --epochs. Did you mean --config.train.epochs=3?"),
     ("train draw --lr 3", "Unknown flag --lr. Did you mean --config.train.learning_rate=3?"),
-    ("train nothing", "--config=nothing: no such file. Choose one of conv_ladder, draw, ladder_vae, vae, or write your own."),
+    ("train nothing", "--config=nothing: no such file. Choose one of conv_ladder, draw, ladder_vae, vae, or write"),
     ("explore", "--mode=explore needs the --workdir of a run, as in `python main.py explore runs/NAME`."),
     ("compare", "--mode=compare needs --workdirs=A,B,C, as in `python main.py compare A B C`."),
     ("compare runs/a --config.seed=1", "--mode=compare reads the configs of its runs."),
