@@ -25,6 +25,7 @@ from latentjax.cli.reference import COMMANDS, help_text, program_name, usage
 from latentjax.config.files import CONFIGS_DIR, ResolvedConfig, load_config
 from latentjax.config.schema import NON_IDENTITY_KEYS, check_config, differences
 from latentjax.config.serialization import to_json
+from latentjax.inference import pretrained
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import Interrupted, RunError, UsageError, last_line, user_message
@@ -185,10 +186,7 @@ def _workdir_or_pretrained(name: str | None) -> Path | None:
   workdir = directory.parse_workdir(name)
   if workdir is None or (workdir / "config.json").exists():
     return workdir
-  try:
-    folder = importlib.import_module("latentjax.inference.pretrained").find(name)
-  except ModuleNotFoundError:
-    folder = None
+  folder = pretrained.find(name)
   if folder is None:
     return workdir
   copy = Path("runs", name)

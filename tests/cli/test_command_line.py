@@ -2,7 +2,6 @@
 
 import re
 import sys
-from types import SimpleNamespace
 
 import jax
 import pytest
@@ -113,8 +112,7 @@ def pretrained(tmp_path, monkeypatch):
   folder = tmp_path / "package" / "draw-mnist"
   write_run(folder, "draw")
   (folder / "model.safetensors").touch()
-  find = {"draw-mnist": folder}.get
-  monkeypatch.setitem(sys.modules, "latentjax.inference.pretrained", SimpleNamespace(find=find))
+  monkeypatch.setattr("latentjax.inference.pretrained.DIRECTORY", folder.parent)
   monkeypatch.chdir(tmp_path)
   return folder
 
