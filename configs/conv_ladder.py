@@ -16,7 +16,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
 
 
 def default() -> ConfigDict:
-  """Convolutional Ladder VAE, 5 layers, on full MNIST: not trained unchanged yet."""
+  """Convolutional Ladder VAE with 5 layers, on full MNIST: not trained unchanged yet."""
   config = default_config("conv_ladder")
   config.train.batch_size = 64
   config.train.optimizer = "muon"
@@ -29,7 +29,7 @@ def default() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """Convolutional Ladder VAE, 5 layers, on 4,000 digits, no download: 4 minutes on two CPU cores, NLL 87.1."""
+  """Convolutional Ladder VAE with 5 layers, on 4,000 digits, no download: 4 minutes on two CPU cores, NLL 87.1."""
   config = default()
   config.data.name = "mnist_digits"
   config.train.epochs = 24
