@@ -1,4 +1,4 @@
-"""Precision of matrix products and convolutions: their inputs are rounded; sums, weights and everything else stay float32."""
+"""Precision of matrix products and convolutions: inputs are rounded; sums, weights and all else stay float32."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
