@@ -91,7 +91,8 @@ class ConvLadderVAE(LikelihoodModel):
     for level in reversed(parse_levels(fields["levels"])):
       finer, (rows, columns) = (rows, columns), level.positions(height, width)
       if finer[0] % rows or finer[1] % columns:
-        return f"model.levels: a height of {rows} does not divide images of {height} x {width} pixels evenly."
+        problem = f"model.levels: {rows} x {columns} positions do not divide {finer[0]} x {finer[1]} evenly."
+        return f"{problem} Each level must divide the next, and the last the image ({height} x {width} pixels)."
     return None
 
   @staticmethod

@@ -27,7 +27,7 @@ def compile_checked(traced: jax.stages.Traced) -> jax.stages.Compiled:
     if needed > free:
       raise RunError(
         f"A step needs {needed / 2**30:,.1f} GiB of memory and only {free / 2**30:,.1f} GiB are free. Lower"
-        " train.batch_size, train.num_seeds or the model's sizes; for many steps of DRAW set model.remat=sqrt."
+        " train.batch_size, train.num_seeds or the model's sizes, or set model.remat (draw: sqrt, conv_ladder: True)."
       )
   return compiled
 

@@ -1,4 +1,4 @@
-"""Precision of matrix products: their inputs are rounded; sums, weights and everything else stay float32."""
+"""Precision of matrix products and convolutions: inputs are rounded; sums, weights and all else stay float32."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,6 +9,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 # `config.precision` to JAX's matmul precision. A CPU has no tensorfloat32 and computes in float32 instead.
+# Accelerators compute a convolution at `bfloat16` with their default precision.
 PRECISIONS = {"float32": "float32", "tensorfloat32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
 
 

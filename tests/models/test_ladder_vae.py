@@ -215,7 +215,7 @@ def test_samples_are_decoded_noise():
 
 def test_held_latents_are_the_same_along_a_row(monkeypatch):
   """With a decoder that outputs the latents themselves, z_1 first."""
-  monkeypatch.setattr(LadderVAE, "decode", lambda self, latents: jnp.concatenate(latents, axis=1))
+  monkeypatch.setattr(LadderVAE, "decode", lambda self, latents: jnp.concatenate(latents, axis=1)[..., None, None])
   model = LadderVAE((sum(LATENTS), 1, 1), WIDTHS, LATENTS)
   picture = model.apply({}, key(), None, method="pictures")["layers.png"]
   assert picture.titles == ("nothing held", "held from z3 up", "held from z2 up")
