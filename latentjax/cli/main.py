@@ -241,7 +241,7 @@ def check_devices() -> None:
     reason = last_line(error).partition(" (set JAX_PLATFORMS")[0] if str(error) else "no such device"
     raise UsageError(
       f"{f'JAX_PLATFORMS={platforms}' if platforms else 'JAX'}: {reason}. JAX_PLATFORMS=cpu always works. For a GPU or"
-      " TPU install JAX with support for it, see README.md."
+      " TPU install JAX with support for it, see docs/start.md."
     ) from None
 
 

@@ -131,7 +131,7 @@ IMAGES = np.zeros((6, 4, 4), np.uint8)
     ({"images": [[[2]]]}, TypeError, "images have dtype int64. Pass uint8 from 0 to 255 or floats from 0 to 1."),
     ({"epochs": 0}, ValueError, "train.epochs must be a whole number from 1 to 1000000, not 0."),
     ({"epochs": "four"}, ValueError, "train.epochs must be a whole number from 1 to 1000000, not 'four'."),
-    ({"config": "vea"}, ValueError, "--config=vea: no such file. Choose one of configs/draw.py"),
+    ({"config": "vea"}, ValueError, "--config=vea: no such file. Choose one of conv_ladder, draw"),
     ({"workdir": "gs://a/b"}, ValueError, "gs://a/b is a URL, not a local directory."),
     ({"images": IMAGES / 1.0 + 2}, ValueError, "float images have values in [2, 2]. Scale them to [0, 1]."),
     ({"images": IMAGES[0]}, ValueError, "images must be uint8 [M, H, W], [M, H, W, 1] or [M, H, W, 3], not uint8 [4"),
