@@ -46,7 +46,7 @@ lint: .venv/ready  ## style and common mistakes
 	$(BIN)/ruff format --check .
 
 docs: .venv-docs/ready  ## this project's site, into docs/_build/html; executes the tutorials
-	PYTHONPATH=. .venv-docs/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
+	PYTHONPATH="$(CURDIR)" .venv-docs/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "Open docs/_build/html/index.html in a browser."
 
 benchmark: .venv-benchmark/ready  ## compare with PyTorch: 10 minutes on two CPU cores, downloads 0.5 GB (more with a GPU)

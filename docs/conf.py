@@ -20,4 +20,3 @@ nb_merge_streams = True
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-napoleon_custom_sections = [("Returns", "params_style")]

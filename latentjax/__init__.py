@@ -87,7 +87,7 @@ def train(
       `images`. The same call resumes a run there. None leaves no files, and evaluates nothing but the validation split.
     callback: Called after every epoch with its row of metrics.jsonl, a dict; True stops the training.
     **keys: Values of the config by key, or by its last part if no other key ends so: epochs=4, or
-      **{"train.batch_size": 16}.
+      ``**{"train.batch_size": 16}``.
 
   Returns:
     The model, as `load` returns it; of several seeds (`num_seeds`) the first.
