@@ -165,12 +165,12 @@ class ConvLadderVAE(LikelihoodModel):
       noise: Standard normal noise [B, h w Z] for each layer; without features, the latents in units of the prior.
       features: As returned by `bottom_up`, or None to generate.
     """
-    batch, position, h, posteriors = len(noise[0]), len(self.shapes), None, []
+    batch, shapes, h, posteriors = len(noise[0]), self.shapes, None, []
     for index, layers in enumerate(self.layers):
       h = self.enter_level(index, h, batch)
       for layer in layers:
-        position -= 1
-        own = noise[position].reshape(batch, *self.shapes[position])
+        position = len(shapes) - 1 - len(posteriors)
+        own = noise[position].reshape(batch, *shapes[position])
         h, posterior = layer(h, own, features and features[index])
         posteriors.insert(0, jax.tree.map(lambda x: x.reshape(batch, -1), posterior))
     return h, posteriors

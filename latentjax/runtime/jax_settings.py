@@ -1,29 +1,30 @@
 """JAX's settings that decide or block this project's numbers, pinned whatever the environment or a caller has set."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import jax
+
+# Each is a context manager of the module `jax`, and with the prefix jax_ an option of `jax.config`.
+SETTINGS = {
+  "threefry_partitionable": True,
+  "default_prng_impl": "threefry2x32",
+  "enable_x64": False,
+  "numpy_dtype_promotion": "standard",
+  "transfer_guard": "allow",
+}
 
 
 @contextmanager
 def pinned_settings() -> Iterator[None]:
   """Pins the settings of this thread, within a `with` statement or a decorated function."""
-  with (
-    jax.threefry_partitionable(True),
-    jax.default_prng_impl("threefry2x32"),
-    jax.enable_x64(False),
-    jax.numpy_dtype_promotion("standard"),
-    jax.transfer_guard("allow"),
-    jax.disable_jit(False),
-  ):
+  with ExitStack() as stack:
+    for name, value in SETTINGS.items():
+      stack.enter_context(getattr(jax, name)(value))
     yield
 
 
 def pin_settings() -> None:
   """Pins the settings of all threads, which only the command line may do."""
-  jax.config.update("jax_threefry_partitionable", True)
-  jax.config.update("jax_default_prng_impl", "threefry2x32")
-  jax.config.update("jax_enable_x64", False)
-  jax.config.update("jax_numpy_dtype_promotion", "standard")
-  jax.config.update("jax_transfer_guard", "allow")
+  for name, value in SETTINGS.items():
+    jax.config.update(f"jax_{name}", value)

@@ -68,7 +68,7 @@ def train(
       run = dataclasses.replace(run, lines=run.lines[:epochs], epochs=epochs)  # later lines are trained again
       describe_run(experiment, state, partial_epoch, None if weights_only else workdir)
       if run.status is RunStatus.FINISHED and run.has_plots:
-        console.print("There is nothing left to train. --mode=evaluate and --mode=sample use the trained model.")
+        console.print("There is nothing left to train. The commands evaluate and sample use the trained model.")
         if changes := differences(run.saved, config):
           console.print(f"without effect on a finished run: {'; '.join(changes)}")
         console.print(results_table(config.model.name, run.results, run.metric_names))

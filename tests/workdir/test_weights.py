@@ -93,7 +93,7 @@ def test_the_best_weights_of_every_seed_are_kept(tmp_path):
   best, paths = weights.BestWeights(tmp_path, SHAPE, SEEDS), [tmp_path / f"model-{i}.safetensors" for i in (0, 1)]
 
   def update(step: int, best_steps: list[int]) -> list[bool]:
-    """Which files are written."""
+    """Updates the best weights, and returns True for every file that was written."""
     before = [path.exists() and path.stat().st_ino for path in paths]
     best.update(state_at(step), best_steps)
     return [path.exists() and path.stat().st_ino != inode for path, inode in zip(paths, before, strict=True)]
