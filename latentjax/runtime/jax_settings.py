@@ -12,6 +12,7 @@ SETTINGS = {
   "enable_x64": False,
   "numpy_dtype_promotion": "standard",
   "transfer_guard": "allow",
+  "disable_jit": False,  # compiled programs cannot run without jit
 }
 
 

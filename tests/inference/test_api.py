@@ -43,6 +43,7 @@ def test_the_callers_settings_of_jax_change_nothing(trained_run, images):
     "jax_enable_x64": (True, False),
     "jax_numpy_dtype_promotion": ("strict", "standard"),
     "jax_transfer_guard": ("disallow", "allow"),
+    "jax_disable_jit": (True, False),
   }
   expected = numbers()
   try:

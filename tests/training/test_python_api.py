@@ -17,6 +17,7 @@ import tiny
 
 import latentjax
 from latentjax.data.dataset import load_dataset
+from latentjax.runtime.jax_settings import pinned_settings
 from latentjax.workdir.metrics_log import read_metrics
 from latentjax.workdir.run import Run, RunStatus
 
@@ -74,6 +75,13 @@ def test_the_weights_are_those_of_the_command_line_bit_for_bit(trained_run, tmp_
   assert model.step == expected.step
   jax.tree.map(np.testing.assert_array_equal, model.variables, expected.variables)
   assert rows == [line | dict.fromkeys(TIMINGS) for line in read_metrics(workdir)]
+
+
+def test_a_compiled_program_runs_whatever_the_caller_has_set():
+  """Its first call would fail without jit; later ones would not."""
+  program = jax.jit(lambda x: x + 1).lower(1.0).compile()
+  with odd_settings(), pinned_settings():
+    assert program(1.0) == 2
 
 
 def test_a_run_on_images_in_memory_is_stopped_resumed_and_evaluated(tmp_path, tiny_cache):
