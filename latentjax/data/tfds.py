@@ -88,8 +88,6 @@ class TFDS:
 
   @cached_property
   def _tfds(self):
-    if "TFDS_DATA_DIR" in os.environ:  # TFDS expands ~ to read a set, but not to prepare one
-      os.environ["TFDS_DATA_DIR"] = os.path.expanduser(os.environ["TFDS_DATA_DIR"])
     try:
       import tensorflow_datasets
     except ImportError:
@@ -100,8 +98,9 @@ class TFDS:
   def _builder(self):
     """TFDS's builder of the set, perhaps not prepared yet."""
     tfds = self._tfds
+    directory = os.environ.get("TFDS_DATA_DIR")  # TFDS reads it when it is imported, and expands ~ not everywhere
     try:
-      builder = tfds.builder(self.name)
+      builder = tfds.builder(self.name, data_dir=directory and os.path.expanduser(directory))
     except (tfds.core.DatasetNotFoundError, ModuleNotFoundError) as error:
       known = tfds.list_builders(with_community_datasets=False)
       if self._base_name in known:  # the set exists, but a package it needs does not

@@ -1,6 +1,5 @@
 """Sources describe themselves without reading, and every dataset name has its own cache file."""
 
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,11 +38,16 @@ class Builder:
 @pytest.fixture
 def found(monkeypatch):
   """Returns a function that makes TFDS find a builder."""
+  monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
   def find(builder):
+    def create(name, data_dir):
+      builder.data_dir = data_dir or builder.data_dir
+      return builder
+
     core = SimpleNamespace(DatasetNotFoundError=KeyError, FileFormat=SimpleNamespace(ARRAY_RECORD="array_record"))
     features = SimpleNamespace(Image=SimpleNamespace)
-    stand_in = SimpleNamespace(core=core, features=features, builder=lambda name: builder)
+    stand_in = SimpleNamespace(core=core, features=features, builder=create)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", stand_in)
 
   return find
@@ -85,11 +89,12 @@ def test_is_prepared_downloads_nothing(found, capsys, monkeypatch):
 
 
 def test_tfds_prepares_a_set_below_the_home_directory(found, monkeypatch, tmp_path):
-  found(Builder())
+  builder = Builder()
+  found(builder)
   monkeypatch.setenv("HOME", str(tmp_path))
   monkeypatch.setenv("TFDS_DATA_DIR", "~/tfds")
   assert sources.create_source("new").is_available
-  assert os.environ["TFDS_DATA_DIR"] == str(tmp_path / "tfds")
+  assert builder.data_dir == str(tmp_path / "tfds")
 
 
 def test_missing_tensorflow_is_reported_before_a_download(found, capsys, monkeypatch):
