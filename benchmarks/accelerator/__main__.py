@@ -1,6 +1,6 @@
 """Measures latentjax on an accelerator, the most valuable numbers first, until the time limit.
 
-    python -m benchmarks.accelerator --minutes=9 --out=DIR [--parts steps pytorch ...] [--again]
+    python -m benchmarks.accelerator --minutes=8 --out=DIR [--parts steps pytorch ...] [--again]
     python -m benchmarks.accelerator --rehearse --out=DIR    # all measurements with tiny models, also on a CPU
 
 Writes DIR/results.jsonl and DIR/report.md after every measurement. Run the same command again to continue after the
@@ -15,20 +15,23 @@ from pathlib import Path
 from benchmarks.accelerator.session import GRACE, Results, Watchdog, run_measurements
 from benchmarks.common import create_parser, positive
 
-PARTS = {
-  "steps": "Training steps",
-  "pytorch": "Training steps beside PyTorch",
-  "target": "DRAW without attention, trained to the ELBO of the original project",
-  "seeds": "Several seeds in one program",
-  "precision": "Precisions of matrix products",
-  "paper": "DRAW with the settings of its paper",
+PARTS = {  # title, and the decision that its numbers serve
+  "steps": "Training steps: is a model bound by arithmetic, or by launches that graphs and fusion save?",
+  "pytorch": "Training steps beside PyTorch: what may the documents say about speed?",
+  "plan": "Execution plans of DRAW: does a GPU need its own attention, deferred weight gradients and an unrolled loop?",
+  "seeds": "Several seeds in one program: how many does a device train at the price of one?",
+  "batch": "Large batches: where does throughput stop growing?",
+  "precision": "Precisions of matrix products: is the default of float32 worth its time?",
+  "conv": "Convolutional Ladder VAE: does XLA's own gradient of a kernel suffice?",
+  "target": "DRAW trained to the ELBO of the original project: how long does it take from scratch?",
+  "paper": "DRAW with the settings of its paper, trained until the time is up",
 }
 
 
 def main() -> None:
   start = time.monotonic()
   parser = create_parser(__doc__, prog="python -m benchmarks.accelerator")
-  parser.add_argument("--minutes", type=positive, default=9, help="time limit")
+  parser.add_argument("--minutes", type=positive, default=8, help="time limit")
   parser.add_argument("--out", type=Path, required=True, metavar="DIR")
   parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these")
   parser.add_argument("--again", action="store_true", help="repeat failed measurements")

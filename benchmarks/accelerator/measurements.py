@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from benchmarks.accelerator.session import Results, Watchdog
-from benchmarks.common import CONFIGS, IMAGE_SHAPE, load_config, random_images
+from benchmarks.common import CONFIGS, IMAGE_SHAPE, change_plan, load_config, random_images
 from benchmarks.compare_pytorch import ADAM, available_variants, create_contestant, interleave
 from latentjax import models
 from latentjax.cli import train
@@ -23,16 +23,17 @@ from latentjax.runtime.errors import Interrupted, RunError, last_line
 from latentjax.workdir import records
 
 PAPER = "draw:paper"
-PYTORCH = (("graph", "eager"), ("compiled-graph", "compile"))  # variants compared at a time
-# The recipe of docs/ablations.md that reaches the ELBO of the original DRAW without attention soonest.
-RECIPE = ("model.hidden_dim=512", "train.learning_rate=2e-3", "train.weight_decay=0.1", "train.epochs=56")
+PYTORCH = ("eager", "compile", "graph", "compiled-graph")
+PLANS = ("attention_impl=cpu", "weight_gradients=per_step", "unroll=1")  # each beside the plan for the device
+PAPER_WINDOWS = ("model.read_size=2", "model.write_size=5")
 TRAININGS = {  # part: dataset, changes, and validation ELBO to stop at (docs/results.md)
-  "target": ("mnist", RECIPE, -85.30),
+  "target": ("mnist", ("model.num_steps=20", "precision=bfloat16", "train.epochs=46"), -85.30),
   "paper": ("binarized_mnist", (), None),
 }
 TINY = {
   "vae": ("model.hidden_dims=(8,)", "model.latent_dim=2"),
   "ladder_vae": ("model.hidden_dims=(8,8)", "model.latent_dims=(3,2)"),
+  "conv_ladder": ("model.levels=1:1x4z2 7:1x4z1",),
   "draw": ("model.num_steps=2", "model.hidden_dim=8", "model.latent_dim=2", "model.read_size=2", "model.write_size=3"),
 }
 
@@ -46,14 +47,16 @@ class Measurement:
   batch_size: int = 128
   num_seeds: int = 1
   precision: str = "float32"
+  changes: tuple[str, ...] = ()  # to the config
+  plan: str = ""  # changes to DRAW's execution plan for the device
   variants: tuple[str, ...] = ()  # of PyTorch, to compare with
   traced: bool = False  # also trace the device
   min_seconds: float = 30.0  # not started with less time left
 
   @property
   def name(self) -> str:
-    words = (self.part, self.config.replace(":", "_"), self.batch_size, self.num_seeds, self.precision, *self.variants)
-    return "-".join(map(str, words))
+    words = (self.part, self.config.replace(":", "_"), self.batch_size, self.num_seeds, self.precision)
+    return "-".join(map(str, (*words, *self.changes, *filter(None, [self.plan]), *self.variants)))
 
 
 def list_measurements(rehearse: bool) -> list[Measurement]:
@@ -61,14 +64,17 @@ def list_measurements(rehearse: bool) -> list[Measurement]:
   m, (small, large, largest) = Measurement, (8, 16, 32) if rehearse else (128, 1024, 8192)
   return [
     *(m("steps", config, small, traced=True) for config in CONFIGS),
-    *(m("pytorch", config, small, variants=each, min_seconds=60) for each in PYTORCH for config in CONFIGS),
-    m("target", "draw:base", min_seconds=60),
-    *(m("seeds", config, small, num_seeds) for config in CONFIGS for num_seeds in (8, 32)),
-    *(m("steps", config, batch_size) for batch_size in (large, largest) for config in CONFIGS),
-    *(m("pytorch", c, small, 1, "tensorfloat32", variants=PYTORCH[1], min_seconds=60) for c in CONFIGS),
-    *(m("steps", PAPER, batch_size, min_seconds=120) for batch_size in (small, large, largest)),
+    *(m("pytorch", config, small, variants=PYTORCH[:3], min_seconds=60) for config in CONFIGS[2:]),
+    *(m("plan", CONFIGS[3], small, changes=PAPER_WINDOWS, plan=plan) for plan in ("", *PLANS)),
+    *(m("plan", CONFIGS[3], small, plan=plan) for plan in PLANS),
+    *(m("seeds", config, small, num_seeds) for num_seeds in (8, 32) for config in CONFIGS),
+    *(m("batch", config, batch_size) for batch_size in (large, largest) for config in CONFIGS),
     *(m("precision", c, small, precision=each) for c in reversed(CONFIGS) for each in ("tensorfloat32", "bfloat16")),
-    *(m("seeds", config, small, 8, variants=each, min_seconds=60) for each in PYTORCH for config in CONFIGS),
+    *(m("conv", "conv_ladder:default", batch_size, traced=batch_size == small) for batch_size in (small, large)),
+    m("target", "draw:deep", min_seconds=60),
+    *(m("pytorch", config, small, variants=PYTORCH[:3], min_seconds=60) for config in CONFIGS[:2]),
+    *(m("pytorch", config, small, 8, variants=PYTORCH[1:], min_seconds=60) for config in CONFIGS),
+    *(m("pytorch", c, small, 1, "tensorfloat32", variants=PYTORCH[1:], min_seconds=60) for c in CONFIGS),
     m("paper", PAPER, min_seconds=60),
   ]
 
@@ -84,13 +90,15 @@ def measure(measurement: Measurement, options, results: Results, watchdog: Watch
 
 def _load_config(measurement: Measurement, rehearse: bool, changes=()):
   tiny = TINY[measurement.config.partition(":")[0]] if rehearse else ()
-  changes = [f"precision={measurement.precision}", f"train.num_seeds={measurement.num_seeds}", *changes, *tiny]
-  return load_config(measurement.config, changes)
+  changes = [f"precision={measurement.precision}", f"train.num_seeds={measurement.num_seeds}", *changes]
+  return load_config(measurement.config, [*changes, *measurement.changes, *tiny])
 
 
 def _time_step(measurement: Measurement, options) -> dict:
   config, batch_size = _load_config(measurement, options.rehearse), measurement.batch_size
   model = models.create_model(config.model, IMAGE_SHAPE)
+  if measurement.plan:
+    model = model.clone(plan=change_plan(model.plan_for(jax.default_backend()), measurement.plan))
   workload = create_workload(config, model, random_images(batch_size), batch_size)
   repetitions = 3 if options.rehearse else 20 if batch_size <= 128 else 5
   result = measure_workload(workload, batch_size, config.precision, repetitions)
@@ -169,16 +177,10 @@ def _train(measurement: Measurement, options, results: Results, watchdog: Watchd
     path = workdir / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
     reached = [row for row in rows if target and row["validation"]["elbo"] >= target]
-    if rows and rows[-1]["epoch"] != result.get("epochs"):
+    if rows and rows[-1]["epoch"] != result.get("epoch"):
       last = (reached or rows[-1:])[0]
-      result.update(
-        epochs=last["epoch"],
-        epoch_seconds=last["seconds"],  # training and validation, without compiling the step and checkpoints
-        call_seconds=time.monotonic() - start,
-        validation_elbo=last["validation"]["elbo"],
-        images_per_second=last["images_per_second"],
-        target=target,
-      )
+      result.update({key: last[key] for key in ("epoch", "seconds", "images_per_second")}, target=target)
+      result.update(validation_elbo=last["validation"]["elbo"], call_seconds=time.monotonic() - start)
       results.add("partial", result=dict(result))
     return bool(reached)
 

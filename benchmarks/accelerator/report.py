@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.accelerator.session import Line
 from latentjax.runtime.fileio import write_atomic
 
+PLAIN = (1, "float32", "")  # seeds, precision, changes to the plan
 SAME = {"config": "{config}", "batch": "{batch_size}", "seeds": "{num_seeds}", "precision": "{precision}"}
 STEP = SAME | {
   "ms per step": "{step_time_ms:.3f}",
@@ -27,8 +28,8 @@ PYTORCH = SAME | {
 }
 TRAINING = {
   "config": "{config}",
-  "epochs": "{epochs}",
-  "seconds of epochs": "{epoch_seconds:,.1f}",
+  "epochs": "{epoch}",
+  "seconds of epochs": "{seconds:,.1f}",
   "seconds of the last call": "{call_seconds:,.1f}",
   "validation ELBO": "{validation_elbo:.2f}",
   "target": "{target:.2f}",
@@ -45,7 +46,10 @@ def write(path: Path, lines: Iterable[Line], parts: Mapping[str, str], total: in
   text = [f"# latentjax on {machine['device_kind']}{rehearsal}", ""]
   text += [f"- {name}: {value}".replace("\n", "; ") for name, value in machine["result"].items() if value]
   text += ["", f"{measured} of {total} measurements are done and {failed} failed.", ""]
-  plain = {(line["config"], line["batch_size"]): line.get("result", {}) for line in lines if line["part"] == "steps"}
+  plain = {}  # ms of a step in float32, of one seed, by the device's own plan
+  for line in lines:
+    if "step_time_ms" in line.get("result", {}) and (line["num_seeds"], line["precision"], line["plan"]) == PLAIN:
+      plain[_step(line)] = line["result"]["step_time_ms"]
   for part, title in parts.items():
     rows = [line for line in lines if line["part"] == part]
     steps = [_step_cells(line, plain) for line in rows if not line["variants"]]
@@ -55,12 +59,16 @@ def write(path: Path, lines: Iterable[Line], parts: Mapping[str, str], total: in
   write_atomic(path, "\n".join(text) + "\n")
 
 
-def _step_cells(line: Line, plain: Mapping[tuple, dict]) -> dict:
+def _step(line: Line) -> tuple:
+  return line["config"], line["batch_size"], *line["changes"]
+
+
+def _step_cells(line: Line, plain: Mapping[tuple, float]) -> dict:
   cells = line | line.get("result", {})
+  cells["config"] = " ".join(filter(None, [line["config"], *line["changes"], line["plan"]]))
   cells["remark"] = cells.get("problem", "") if line["status"] == "measured" else f"{line['status']}: {line['reason']}"
   if "step_time_ms" in cells:
-    reference = plain.get((line["config"], line["batch_size"]), {})
-    cells["relative"] = cells["step_time_ms_per_seed"] / reference.get("step_time_ms", np.nan)
+    cells["relative"] = cells["step_time_ms_per_seed"] / plain.get(_step(line), np.nan)
     cells["busy"] = cells.get("busy_ms", np.nan) / cells["step_time_ms"]
     cells["peak_mib"] = (cells["peak_memory_bytes"] or np.nan) / 2**20
   return cells
