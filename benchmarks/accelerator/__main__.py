@@ -57,7 +57,7 @@ def main() -> None:
 
   results.on_add = show
   measure = partial(measurements.measure, options=options, results=results, watchdog=watchdog)
-  wanted = [each for each in table if each.part in options.parts]
+  wanted = (each for each in table if each.part in options.parts)
   complete = run_measurements(wanted, results, measure, lambda: deadline - GRACE - time.monotonic())
   print("Nothing is left to measure." if complete else "Time is up. Run the same command again to continue.")
 

@@ -22,7 +22,6 @@ from latentjax.data.cache import cached_path
 from latentjax.runtime.errors import Interrupted, RunError, last_line
 from latentjax.workdir import records
 
-PAPER = "draw:paper"
 PYTORCH = ("eager", "compile", "graph", "compiled-graph")
 PLANS = ("attention_impl=cpu", "weight_gradients=per_step", "unroll=1")  # each beside the plan for the device
 PAPER_WINDOWS = ("model.read_size=2", "model.write_size=5")
@@ -50,7 +49,6 @@ class Measurement:
   changes: tuple[str, ...] = ()  # to the config
   plan: str = ""  # changes to DRAW's execution plan for the device
   variants: tuple[str, ...] = ()  # of PyTorch, to compare with
-  traced: bool = False  # also trace the device
   min_seconds: float = 30.0  # not started with less time left
 
   @property
@@ -63,19 +61,19 @@ def list_measurements(rehearse: bool) -> list[Measurement]:
   """Returns all measurements in order of value; a rehearsal has smaller batches."""
   m, (small, large, largest) = Measurement, (8, 16, 32) if rehearse else (128, 1024, 8192)
   return [
-    *(m("steps", config, small, traced=True) for config in CONFIGS),
+    *(m("steps", config, small) for config in CONFIGS),
     *(m("pytorch", config, small, variants=PYTORCH[:3], min_seconds=60) for config in CONFIGS[2:]),
     *(m("plan", CONFIGS[3], small, changes=PAPER_WINDOWS, plan=plan) for plan in ("", *PLANS)),
     *(m("plan", CONFIGS[3], small, plan=plan) for plan in PLANS),
     *(m("seeds", config, small, num_seeds) for num_seeds in (8, 32) for config in CONFIGS),
     *(m("batch", config, batch_size) for batch_size in (large, largest) for config in CONFIGS),
     *(m("precision", c, small, precision=each) for c in reversed(CONFIGS) for each in ("tensorfloat32", "bfloat16")),
-    *(m("conv", "conv_ladder:default", batch_size, traced=batch_size == small) for batch_size in (small, large)),
+    *(m("conv", "conv_ladder:default", batch_size) for batch_size in (small, large)),
     m("target", "draw:deep", min_seconds=60),
     *(m("pytorch", config, small, variants=PYTORCH[:3], min_seconds=60) for config in CONFIGS[:2]),
     *(m("pytorch", config, small, 8, variants=PYTORCH[1:], min_seconds=60) for config in CONFIGS),
     *(m("pytorch", c, small, 1, "tensorfloat32", variants=PYTORCH[1:], min_seconds=60) for c in CONFIGS),
-    m("paper", PAPER, min_seconds=60),
+    m("paper", "draw:paper", min_seconds=60),
   ]
 
 
@@ -102,7 +100,7 @@ def _time_step(measurement: Measurement, options) -> dict:
   workload = create_workload(config, model, random_images(batch_size), batch_size)
   repetitions = 3 if options.rehearse else 20 if batch_size <= 128 else 5
   result = measure_workload(workload, batch_size, config.precision, repetitions)
-  if measurement.traced:
+  if measurement.part in ("steps", "conv"):
     steps = result["steps_per_measurement"]
     try:
       result |= _trace_kernels(lambda: workload.call(steps), options.out / "traces" / measurement.name, steps)
@@ -194,8 +192,6 @@ def _train(measurement: Measurement, options, results: Results, watchdog: Watchd
   finally:
     watchdog.poll = None
   poll()
-  with contextlib.suppress(OSError, ValueError):
-    result["test"] = json.loads((workdir / "results.json").read_text())["test"]
   return result
 
 
@@ -210,8 +206,8 @@ def check_machine(results: Results, rehearse: bool) -> str | None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
       driver = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     results.start({"name": "machine", "rehearse": rehearse, "device_kind": device.device_kind})
-    about = {"runtime": device.client.platform_version, "driver": driver}
-    results.add("measured", result=records.current_provenance("") | about)
+    device_details = {"runtime": device.client.platform_version, "driver": driver}
+    results.add("measured", result=records.current_provenance("") | device_details)
   elif (machine["rehearse"], machine["device_kind"]) != (rehearse, device.device_kind):
     kind = "a rehearsal" if machine["rehearse"] else "measurements"
     return f"--out holds {kind} on {machine['device_kind']}. Choose another directory."

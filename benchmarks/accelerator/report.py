@@ -32,9 +32,7 @@ TRAINING = {
   "seconds of epochs": "{seconds:,.1f}",
   "seconds of the last call": "{call_seconds:,.1f}",
   "validation ELBO": "{validation_elbo:.2f}",
-  "target": "{target:.2f}",
   "images/s": "{images_per_second:,.0f}",
-  "test ELBO, NLL": "{test[elbo]:.2f}, {test[nll]:.2f} ± {test[nll_stderr]:.2f}",
 }
 
 

@@ -110,9 +110,7 @@ def run_measurements(
 ) -> bool:
   """Runs what is not measured yet and is likely to fit into the time left; returns True if nothing is left."""
   complete = True
-  for measurement in measurements:
-    if results.is_final(measurement.name):
-      continue
+  for measurement in (each for each in measurements if not results.is_final(each.name)):
     if seconds_left() < measurement.min_seconds:
       complete = False
       continue
