@@ -146,6 +146,7 @@ def summarize_kernels(kernels: list[tuple[str, float, float]], steps: int) -> di
 def _compare_pytorch(measurement: Measurement, options) -> dict:
   import torch
 
+  torch._dynamo.reset()  # else it keeps what it compiled for the last measurement
   config, contestants, problems = _load_config(measurement, options.rehearse, ADAM), {}, {}
   for name in ("latentjax", *(f"torch {each}" for each in measurement.variants if each in available_variants())):
     try:
@@ -155,9 +156,7 @@ def _compare_pytorch(measurement: Measurement, options) -> dict:
   if "latentjax" in problems or len(contestants) < 2:
     raise RunError("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
   rounds, seconds = (3, 0.01) if options.rehearse else (20, 0.2)
-  times = interleave(contestants, rounds, seconds, config.train.steps_per_call)
-  torch._dynamo.reset()
-  return {"times_ms": times, "problems": problems}
+  return {"times_ms": interleave(contestants, rounds, seconds, config.train.steps_per_call), "problems": problems}
 
 
 def _train(measurement: Measurement, options, results: Results, watchdog: Watchdog) -> dict:
