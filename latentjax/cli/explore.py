@@ -25,9 +25,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Writes explore.html; without test images the page has no interpolations."""
   run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
   if config.model.name not in page.WORDS:
-    raise UsageError(f"--mode=explore has no page for a model named {config.model.name!r}. See docs/code.md.")
+    raise UsageError(f"`latentjax explore` has no page for a model named {config.model.name!r}. See docs/code.md.")
   if run.protocol.likelihood not in page.LIKELIHOODS:
-    raise UsageError(f"--mode=explore does not support model.likelihood = {run.protocol.likelihood!r}.")
+    raise UsageError(f"`latentjax explore` does not support model.likelihood = {run.protocol.likelihood!r}.")
   trained = load_first_seed(run)
   fields = config.model.to_dict()
   arrays = page.generative_arrays(fields["name"], trained.variables)
