@@ -56,7 +56,7 @@ compiled: .venv-compiled/ready  ## compile training steps for GPUs and TPUs, wit
 	.venv-compiled/bin/python -m benchmarks.cross_compile --target h100 h100x8 tpu-v5e
 
 clean:  ## remove the virtual environments
-	rm -rf .venv .venv-docs .venv-benchmark .venv-compiled docs/_build
+	rm -rf .venv .venv-docs .venv-benchmark .venv-compiled docs/_build docs/zoo
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "latentjax needs Python 3.11 or later, not " + \

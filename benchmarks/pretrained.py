@@ -77,7 +77,7 @@ def write_pretrained(workdir: Path, name: str, machine: str | None = None) -> No
 
 
 def mean_elbo(trained: TrainedModel, images: np.ndarray) -> float:
-  """Returns the ELBO of a split with the noise of --mode=evaluate."""
+  """Returns the ELBO of a split with the noise of `latentjax evaluate`."""
   args = trained.inference, trained.variables, images, trained.keys.evaluate, trained.config.eval.batch_size
   return evaluation.evaluate_elbo(*args)["elbo"]
 

@@ -1,15 +1,22 @@
 """Settings of the documentation, built by `make docs`."""
 
+import sys
+from pathlib import Path
+
 from latentjax import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))  # for zoo.py
 
 project = "latentjax"
 copyright = "the latentjax authors"
 release = version = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "zoo"]
 html_theme = "furo"
 html_title = f"latentjax {version}"
-exclude_patterns = ["_build", "jupyter_execute"]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+exclude_patterns = ["_build", "jupyter_execute", "templates"]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3

@@ -83,7 +83,7 @@ def train(
     images: Images to train on instead of the config's dataset: [M, H, W] or [M, H, W, C], uint8 from 0 to 255 or floats
       in [0, 1]. A fifth is held out for validation and a fifth for testing, of more than 50,000 images 10,000 each.
     labels: Integers [M] of the images, negative if unknown; no model is trained on them.
-    workdir: Directory for the files of the run: as by --mode=train, with results and pictures, and images.npz with
+    workdir: Directory for the files of the run: as by `latentjax train`, with results and pictures, and images.npz with
       `images`. The same call resumes a run there. None leaves no files, and evaluates nothing but the validation split.
     callback: Called after every epoch with its row of metrics.jsonl, a dict; True stops the training.
     **keys: Values of the config by key, or by its last part if no other key ends so: epochs=4, or

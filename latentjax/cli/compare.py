@@ -45,7 +45,7 @@ def run(workdirs: Sequence[str], out: Path) -> None:
 def _open_runs(workdirs: Sequence[str]) -> list[Run]:
   """Opens runs in their order, each named after its directory, or by its whole path if two directories share a name."""
   if not any(workdirs):
-    raise UsageError(f"--mode=compare needs --workdirs=A,B,C, as in `{program_name()} compare A B C`.")
+    raise UsageError(f"`latentjax compare` needs --workdirs=A,B,C, as in `{program_name()} compare A B C`.")
   if not all(workdirs):
     raise UsageError(f"--workdirs={','.join(workdirs)} has an empty name. Remove the extra comma.")
   paths = [Path(workdir).resolve() for workdir in workdirs]

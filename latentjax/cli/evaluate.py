@@ -28,7 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   run.check_data(experiment.data.sha256)
   checkpoints = Checkpointer(workdir / "checkpoints", read_only=True)
   if not checkpoints.best_steps:
-    hint = " yet. --mode=train writes one after every epoch."
+    hint = " yet. `latentjax train` writes one after every epoch."
     name = weights.weights_name(config.train.num_seeds)
     if (workdir / name).exists():
       hint = f". Its {name} suffices for sample, encode, explore and export."

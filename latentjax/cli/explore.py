@@ -25,13 +25,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Writes explore.html; without test images the page has no interpolations."""
   run = Run.open(workdir, config, ("seed", *models.performance_keys(config.model)))
   if config.model.name not in page.WORDS:
-    raise UsageError(f"--mode=explore has no page for a model named {config.model.name!r}. See docs/code.md.")
+    raise UsageError(f"`latentjax explore` has no page for a model named {config.model.name!r}. See docs/code.md.")
   if run.protocol.likelihood not in page.LIKELIHOODS:
-    raise UsageError(f"--mode=explore does not support model.likelihood = {run.protocol.likelihood!r}.")
-  trained = load_first_seed(run)
-  fields = config.model.to_dict()
+    raise UsageError(f"`latentjax explore` does not support model.likelihood = {run.protocol.likelihood!r}.")
+  trained, path = load_first_seed(run), workdir / "explore.html"
+  content = render(run, trained, sample.load_test_images(run))
+  write_atomic(path, content)
+  console.print(f"  {path} is one file of {len(content) / 1e6:.1f} MB, for any browser")
+
+
+def render(run: Run, trained: TrainedModel, images: np.ndarray | None) -> str:
+  """Returns the page of a model as HTML, with test images [M, H, W, C] if any."""
+  fields, kl = run.config.model.to_dict(), None
   arrays = page.generative_arrays(fields["name"], trained.variables)
-  images, kl = sample.load_test_images(run), None
   if images is not None:
     kl = latent_space.kl_per_latent(trained, images[:KL_SAMPLE_SIZE])
     if not all(np.isfinite(group).all() for group in kl):
@@ -40,10 +46,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     shown = images[:NUM_TEST_IMAGES]
     latents = jax.device_get(trained.inference.encode(trained.variables, shown))
     arrays |= {"test/images": shown / 255, **{f"test/latents/{index}": group for index, group in enumerate(latents)}}
-  title, facts, path = models.display_name(config.model), run_facts(run, trained, images), workdir / "explore.html"
-  content = page.render(title, facts, fields, trained.image_shape, trained.latent_dims, arrays, kl)
-  write_atomic(path, content)
-  console.print(f"  {path} is one file of {len(content) / 1e6:.1f} MB, for any browser")
+  title, facts = models.display_name(run.config.model), run_facts(run, trained, images)
+  return page.render(title, facts, fields, trained.image_shape, trained.latent_dims, arrays, kl)
 
 
 def run_facts(run: Run, trained: TrainedModel, images: np.ndarray | None) -> list[str]:

@@ -127,17 +127,17 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
     return print_output(f"latentjax {__version__}, jax {jax.__version__}")
   mode, workdir = flags.mode, directory.parse_workdir(flags.workdir)
   if mode != "compare" and flags["workdirs"].present:
-    raise UsageError("--workdirs is for --mode=compare. Other modes take one --workdir.")
+    raise UsageError("--workdirs is for `latentjax compare`. Other commands take one --workdir.")
   if mode != "encode" and flags.images:
-    raise UsageError("--images is for --mode=encode. To train on your own images, use --config.data.name.")
+    raise UsageError("--images is for `latentjax encode`. To train on your own images, use --config.data.name.")
   multi_process = bool(flags.coordinator or flags.num_processes) or flags.process_id is not None
   if mode not in ("train", "evaluate") and multi_process:
-    raise UsageError(f"--mode={mode} runs in one process. Drop --coordinator, --num_processes and --process_id.")
+    raise UsageError(f"`latentjax {mode}` runs in one process. Drop --coordinator, --num_processes and --process_id.")
   if mode != "train" and flags.dry_run:
-    raise UsageError(f"--dry_run is for --mode=train. Drop it with --mode={mode}.")
+    raise UsageError(f"--dry_run is for `latentjax train`. Drop it with `latentjax {mode}`.")
   if mode == "compare" and not flags.help:
     if flags["config"].present or any(map(overrides.OVERRIDE.match, rest)):
-      raise UsageError("--mode=compare reads the configs of its runs. Drop --config.")
+      raise UsageError("`latentjax compare` reads the configs of its runs. Drop --config.")
     if rest:
       raise UsageError(overrides.unknown_flag_message(rest[0], list(flags), {}))
     workdirs = [str(directory.parse_workdir(name)) if name else "" for name in flags.workdirs]
@@ -156,7 +156,7 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
   if mode == "show":
     return show_config(config, workdir if flags.config or overridden else None)
   if workdir is None and mode in NEED_A_RUN:
-    raise UsageError(f"--mode={mode} needs the --workdir of a run, as in `{program_name()} {mode} runs/NAME`.")
+    raise UsageError(f"`latentjax {mode}` needs the --workdir of a run, as in `{program_name()} {mode} runs/NAME`.")
   args = [config]
   if multi_process:
     if not flags.workdir:
@@ -166,7 +166,7 @@ def dispatch(flags: absl_flags.FlagValues, rest: Sequence[str]) -> int:
     args.append(flags.images)
   if mode == "sweep":
     if chosen.path.suffix != ".py":
-      raise UsageError(f"--mode=sweep: {chosen.shown} has no sweep(). Use a Python config file.")
+      raise UsageError(f"{chosen.shown} has no sweep(). Use a Python config file.")
     args.append(importlib.import_module("latentjax.cli.sweep").read_sweep(chosen.path, chosen.shown))
     for name in overridden.intersection(key for override in args[-1] for key in override):
       raise UsageError(f"--config.{name} would be overridden by sweep() of {chosen.shown}. Drop one of the two.")

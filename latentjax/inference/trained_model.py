@@ -173,7 +173,7 @@ def load(workdir: str | os.PathLike, seed_index: int) -> TrainedModel:
     workdir = path if (path / "config.json").is_file() else pretrained.find(str(path))
     if workdir is None:
       shipped = ", ".join(pretrained.names()) or "none is installed"
-      advice = f"Pass a workdir that --mode=train has written, or the name of a pretrained model ({shipped})."
+      advice = f"Pass a workdir that `latentjax train` has written, or the name of a pretrained model ({shipped})."
       raise ValueError(f"No run in {path} (config.json is missing). {advice}")
     config = records.read_config(workdir)
     return load_seed(config, workdir, _check_integer("seed_index", seed_index, 0, config.train.num_seeds - 1))
@@ -187,7 +187,7 @@ def load_first_seed(run: "Run") -> TrainedModel:
   evaluated = next(iter(results["seeds"].values())) if results and "seeds" in results else results
   if evaluated and evaluated.get("step", loaded.step) != loaded.step:
     console.print(
-      f"{run.workdir / 'results.json'} belongs to another epoch than the model. Run --mode=evaluate to update it."
+      f"{run.workdir / 'results.json'} belongs to another epoch than the model. Run `latentjax evaluate` to update it."
     )
   return loaded
 
@@ -212,13 +212,13 @@ def load_seed(config: ConfigDict, workdir: Path, index: int = 0) -> TrainedModel
   path = workdir / weights.weights_name(config.train.num_seeds, index)
   saved = weights.read_weights(path)
   if saved is None:
-    remedy = "Run --mode=train, which writes it after its first epoch, or --mode=evaluate if there are checkpoints."
+    remedy = "Run `latentjax train`, which writes it after an epoch, or `latentjax evaluate` if there are checkpoints."
     raise UsageError(f"No trained model in {workdir} ({path.name} is missing). {remedy}")
   config = single_seed_config(config, index)
   model = models.create_model(config.model, saved.image_shape)
   shapes = variable_shapes(model)
   if weights.describe(to_state_dict(shapes)) != weights.describe(saved.variables):
-    raise RunError(f"{path} does not match {workdir / 'config.json'}. Run --mode=evaluate to rewrite it.")
+    raise RunError(f"{path} does not match {workdir / 'config.json'}. Run `latentjax evaluate` to rewrite it.")
   return _create(config, model, from_state_dict(shapes, jax.tree.map(jnp.asarray, saved.variables)), saved.step)
 
 

@@ -40,7 +40,7 @@ def write_config(
 def read_config(workdir: Path) -> ConfigDict:
   """Returns the config of a run; raises UsageError if there is none, RunError if it is damaged or of a later format."""
   if not (workdir / "config.json").exists():
-    raise UsageError(f"{workdir} has no config.json. Give the --workdir of a run that --mode=train has started.")
+    raise UsageError(f"{workdir} has no config.json. Give the --workdir of a run that `latentjax train` has started.")
   read_provenance(workdir)  # checks the format first
   return read_config_json(workdir / "config.json")
 
@@ -86,7 +86,7 @@ def read_results(workdir: Path) -> MetricsRow | None:
       require_keys(results[split], TERMS)
     return results
   except (LookupError, TypeError, ValueError):
-    raise damaged(path, "Restore it, or delete it and run --mode=evaluate") from None
+    raise damaged(path, "Restore it, or delete it and run `latentjax evaluate`") from None
 
 
 def current_provenance(dataset_sha256: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from latentjax.workdir.records import FORMAT, check_format
 
 SUFFIX = ".safetensors"
 COLLECTIONS = ("params", "batch_stats")
-ADVICE = "Delete it; --mode=evaluate writes it again"  # for a damaged file
+ADVICE = "Delete it; `latentjax evaluate` writes it again"  # for a damaged file
 
 
 class Weights(NamedTuple):

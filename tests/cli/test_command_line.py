@@ -90,9 +90,9 @@ def test_words_stand_for_flags(words, flags, tmp_path):
     ("train draw --epochs=3", "Unknown flag --epochs. Did you mean --config.train.epochs=3?"),
     ("train draw --lr 3", "Unknown flag --lr. Did you mean --config.train.learning_rate=3?"),
     ("train nothing", "--config=nothing: no such file. Choose one of conv_ladder, draw, ladder_vae, vae, or write"),
-    ("explore", "--mode=explore needs the --workdir of a run, as in `python main.py explore runs/NAME`."),
-    ("compare", "--mode=compare needs --workdirs=A,B,C, as in `python main.py compare A B C`."),
-    ("compare runs/a --config.seed=1", "--mode=compare reads the configs of its runs."),
+    ("explore", "`latentjax explore` needs the --workdir of a run, as in `python main.py explore runs/NAME`."),
+    ("compare", "`latentjax compare` needs --workdirs=A,B,C, as in `python main.py compare A B C`."),
+    ("compare runs/a --config.seed=1", "`latentjax compare` reads the configs of its runs."),
   ],
 )
 def test_a_mistaken_word_is_one_line(tmp_path, line, message):
@@ -143,9 +143,9 @@ def test_a_run_of_the_name_of_a_pretrained_model_is_kept(pretrained, tmp_path):
 @pytest.mark.parametrize(
   ("words", "said"),
   [
-    (["--images=x"], "--images is for --mode=encode"),
-    (["--mode=compare", "--workdirs=a", "--images=x"], "--images is for --mode=encode"),
-    (["--mode=encode", "--images=x"], "--mode=encode needs the --workdir of a run"),
+    (["--images=x"], "--images is for `latentjax encode`"),
+    (["--mode=compare", "--workdirs=a", "--images=x"], "--images is for `latentjax encode`"),
+    (["--mode=encode", "--images=x"], "`latentjax encode` needs the --workdir of a run"),
   ],
 )
 def test_images_to_encode_need_a_model(capsys, words, said):

@@ -328,7 +328,7 @@ def test_bars_are_as_high_as_the_kl(tmp_path):
   ("args", "message"),
   [
     (["--mode=compare"], "needs --workdirs"),
-    (["--workdirs=ONE"], "is for --mode=compare"),
+    (["--workdirs=ONE"], "is for `latentjax compare`"),
     (["--mode=compare", "--workdirs=ONE", "--config.train.epochs=2"], "Drop --config"),
   ],
 )

@@ -47,7 +47,7 @@ def test_a_dry_run_says_what_a_step_takes_and_writes_nothing(tmp_path, monkeypat
 
 def test_only_training_has_a_dry_run(capsys):
   assert main.main(["main.py", "--mode=sample", "--dry_run"]) == 2
-  assert capsys.readouterr() == ("", "error: --dry_run is for --mode=train. Drop it with --mode=sample.\n")
+  assert capsys.readouterr() == ("", "error: --dry_run is for `latentjax train`. Drop it with `latentjax sample`.\n")
 
 
 def test_a_dry_run_downloads_nothing(config, monkeypatch):

@@ -1,4 +1,4 @@
-"""Files of --mode=encode, for a run's dataset and for the user's own files, against direct calls of the model."""
+"""Files of `latentjax encode`, for a run's dataset and for the user's own files, against direct calls of the model."""
 
 import dataclasses
 import importlib

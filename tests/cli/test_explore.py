@@ -1,4 +1,4 @@
-"""--mode=explore: the page of a workdir, with and without its data."""
+"""`latentjax explore`: the page of a workdir, with and without its data."""
 
 import importlib
 import json
@@ -100,7 +100,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path, tiny_
   with pytest.raises(UsageError, match="holds a different experiment"):
     explore.run(other, tmp_path / "run")
   (tmp_path / "run" / "model.safetensors").unlink()
-  with pytest.raises(UsageError, match=r"No trained model in .* Run --mode=train"):
+  with pytest.raises(UsageError, match=r"No trained model in .* Run `latentjax train`"):
     explore.run(config, tmp_path / "run")
   config, _, variables = make_run(tmp_path / "huge", **TINY)
   variables["params"]["pixels"]["bias"] += 1e6

@@ -319,7 +319,7 @@ def test_a_result_that_is_not_finite_is_named_and_null_and_blocks_nothing(whole,
 
 
 def test_results_are_written_before_pictures_none_of_which_is_needed(whole, tmp_path, monkeypatch, capsys):
-  """The same command draws what is missing; --mode=sample, which only draws, fails."""
+  """The same command draws what is missing; `latentjax sample`, which only draws, fails."""
   workdir, text = shutil.copytree(whole, tmp_path / "copy"), "no\nTeX"
   before = {path.name for path in workdir.iterdir()}
   (workdir / "results.json").unlink()

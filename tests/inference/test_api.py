@@ -205,7 +205,7 @@ def test_missing_runs_are_refused(tmp_path):
 
 def test_runs_without_weights_are_refused(run, tmp_path):
   shutil.copy(run[0] / "config.json", tmp_path)
-  with pytest.raises(ValueError, match=r"No trained model in .*model\.safetensors is missing.*Run --mode=train"):
+  with pytest.raises(ValueError, match=r"No trained model in .*model\.safetensors is missing.*Run `latentjax train`"):
     latentjax.load(tmp_path)
 
 

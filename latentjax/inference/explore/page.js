@@ -15,7 +15,7 @@ function startPage() {
   } catch (error) {
     message.textContent = error instanceof RangeError
       ? "Too little memory for the model. Close other pages, or open this one on another device."
-      : `Cannot open the model in this page (${error.message}). Run --mode=explore again.`;
+      : `Cannot open the model in this page (${error.message}). Write it again with latentjax explore.`;
   }
 }
 
