@@ -194,6 +194,7 @@ def test_impossible_values_are_refused(key, value):
     {"seed": 2**32 - 1, "train.num_seeds": 2},
     {"model.likelihood": "discretized_logistic"},
     {"model.likelihood": "discretized_logistic", "data.binarization": "static"},
+    {"model.likelihood": "logistic_mixture", "data.binarization": "static"},
   ],
 )
 def test_values_that_contradict_each_other_are_refused(values):
@@ -207,7 +208,7 @@ def test_a_likelihood_that_is_none_is_refused():
   config = get_config("vae", "demo")
   config.model.likelihood = "gaussian"
   with pytest.raises(
-    UsageError, match=r"model\.likelihood must be one of bernoulli, discretized_logistic, not 'gaussian'"
+    UsageError, match=r"likelihood must be one of bernoulli, discretized_logistic, logistic_mixture, not 'gaussian'"
   ):
     models.check_model(config.model)
 
