@@ -98,7 +98,7 @@ KEYS: dict[str, Key] = {
   "data.name": Key(
     "mnist",
     Constraint("a name or a path, in UTF-8", lambda value: value.encode() != b""),
-    "a standard dataset or one of TFDS, mnist_digits or colour_digits (no download), a folder, or an .npz file",
+    "a standard dataset or one of TFDS; mnist_digits, colour_digits or photo_patches (no download); a folder; an .npz",
     ("dataset", "data"),
   ),
   "data.image_size": Key(

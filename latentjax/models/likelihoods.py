@@ -100,7 +100,10 @@ class DiscretizedLogistic(Likelihood):
     d = jnp.exp(-jnp.clip(log_scale, *LOG_SCALE_RANGE)) / 255  # [C]
     log_within = jnp.log(-jnp.expm1(-d))
     d, log_within = (_flatten_pixels(jnp.broadcast_to(x, pixel_params.shape)) for x in (d, log_within))
-    return _log_mass(k, _flatten_pixels(self.center(pixel_params)), d, log_within).sum(-1)
+    middle = (k - 255 * _flatten_pixels(self.center(pixel_params))) * d  # (a + b) / 2
+    log_below_b = jnp.where(k < 255, -_softplus(-middle - 0.5 * d), 0)
+    log_above_a = jnp.where(k > 0, -_softplus(middle - 0.5 * d), 0)
+    return (log_below_b + log_above_a + jnp.where((k > 0) & (k < 255), log_within, 0)).sum(-1)
 
   def center(self, pixel_params: jax.Array) -> jax.Array:
     """Returns mu, any real number: values 0 and 1 become certain only as mu moves beyond them."""
@@ -150,17 +153,16 @@ class LogisticMixture(Likelihood):
     chex.assert_shape(pixel_params, (*images.shape[:-1], self.params_per_pixel(channels)))
     chex.assert_shape(log_scale, (channels,))
     logits, centers, log_scales, coefficients = self._split(pixel_params)
-    levels = jnp.round(255 * images).reshape(*images.shape[:-3], -1, channels)  # [B, H W, C]
-    levels = [levels[..., None, :, c] for c in range(channels)]  # [B, 1, H W] each
-    log_p = jax.nn.log_softmax(logits, axis=-2)  # [B, K, H W]
+    levels = jnp.round(255 * images).reshape(*logits.shape[:-1], channels)  # [B, H W, C]
+    log_p = jax.nn.log_softmax(logits, axis=-1)  # [B, H W, K]
     residuals, pairs = [], iter(coefficients)
-    for c, level in enumerate(levels):
+    for c in range(channels):
+      level = levels[..., c, None]
       center = centers[c] + sum(jnp.tanh(next(pairs)) * residual for residual in residuals)
-      residuals.append(level / 255 - centers[c])
       log_s = jnp.clip(log_scale[c] + log_scales[c], MIN_LOG_SCALE_OF_MIXTURE, LOG_SCALE_RANGE[1])
-      d = jnp.exp(-log_s) / 255
-      log_p += _log_mass(level, center, d, jnp.log(-jnp.expm1(-d)))
-    return jax.nn.logsumexp(log_p, axis=-2).sum(-1)
+      log_p += _log_mass(level, center, log_s)
+      residuals.append(level / 255 - centers[c])
+    return jax.nn.logsumexp(log_p, axis=-1).sum(-1)
 
   def mean(self, pixel_params: jax.Array) -> jax.Array:
     """Returns sum_k w_k mu_k, each mu clipped to [0, 1]: E[x | z] up to the effect of the open ends.
@@ -168,8 +170,8 @@ class LogisticMixture(Likelihood):
     Between two components it is a value that neither of them has.
     """
     logits, centers, *_ = self._split(pixel_params)
-    weights = jax.nn.softmax(logits, axis=-2)
-    means = [(weights * jnp.clip(center, 0, 1)).sum(-2) for center in centers]
+    weights = jax.nn.softmax(logits, axis=-1)
+    means = [(weights * jnp.clip(center, 0, 1)).sum(-1) for center in centers]
     return jnp.stack(means, axis=-1).reshape(*pixel_params.shape[:-1], len(means))
 
   def init_params(self, mean: jax.Array) -> jax.Array:
@@ -189,15 +191,11 @@ class LogisticMixture(Likelihood):
     return jnp.repeat(kinds, self.num_components)
 
   def _split(self, pixel_params: jax.Array) -> tuple[jax.Array, list[jax.Array], list[jax.Array], list[jax.Array]]:
-    """Returns logits, mu and log s of each channel, and a of each pair of channels, [..., K, H W] each.
-
-    Pixels come last, since on a CPU arithmetic along a short last axis is slow.
-    """
-    size = pixel_params.shape[-1]
-    channels = next(c for c in itertools.count(1) if self.params_per_pixel(c) >= size)
-    kinds = pixel_params.reshape(*pixel_params.shape[:-3], -1, size // self.num_components, self.num_components)
-    kinds = jnp.moveaxis(kinds, -3, -1)  # [..., kinds, K, H W]
-    logits, *others = (kinds[..., i, :, :] for i in range(kinds.shape[-3]))
+    """Returns logits, mu and log s of each channel, and a of each pair of channels, [..., H W, K] each."""
+    kinds = pixel_params.shape[-1] // self.num_components
+    channels = next(c for c in itertools.count(1) if (c + 1) * (c + 2) // 2 >= kinds)
+    pixels = pixel_params.reshape(*pixel_params.shape[:-3], -1, pixel_params.shape[-1])
+    logits, *others = jnp.split(pixels, kinds, axis=-1)
     centers = [DiscretizedLogistic().center(x) for x in others[:channels]]
     return logits, centers, others[channels : 2 * channels], others[2 * channels :]
 
@@ -209,12 +207,19 @@ LIKELIHOODS: dict[str, Likelihood] = {
 }
 
 
-def _log_mass(k: jax.Array, center: jax.Array, d: jax.Array, log_within: jax.Array) -> jax.Array:
-  """Returns log(sigmoid(b) - sigmoid(a)) of level k, see `DiscretizedLogistic.log_prob`; log_within = log(1 - e^-d)."""
-  middle = (k - 255 * center) * d  # (a + b) / 2
-  log_below_b = jnp.where(k < 255, -_softplus(-middle - 0.5 * d), 0)
-  log_above_a = jnp.where(k > 0, -_softplus(middle - 0.5 * d), 0)
-  return log_below_b + log_above_a + jnp.where((k > 0) & (k < 255), log_within, 0)
+def _log_mass(k: jax.Array, center: jax.Array, log_scale: jax.Array) -> jax.Array:
+  """Returns log(sigmoid(b) - sigmoid(a)) of level k, see `DiscretizedLogistic.log_prob`, with a single logarithm:
+
+  log sigmoid(b) = min(b, 0) - log(1 + exp(-|b|)),   log sigmoid(-a) = -max(a, 0) - log(1 + exp(-|a|))
+  """
+  d = jnp.exp(-log_scale) / 255
+  middle = (k - 255 * center) * d
+  a, b = middle - 0.5 * d, middle + 0.5 * d
+  below_end, above_start = k < 255, k > 0
+  within = jnp.where(below_end & above_start, -jnp.expm1(-d), 1)
+  outside_a, outside_b = (1 + jnp.exp(-jnp.where(x >= 0, x, -x)) for x in (a, b))  # `abs` has no slope at 0
+  log_ratio = jnp.log(within / (jnp.where(above_start, outside_a, 1) * jnp.where(below_end, outside_b, 1)))
+  return log_ratio + jnp.where(below_end & (b < 0), b, 0) - jnp.where(above_start & (a >= 0), a, 0)
 
 
 def _softplus(x: jax.Array) -> jax.Array:
