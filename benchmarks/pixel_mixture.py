@@ -1,9 +1,9 @@
-"""Prints the bits per dimension of test pixels under a mixture of logistics without latents, the same at every position.
+"""Prints the bits per dimension of a mixture of logistics without latents, which is the same for every pixel.
 
     python -m benchmarks.pixel_mixture [--data photo_patches] [--components 10] [--steps 3000] [--seed 0]
 
-It is the likelihood of `model.likelihood = logistic_mixture` with one set of parameters for all pixels, fitted to the
-training pixels by Adam with a cosine decay: what a model with latents has to beat.
+One set of parameters of `model.likelihood = logistic_mixture` is fitted to all training pixels by Adam with a cosine
+decay. A model with latents has to beat it.
 """
 
 import jax
@@ -31,14 +31,11 @@ def main() -> None:
   except (RunError, UsageError) as error:
     parser.error(str(error))
   likelihood = LogisticMixture(options.components)
-  fitted = fit(likelihood, pixels_of(data.train), options.steps, options.seed)
-  bits = {split: evaluate(likelihood, fitted, pixels_of(getattr(data, split))) for split in ("train", "test")}
-  print(f"{options.data}, {options.components} components: {bits['train']:.3f} train, {bits['test']:.3f} test bits/dim")
-
-
-def pixels_of(images: np.ndarray) -> np.ndarray:
-  """Returns all pixels of images [M, H, W, C] as images [M H W, 1, 1, C]."""
-  return images.reshape(-1, 1, 1, images.shape[-1])
+  train, test = (images.reshape(-1, 1, 1, images.shape[-1]) for images in (data.train, data.test))  # of one pixel
+  fitted = fit(likelihood, train, options.steps, options.seed)
+  print(f"{options.data}, {options.components} components, bits/dim:")
+  for split, pixels in (("train", train), ("test", test)):
+    print(f"  {split} {evaluate(likelihood, fitted, pixels):.3f}")
 
 
 def fit(likelihood: LogisticMixture, pixels: np.ndarray, steps: int, seed: int) -> tuple[jax.Array, jax.Array]:

@@ -41,7 +41,7 @@ def demo() -> ConfigDict:
 
 
 def photos() -> ConfigDict:
-  """Convolutional Ladder VAE with 7 layers, on crops of photographs in color, no download: 30 minutes on two CPU cores."""
+  """Convolutional Ladder VAE with 7 layers, on crops of photographs, no download: for 30 minutes of two CPU cores."""
   config = default()
   config.data.name = "photo_patches"
   config.data.binarization = "none"
