@@ -40,4 +40,40 @@ def demo() -> ConfigDict:
   return config
 
 
-VARIANTS = {"demo": demo, "default": default}
+def photos() -> ConfigDict:
+  """Convolutional Ladder VAE with 7 layers, on crops of photographs, no download: for 30 minutes of two CPU cores."""
+  config = default()
+  config.data.name = "photo_patches"
+  config.data.binarization = "none"
+  config.model.likelihood = "logistic_mixture"
+  config.model.levels = "1:1x64z16 4:1x64z8 8:2x48z4 16:2x32z4 32:1x16z1"
+  config.train.epochs = 20
+  config.train.learning_rate = 4e-3
+  config.train.ema_decay = 0.99
+  config.eval.batch_size = 100
+  return config
+
+
+def svhn() -> ConfigDict:
+  """Convolutional Ladder VAE with 15 layers, on cropped SVHN, for an accelerator: not trained yet."""
+  config = default()
+  config.data.name = "svhn_cropped"
+  config.data.binarization = "none"
+  config.model.likelihood = "logistic_mixture"
+  config.model.levels = "1:1x128z32 4:3x128z8 8:4x128z8 16:4x96z4 32:3x64z2"
+  config.train.batch_size = 128
+  config.train.epochs = 100
+  config.train.learning_rate = 4e-3
+  return config
+
+
+def cifar() -> ConfigDict:
+  """Convolutional Ladder VAE with 25 layers, on CIFAR-10, for an accelerator: not trained yet."""
+  config = svhn()
+  config.data.name = "cifar10"
+  config.model.levels = "1:2x192z32 4:4x192z16 8:6x192z16 16:7x128z8 32:6x96z4"
+  config.train.epochs = 300
+  return config
+
+
+VARIANTS = {"demo": demo, "default": default, "photos": photos, "svhn": svhn, "cifar": cifar}

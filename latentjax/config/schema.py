@@ -50,6 +50,7 @@ FRACTION = Constraint("a number, at least 0 and below 1", lambda value: 0 <= val
 BOOLEAN = Constraint("True or False", lambda value: isinstance(value, bool))
 SIZES = integers_from(1, "(512, 256)")
 EPOCH = integer_between(0, 10**6)
+LIKELIHOODS_OF_LEVELS = ("discretized_logistic", "logistic_mixture")  # values of `model.likelihood`, of 256 levels
 EPOCHS = Constraint("a number from 0 to 1000000", lambda value: 0 <= value <= 10**6)
 
 
@@ -97,7 +98,7 @@ KEYS: dict[str, Key] = {
   "data.name": Key(
     "mnist",
     Constraint("a name or a path, in UTF-8", lambda value: value.encode() != b""),
-    "a standard dataset or one of TFDS, mnist_digits or colour_digits (no download), a folder, or an .npz file",
+    "a standard dataset or one of TFDS; mnist_digits, colour_digits or photo_patches (no download); a folder; an .npz",
     ("dataset", "data"),
   ),
   "data.image_size": Key(
@@ -257,9 +258,10 @@ def check_config(config: ConfigDict) -> None:
   """Raises UsageError for the first invalid value outside `model`; for `model` see `models.check_model`."""
   values = flatten(config.to_dict())
   check_values(values, {name: spec for name, spec in KEYS.items() if name in values})
-  if config.model.get("likelihood") == "discretized_logistic" and config.data.binarization != "none":
+  likelihood = config.model.get("likelihood")
+  if likelihood in LIKELIHOODS_OF_LEVELS and config.data.binarization != "none":
     raise UsageError(
-      "model.likelihood = 'discretized_logistic' needs pixels of 256 values, and data.binarization ="
+      f"model.likelihood = {likelihood!r} needs pixels of 256 values, and data.binarization ="
       f" {config.data.binarization!r} leaves two. Set data.binarization = 'none', or model.likelihood = 'bernoulli'."
     )
   train = config.train

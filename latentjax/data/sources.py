@@ -1,8 +1,10 @@
 """Bundled image sources, and the source of every `data.name`."""
 
 import importlib.util
+from typing import ClassVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from latentjax.data import image_folder, two_digits
 from latentjax.data.base import LABELS, SPLITS, Source, Splits
@@ -75,4 +77,56 @@ class ColourDigits(MNISTDigits):
     return np.rint(images).astype(np.uint8)
 
 
-BUNDLED_SOURCES = {source.name: source for source in (MNISTDigits, ColourDigits)}
+class PhotoPatches:
+  """A `Source` of crops of four photographs that scikit-image ships, in color.
+
+  Each photograph is cut into vertical bands, which belong to one split each and are apart from each other. A crop is
+  within a band, so no pixel of validation or test is one of train; crops of the same split overlap.
+  """
+
+  name = key = "photo_patches"
+  image_shape = (32, 32, 3)
+  PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")  # in the public domain or CC0, and part of the wheel
+  BANDS = (  # from left to right, in fractions of the width
+    ("train", 0.0, 0.3),
+    ("test", 0.32, 0.42),
+    ("train", 0.44, 0.62),
+    ("validation", 0.64, 0.74),
+    ("train", 0.76, 1.0),
+  )
+  SIZES: ClassVar[dict[str, int]] = {"train": 10_000, "validation": 1_000, "test": 1_000}
+
+  @property
+  def is_available(self) -> bool:
+    return importlib.util.find_spec("skimage") is not None
+
+  def read(self) -> Splits:
+    """Returns the splits, whose crops are at the same random places at every call."""
+    try:
+      from skimage import data
+    except ImportError:
+      raise RunError(f"data.name = {self.name} needs scikit-image. Run pip install scikit-image.") from None
+    photographs = [getattr(data, name)() for name in self.PHOTOGRAPHS]
+    height, width, _ = self.image_shape
+    splits = {}
+    for split, size in self.SIZES.items():
+      bands = [
+        photograph[:, round(start * photograph.shape[1]) : round(end * photograph.shape[1])]
+        for photograph in photographs
+        for owner, start, end in self.BANDS
+        if owner == split
+      ]
+      crops = [sliding_window_view(band, (height, width), axis=(0, 1)) for band in bands]  # [rows, columns, C, H, W]
+      ends = np.cumsum([each.shape[0] * each.shape[1] for each in crops])
+      chosen = np.random.default_rng([*split.encode()]).permutation(ends[-1])[:size]
+      owners = np.searchsorted(ends, chosen, side="right")
+      splits[split] = np.stack(
+        [
+          crops[owner][divmod(index - ends[owner], crops[owner].shape[1])].transpose(1, 2, 0)
+          for owner, index in zip(owners, chosen, strict=True)
+        ]
+      )
+    return splits
+
+
+BUNDLED_SOURCES = {source.name: source for source in (MNISTDigits, ColourDigits, PhotoPatches)}

@@ -15,6 +15,7 @@ from latentjax.models.elbo import ELBOTerms
 from latentjax.models.likelihoods import LIKELIHOODS, Likelihood
 
 GRID_SIDE = 6  # samples per side of a grid of `held_layers`
+MAX_MIXTURE_HEAD = 2**24  # weights of a dense output layer: enough for 512 units and 28 x 28 gray pixels
 Params = dict[str, Any]
 Variables = dict[str, Params]
 
@@ -24,9 +25,29 @@ def num_parameters(params: Params) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def likelihood_key() -> str:
-  """Returns the field `likelihood` of a model."""
-  return key("bernoulli", one_of(*LIKELIHOODS), "distribution of pixels; discretized_logistic: of 256 values")
+def likelihood_key(one_param_per_value: bool = False) -> str:
+  """Returns the field `likelihood` of a model, optionally only of likelihoods with one parameter per channel value."""
+  names = [name for name, each in LIKELIHOODS.items() if not one_param_per_value or each.params_per_pixel(1) == 1]
+  choices = one_of(*names)
+  if one_param_per_value:
+    choices = choices._replace(text=f"{choices.text} (the canvas has one parameter per channel value)")
+  return key("bernoulli", choices, "distribution of pixels; all others than bernoulli: of 256 values")
+
+
+def dense_head_problem(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+  """Returns an error message if a dense output layer on `hidden_dims[0]` units would be too large, else None."""
+  likelihood = LIKELIHOODS[fields["likelihood"]]
+  if image_shape is None or likelihood.params_per_pixel(1) == 1:
+    return None
+  height, width, channels = image_shape
+  size = fields["hidden_dims"][0] * height * width * likelihood.params_per_pixel(channels)
+  if size <= MAX_MIXTURE_HEAD:
+    return None
+  return (
+    f"model.likelihood = {fields['likelihood']!r} needs a dense output layer of {size:,} weights, more than"
+    f" {MAX_MIXTURE_HEAD:,}. Use --config=conv_ladder, model.likelihood = 'discretized_logistic', or a smaller"
+    " model.hidden_dims[0]."
+  )
 
 
 @struct.dataclass
@@ -154,6 +175,12 @@ class LikelihoodModel(nn.Module):
   def observation_model(self) -> Likelihood:
     return LIKELIHOODS[self.likelihood]
 
+  @property
+  def params_shape(self) -> tuple[int, int, int]:
+    """(H, W, P), the shape of `pixel_params` of an image, see `Likelihood`."""
+    *size, channels = self.image_shape
+    return (*size, self.observation_model.params_per_pixel(channels))
+
   def setup(self):
     has_scale = self.observation_model.has_scale
     self.log_scale = self.param("log_scale", nn.initializers.zeros, self.image_shape[-1:]) if has_scale else None
@@ -162,7 +189,7 @@ class LikelihoodModel(nn.Module):
     chex.assert_shape(mean, self.image_shape)
     chex.assert_shape(std, self.image_shape[-1:])
     likelihood, kernel = self.observation_model, params["pixels"]["kernel"]
-    gain = jnp.broadcast_to(likelihood.init_gain(std), mean.shape).ravel()
+    gain = jnp.broadcast_to(likelihood.init_gain(std), self.params_shape).ravel()
     pixels = {"kernel": kernel * gain[None], "bias": likelihood.init_params(mean).ravel()}
     return params | {"pixels": pixels} | likelihood.init_log_scale(std)
 

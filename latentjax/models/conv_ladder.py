@@ -111,7 +111,7 @@ class ConvLadderVAE(LikelihoodModel):
     return list(map(math.prod, self.shapes))
 
   def setup(self):
-    levels, (height, width, channels) = parse_levels(self.levels), self.image_shape
+    levels, (height, width, params) = parse_levels(self.levels), self.params_shape
     gain = BLOCK_GAIN / math.sqrt(sum(level.layers for level in levels))
     layer = nn.remat(Layer) if self.remat else Layer
     self.positions = [level.positions(height, width) for level in levels]
@@ -125,13 +125,13 @@ class ConvLadderVAE(LikelihoodModel):
       self.param(f"map_{index}", nn.initializers.zeros, (*position, level.channels))
       for index, (position, level) in enumerate(zip(self.positions, levels, strict=True))
     ]
-    self.pixels = Conv(patches[-1] * channels)
-    self.offset = self.param("offset", nn.initializers.zeros, self.image_shape)
+    self.pixels = Conv(patches[-1] * params)
+    self.offset = self.param("offset", nn.initializers.zeros, self.params_shape)
     super().setup()
 
   def init_to_data_mean(self, params: dict[str, Any], mean: jax.Array, std: jax.Array) -> dict[str, Any]:
     likelihood, pixels = self.observation_model, params["pixels"]
-    gain = jnp.tile(likelihood.init_gain(std), pixels["kernel"].shape[-1] // len(std))
+    gain = jnp.tile(likelihood.init_gain(std), pixels["kernel"].shape[-1] // self.params_shape[-1])
     pixels = pixels | {"kernel": pixels["kernel"] * gain[None]}
     return params | {"pixels": pixels, "offset": likelihood.init_params(mean)} | likelihood.init_log_scale(std)
 
@@ -183,7 +183,7 @@ class ConvLadderVAE(LikelihoodModel):
     return start + depth_to_space(self.down_out[index - 1](_activate(h)), *self.positions[index])
 
   def pixel_params(self, h: jax.Array) -> jax.Array:
-    """Returns the parameters [B, H, W, C] of p(x | z_1, ..) given the last map, see `Likelihood`."""
+    """Returns the parameters [B, H, W, P] of p(x | z_1, ..) given the last map, see `Likelihood`."""
     return depth_to_space(self.pixels(_activate(h)), *self.image_shape[:2]) + self.offset[None]
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:

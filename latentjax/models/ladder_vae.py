@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from latentjax.config.schema import AT_LEAST_ONE, BOOLEAN, SIZES, key, one_of
-from latentjax.models.base import LikelihoodModel, Picture, held_layers, likelihood_key
+from latentjax.models.base import LikelihoodModel, Picture, dense_head_problem, held_layers, likelihood_key
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob, standard_normals
 from latentjax.models.elbo import ELBOTerms
 
@@ -58,10 +58,9 @@ class LadderVAE(LikelihoodModel):
 
   @staticmethod
   def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
-    del image_shape
     hidden_dims, latent_dims = fields["hidden_dims"], fields["latent_dims"]
     if len(hidden_dims) == len(latent_dims):
-      return None
+      return dense_head_problem(fields, image_shape)
     dims = f"model.hidden_dims = {hidden_dims} and model.latent_dims = {latent_dims}"
     return f"{dims} must have the same length, one entry per layer."
 
@@ -74,7 +73,7 @@ class LadderVAE(LikelihoodModel):
     self.evidence = [GaussianHead(latents) for latents in self.latent_dims]
     self.decoders = [BatchNormMLP(width, self.mlp_depth, self.skips) for width in self.hidden_dims]
     self.priors = [GaussianHead(latents) for latents in self.latent_dims[:-1]]
-    self.pixels = nn.Dense(math.prod(self.image_shape))
+    self.pixels = nn.Dense(math.prod(self.params_shape))
     super().setup()
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
@@ -136,8 +135,8 @@ class LadderVAE(LikelihoodModel):
     return Gaussian(zeros, zeros)
 
   def pixel_params(self, latents: Sequence[jax.Array]) -> jax.Array:
-    """Returns the parameters [B, H, W, C] of p(x | z_1, ..) given z_1, .., z_L, see `Likelihood`."""
-    return self.pixels(self.down(0, latents)).reshape(len(latents[0]), *self.image_shape)
+    """Returns the parameters [B, H, W, P] of p(x | z_1, ..) given z_1, .., z_L, see `Likelihood`."""
+    return self.pixels(self.down(0, latents)).reshape(len(latents[0]), *self.params_shape)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """Returns (mean_q - mean_p) / std_p, which is 0 for a unit that adds nothing to the layer above."""

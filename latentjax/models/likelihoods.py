@@ -1,6 +1,10 @@
-"""Likelihoods of pixels, p(x | z), parametrized by a model's output layer or canvas. Shapes: B batch, H W C image."""
+"""Likelihoods of pixels, p(x | z), parametrized by a model's output layer or canvas.
+
+Shapes: B batch, H W C image, P parameters of a pixel, K components of a mixture.
+"""
 
 import dataclasses
+import itertools
 import math
 from typing import ClassVar, Protocol
 
@@ -10,16 +14,21 @@ import jax.numpy as jnp
 
 # Beyond this range float32 can neither separate neighboring values nor add up the probabilities between them.
 LOG_SCALE_RANGE = (-12.0, 12.0)
+MIN_LOG_SCALE_OF_MIXTURE = -7.7  # a tenth of a level, as PixelCNN++: below, rare pixels would dominate the mean
 
 
 class Likelihood(Protocol):
-  """Distribution of every channel value of every pixel, independent given z.
+  """Distribution of every pixel, independent given z.
 
-  The model predicts one parameter per channel value (`pixel_params`). Parameters shared by all pixels of a channel are
+  The model predicts P parameters of each pixel (`pixel_params`). Parameters shared by all pixels of a channel are
   weights of the model (`log_scale`, if `has_scale`; otherwise None is passed for it).
   """
 
   has_scale: ClassVar[bool] = False
+
+  def params_per_pixel(self, channels: int) -> int:
+    """Returns P, by default one parameter of each channel value."""
+    return channels
 
   def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array | None) -> jax.Array:
     """Returns log p(x | z) in nats, [B], of images [B, H, W, C] in [0, 1]; `log_scale` is [C]."""
@@ -28,7 +37,7 @@ class Likelihood(Protocol):
     """Returns the location of x, [..., H, W, C] in [0, 1]: shown in pictures and subtracted in DRAW's error image."""
 
   def init_params(self, mean: jax.Array) -> jax.Array:
-    """Returns initial parameters [H, W, C] for training images with mean [H, W, C]."""
+    """Returns initial parameters [H, W, P] for training images with mean [H, W, C]."""
 
   def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
     """Returns {"log_scale": [C]} for residuals of standard deviation [C] around that mean; {} without a scale."""
@@ -36,7 +45,7 @@ class Likelihood(Protocol):
     return {}
 
   def init_gain(self, std: jax.Array) -> jax.Array:
-    """Returns the factor [C] by which to scale a new output layer's weights so that predictions vary by about `std`."""
+    """Returns the factor [P] by which to scale a new output layer's weights so that predictions vary by about `std`."""
     return jnp.ones_like(std)
 
 
@@ -116,7 +125,101 @@ class DiscretizedLogistic(Likelihood):
     return jnp.minimum(4 * std, 1)
 
 
-LIKELIHOODS: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "discretized_logistic": DiscretizedLogistic()}
+@dataclasses.dataclass(frozen=True)
+class LogisticMixture(Likelihood):
+  """Pixels of channel values k/255 as a mixture of K discretized logistics (Salimans et al. 2017, arXiv:1701.05517).
+
+      p(x) = sum_k w_k prod_c p(x_c; m_kc, s_kc),   m_kc = mu_kc + sum_{j < c} tanh(a_kcj) (x_j - mu_kj)
+
+  with p as in `DiscretizedLogistic`. The channels of a pixel share the weights w, and the mean of green depends on red,
+  that of blue on red and green. PixelCNN++ has x_j in place of x_j - mu_kj: the same distributions, but here mu_kc is
+  the component's mean whatever the coefficients are.
+
+  A pixel has P = K (C + 1) (C + 2) / 2 parameters, K of each kind: logits of w; for each channel 4 (mu - 1/2); for each
+  channel log s relative to the weight `log_scale` of that channel; a of each pair c, j.
+  """
+
+  has_scale: ClassVar[bool] = True
+  INIT_GAIN: ClassVar[float] = 0.1  # of all parameters but the means
+
+  num_components: int = 10  # K
+
+  def params_per_pixel(self, channels: int) -> int:
+    return self.num_components * (channels + 1) * (channels + 2) // 2
+
+  def log_prob(self, pixel_params: jax.Array, images: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Rounds pixels to the nearest multiple of 1/255."""
+    channels = images.shape[-1]
+    chex.assert_shape(pixel_params, (*images.shape[:-1], self.params_per_pixel(channels)))
+    chex.assert_shape(log_scale, (channels,))
+    logits, centers, log_scales, coefficients = self._split(pixel_params)
+    levels = jnp.round(255 * images).reshape(*logits.shape[:-1], channels)  # [B, H W, C]
+    log_p = jax.nn.log_softmax(logits, axis=-1)  # [B, H W, K]
+    residuals, pairs = [], iter(coefficients)
+    for c in range(channels):
+      level = levels[..., c, None]
+      center = centers[c] + sum(jnp.tanh(next(pairs)) * residual for residual in residuals)
+      log_s = jnp.clip(log_scale[c] + log_scales[c], MIN_LOG_SCALE_OF_MIXTURE, LOG_SCALE_RANGE[1])
+      log_p += _log_mass(level, center, log_s)
+      residuals.append(level / 255 - centers[c])
+    return jax.nn.logsumexp(log_p, axis=-1).sum(-1)
+
+  def mean(self, pixel_params: jax.Array) -> jax.Array:
+    """Returns sum_k w_k mu_k, each mu clipped to [0, 1]: E[x | z] up to the effect of the open ends.
+
+    Between two components it is a value that neither of them has.
+    """
+    logits, centers, *_ = self._split(pixel_params)
+    weights = jax.nn.softmax(logits, axis=-1)
+    means = [(weights * jnp.clip(center, 0, 1)).sum(-1) for center in centers]
+    return jnp.stack(means, axis=-1).reshape(*pixel_params.shape[:-1], len(means))
+
+  def init_params(self, mean: jax.Array) -> jax.Array:
+    """Returns parameters with which all components are alike; the output layer's weights tell them apart."""
+    channels = mean.shape[-1]
+    kinds = jnp.zeros((*mean.shape[:-1], (channels + 1) * (channels + 2) // 2))
+    kinds = kinds.at[..., 1 : channels + 1].set(4 * (mean - 0.5))
+    return jnp.repeat(kinds, self.num_components, axis=-1)
+
+  def init_log_scale(self, std: jax.Array) -> dict[str, jax.Array]:
+    return DiscretizedLogistic().init_log_scale(std)
+
+  def init_gain(self, std: jax.Array) -> jax.Array:
+    channels = len(std)
+    kinds = jnp.full((channels + 1) * (channels + 2) // 2, self.INIT_GAIN)
+    kinds = kinds.at[1 : channels + 1].set(DiscretizedLogistic().init_gain(std))
+    return jnp.repeat(kinds, self.num_components)
+
+  def _split(self, pixel_params: jax.Array) -> tuple[jax.Array, list[jax.Array], list[jax.Array], list[jax.Array]]:
+    """Returns logits, mu and log s of each channel, and a of each pair of channels, [..., H W, K] each."""
+    kinds = pixel_params.shape[-1] // self.num_components
+    channels = next(c for c in itertools.count(1) if (c + 1) * (c + 2) // 2 >= kinds)
+    pixels = pixel_params.reshape(*pixel_params.shape[:-3], -1, pixel_params.shape[-1])
+    logits, *others = jnp.split(pixels, kinds, axis=-1)
+    centers = [DiscretizedLogistic().center(x) for x in others[:channels]]
+    return logits, centers, others[channels : 2 * channels], others[2 * channels :]
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+  "bernoulli": Bernoulli(),
+  "discretized_logistic": DiscretizedLogistic(),
+  "logistic_mixture": LogisticMixture(),
+}
+
+
+def _log_mass(k: jax.Array, center: jax.Array, log_scale: jax.Array) -> jax.Array:
+  """Returns log(sigmoid(b) - sigmoid(a)) of level k, see `DiscretizedLogistic.log_prob`, with a single logarithm:
+
+  log sigmoid(b) = min(b, 0) - log(1 + exp(-|b|)),   log sigmoid(-a) = -max(a, 0) - log(1 + exp(-|a|))
+  """
+  d = jnp.exp(-log_scale) / 255
+  middle = (k - 255 * center) * d
+  a, b = middle - 0.5 * d, middle + 0.5 * d
+  below_end, above_start = k < 255, k > 0
+  within = jnp.where(below_end & above_start, -jnp.expm1(-d), 1)
+  outside_a, outside_b = (1 + jnp.exp(-jnp.where(x >= 0, x, -x)) for x in (a, b))  # `abs` has no slope at 0
+  log_ratio = jnp.log(within / (jnp.where(above_start, outside_a, 1) * jnp.where(below_end, outside_b, 1)))
+  return log_ratio + jnp.where(below_end & (b < 0), b, 0) - jnp.where(above_start & (a >= 0), a, 0)
 
 
 def _softplus(x: jax.Array) -> jax.Array:

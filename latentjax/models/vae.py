@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from latentjax.config.schema import AT_LEAST_ONE, SIZES, key, one_of
-from latentjax.models.base import LikelihoodModel, likelihood_key
+from latentjax.models.base import LikelihoodModel, dense_head_problem, likelihood_key
 from latentjax.models.distributions import Gaussian, standard_normal_log_prob
 from latentjax.models.elbo import ELBOTerms
 from latentjax.models.layers import ResidualMLP
@@ -37,6 +37,10 @@ class VAE(LikelihoodModel):
   likelihood: str = likelihood_key()
 
   @staticmethod
+  def validate(fields: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> str | None:
+    return dense_head_problem(fields, image_shape)
+
+  @staticmethod
   def display_name(fields: Mapping[str, Any]) -> str:
     del fields
     return "VAE"
@@ -51,7 +55,7 @@ class VAE(LikelihoodModel):
       self.encoder = MLP(self.hidden_dims, activation)
       self.decoder = MLP(self.hidden_dims[::-1], activation)
     self.posterior = nn.Dense(2 * self.latent_dim)
-    self.pixels = nn.Dense(math.prod(self.image_shape))
+    self.pixels = nn.Dense(math.prod(self.params_shape))
     super().setup()
 
   def __call__(self, images: jax.Array, key: jax.Array) -> ELBOTerms:
@@ -73,8 +77,8 @@ class VAE(LikelihoodModel):
     return Gaussian(*jnp.split(self.posterior(features), 2, axis=-1))
 
   def pixel_params(self, z: jax.Array) -> jax.Array:
-    """Returns the parameters [B, H, W, C] of p(x | z) for latents z [B, Z], see `Likelihood`."""
-    return self.pixels(self.decoder(z)).reshape(len(z), *self.image_shape)
+    """Returns the parameters [B, H, W, P] of p(x | z) for latents z [B, Z], see `Likelihood`."""
+    return self.pixels(self.decoder(z)).reshape(len(z), *self.params_shape)
 
   def encode(self, images: jax.Array) -> tuple[jax.Array, ...]:
     return (self.infer(images).mean,)

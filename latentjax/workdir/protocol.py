@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from latentjax.config.schema import LIKELIHOODS_OF_LEVELS
 from latentjax.runtime.console import console
 from latentjax.runtime.fileio import to_finite
 
@@ -68,7 +69,8 @@ class Protocol(NamedTuple):
   def metric_names(self) -> MetricNames:
     if self.likelihood == "bernoulli":
       return CROSS_ENTROPY if self.binarization == "none" else BINARY
-    return DISCRETIZED if self.likelihood == "discretized_logistic" else MetricNames(self.likelihood.replace("_", " "))
+    own = DISCRETIZED if self.likelihood in LIKELIHOODS_OF_LEVELS else BINARY
+    return own._replace(likelihood=self.likelihood.replace("_", " "))
 
   @property
   def title(self) -> str:

@@ -19,6 +19,9 @@ from latentjax.training.compile import create_train_fns
 VARIANTS = [
   ("conv_ladder", "demo"),
   ("conv_ladder", "default"),
+  ("conv_ladder", "photos"),
+  ("conv_ladder", "svhn"),
+  ("conv_ladder", "cifar"),
   ("draw", "demo"),
   ("draw", "base"),
   ("draw", "wide"),
@@ -42,6 +45,7 @@ VARIANTS = [
 # Made small, the other variants compile to one of these.
 TRAINED = [
   ("conv_ladder", "demo"),
+  ("conv_ladder", "photos"),
   ("draw", "demo"),
   ("draw", "base"),
   ("draw", "deep"),
@@ -77,7 +81,7 @@ def test_every_variant_is_possible(file, variant):
   config = get_config(file, variant)
   check_config(config)
   models.check_model(config.model)
-  model = models.create_model(config.model, (28, 28, 1))
+  model = models.create_model(config.model, (32, 32, 3) if config.data.binarization == "none" else (28, 28, 1))
   state = jax.eval_shape(create_train_fns(config, model, num_images=1000).init, jax.random.key(0))
   assert state.params
 
@@ -194,6 +198,7 @@ def test_impossible_values_are_refused(key, value):
     {"seed": 2**32 - 1, "train.num_seeds": 2},
     {"model.likelihood": "discretized_logistic"},
     {"model.likelihood": "discretized_logistic", "data.binarization": "static"},
+    {"model.likelihood": "logistic_mixture", "data.binarization": "static"},
   ],
 )
 def test_values_that_contradict_each_other_are_refused(values):
@@ -207,7 +212,7 @@ def test_a_likelihood_that_is_none_is_refused():
   config = get_config("vae", "demo")
   config.model.likelihood = "gaussian"
   with pytest.raises(
-    UsageError, match=r"model\.likelihood must be one of bernoulli, discretized_logistic, not 'gaussian'"
+    UsageError, match=r"likelihood must be one of bernoulli, discretized_logistic, logistic_mixture, not 'gaussian'"
   ):
     models.check_model(config.model)
 

@@ -1,5 +1,6 @@
 """Sources describe themselves without reading, and every dataset name has its own cache file."""
 
+import functools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,6 +165,43 @@ def test_mnist_digits_source():
   assert digits.is_available
   images = digits.read()["train"]
   assert images.shape == (4000, *digits.image_shape)
+
+
+def test_photo_patches_of_different_splits_share_no_pixel(monkeypatch):
+  """Stand-ins for the photographs, whose pixels are their own positions."""
+  made = []
+
+  def photograph(height, width):
+    positions = sum(image.shape[0] * image.shape[1] for image in made) + np.arange(height * width)
+    image = np.stack([positions >> shift & 255 for shift in (16, 8, 0)], axis=-1).astype(np.uint8)
+    made.append(image.reshape(height, width, 3))
+    return made[-1]
+
+  sizes = {"astronaut": (512, 512), "chelsea": (300, 451), "coffee": (400, 600), "rocket": (427, 640)}
+  data = SimpleNamespace(**{name: functools.partial(photograph, *size) for name, size in sizes.items()})
+  monkeypatch.setitem(sys.modules, "skimage", SimpleNamespace(data=data))
+  source = sources.create_source("photo_patches")
+  splits = source.read()
+  assert {split: images.shape for split, images in splits.items()} == {
+    split: (size, *source.image_shape) for split, size in (("train", 10_000), ("validation", 1_000), ("test", 1_000))
+  }
+  positions = {split: images.astype(np.int32) @ [1 << 16, 1 << 8, 1] for split, images in splits.items()}
+  for crops in positions.values():
+    assert (np.diff(crops, axis=2) == 1).all()  # contiguous rows, each a row of the photograph below the last
+    assert np.isin(np.diff(crops, axis=1), [width for _, width in sizes.values()]).all()
+    assert len(np.unique(crops[:, 0, 0])) == len(crops)
+  pixels = {split: np.unique(crops) for split, crops in positions.items()}
+  total, held_out = sum(height * width for height, width in sizes.values()), pixels["validation"].size
+  assert np.intersect1d(pixels["train"], np.concatenate([pixels["validation"], pixels["test"]])).size == 0
+  assert np.intersect1d(pixels["validation"], pixels["test"]).size == 0
+  assert 0.09 * total < min(held_out, pixels["test"].size) <= max(held_out, pixels["test"].size) < 0.11 * total
+  assert pixels["train"].size > 0.69 * total
+
+
+def test_photo_patches_without_scikit_image_are_one_line(monkeypatch):
+  monkeypatch.setitem(sys.modules, "skimage", None)
+  with pytest.raises(RunError, match=r"photo_patches needs scikit-image\. Run pip install scikit-image\.$"):
+    sources.create_source("photo_patches").read()
 
 
 def test_every_name_has_its_own_cache_file(tmp_path, monkeypatch):

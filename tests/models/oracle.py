@@ -41,6 +41,31 @@ def discretized_logistic_log_prob(numbers, log_scale, image):
   return total
 
 
+def logistic_mixture_log_prob(params, log_scale, image, K):
+  """Pixel by pixel for one image [H, W, C], with PixelCNN++'s means m_kc = b_kc + sum_j tanh(a_kcj) x_j."""
+  total, C = 0.0, image.shape[-1]
+  for place in np.ndindex(image.shape[:2]):
+    kinds, pixel = np.float64(params[place]).reshape(-1, K), np.rint(255 * np.float64(image[place]))
+    logits, mu, log_s, a = np.split(kinds, [1, 1 + C, 1 + 2 * C])
+    p = 0.0
+    for k in range(K):
+      p_k = np.exp(logits[0, k]) / np.exp(logits[0]).sum()
+      index = 0
+      for c in range(C):
+        m = 0.5 + mu[c, k] / 4
+        for j in range(c):
+          slope = np.tanh(a[index, k])
+          m += slope * (pixel[j] / 255) - slope * (0.5 + mu[j, k] / 4)  # the second term makes b_kc of mu_kc
+          index += 1
+        scale = np.exp(log_scale[c] + log_s[c, k])
+        lower = -np.inf if pixel[c] == 0 else ((pixel[c] - 0.5) / 255 - m) / scale
+        upper = np.inf if pixel[c] == 255 else ((pixel[c] + 0.5) / 255 - m) / scale
+        p_k *= sigmoid(-lower) - sigmoid(-upper) if lower > 0 else sigmoid(upper) - sigmoid(lower)
+      p += p_k
+    total += np.log(p)
+  return total
+
+
 def filterbank(g, delta, variance, N, A):
   """[N, A] filters of an axis of A pixels; g counts pixels from 1, as the paper does."""
   F = np.zeros((N, A))

@@ -38,3 +38,20 @@ def test_a_value_of_another_model_is_refused():
   config.name = "vae"
   with pytest.raises(UsageError, match=r"vae has no model\.attention\. Did you mean model\..*--config=vae --help"):
     models.create_model(config, (28, 28, 1))
+
+
+@pytest.mark.parametrize("file", ["vae", "ladder_vae"])
+def test_a_mixture_with_a_huge_dense_output_layer_is_refused(file):
+  config = model_config(file)
+  config.likelihood = "logistic_mixture"
+  models.check_model(config)
+  models.create_model(config, (28, 28, 1))
+  with pytest.raises(UsageError, match=r"needs a dense output layer of [\d,]+ weights.* Use --config=conv_ladder, "):
+    models.create_model(config, (64, 64, 3))
+
+
+def test_a_mixture_on_the_canvas_of_draw_is_refused():
+  config = model_config("draw")
+  config.likelihood = "logistic_mixture"
+  with pytest.raises(UsageError, match=r"one of bernoulli, discretized_logistic \(the canvas has one parameter per"):
+    models.check_model(config)

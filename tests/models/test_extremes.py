@@ -14,7 +14,7 @@ from latentjax.models.distributions import Gaussian
 from latentjax.models.draw import attention
 from latentjax.models.draw.attention import REFERENCE
 from latentjax.models.draw.plan import ATTENTION_IMPLS
-from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic
+from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic, LogisticMixture
 
 SHAPE = (9, 7, 2)
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -117,3 +117,23 @@ def test_a_channel_values_log_probability_is_finite_and_not_positive(number, log
   value, gradients = levels(jnp.array([number]), jnp.array([log_scale]), jnp.array([level / 255]))
   chex.assert_tree_all_finite((value, gradients))
   assert value <= 0
+
+
+@jax.jit
+def mixture(params, log_scale, color):
+  def log_prob(params, log_scale):
+    return LogisticMixture(2).log_prob(params.reshape(1, 1, 1, -1), color.reshape(1, 1, 1, -1), log_scale)[0]
+
+  return jax.value_and_grad(log_prob, argnums=(0, 1))(params, log_scale)
+
+
+@thoroughly
+@given(
+  params=st.lists(number(1e6), min_size=20, max_size=20),
+  log_scale=st.lists(number(1e4), min_size=3, max_size=3),
+  color=st.lists(st.sampled_from([0, 1, 128, 254, 255]), min_size=3, max_size=3),
+)
+def test_a_colors_log_probability_is_finite_and_not_positive(params, log_scale, color):
+  value, gradients = mixture(jnp.array(params), jnp.array(log_scale), jnp.array(color) / 255)
+  chex.assert_tree_all_finite((value, gradients))
+  assert value <= 1e-5  # rounding of logsumexp

@@ -6,10 +6,11 @@ import numpy as np
 import oracle
 import pytest
 
-from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic
+from latentjax.models.likelihoods import Bernoulli, DiscretizedLogistic, LogisticMixture
 
 LEVELS = np.arange(256) / 255
 LOGISTIC = DiscretizedLogistic()
+MIXTURE = LogisticMixture(num_components=3)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 1), (2, 3, 2, 3)])
@@ -119,3 +120,86 @@ def test_logistic_starts_at_the_mean_and_standard_deviation():
   p = np.exp(np.float64(log_probs(0.5, float(log_scale[0]))))
   np.testing.assert_allclose(np.sqrt((p * (LEVELS - 0.5) ** 2).sum()), 0.05, rtol=0.01)
   assert np.isfinite(LOGISTIC.init_log_scale(jnp.zeros(1))["log_scale"]).all()
+
+
+def mixture_params(generator, *shape, scale=1.0):
+  """Random parameters of images [*shape], and log_scale [C]."""
+  *size, channels = shape
+  params = generator.normal(0, scale, (*size, MIXTURE.params_per_pixel(channels))).astype(np.float32)
+  return params, generator.normal(-2.5, 0.5, channels).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_logistic_mixture_log_prob(channels):
+  generator = np.random.default_rng(channels)
+  shape = (3, 4, 3, channels)
+  params, log_scale = mixture_params(generator, *shape)
+  images = generator.integers(0, 256, shape)
+  images[0, 0], images[0, 1] = 0, 255  # the open ends
+  images = (images / 255).astype(np.float32)
+  actual = jax.jit(MIXTURE.log_prob)(params, images, log_scale)
+  expected = [oracle.logistic_mixture_log_prob(params[i], log_scale, images[i], 3) for i in range(len(images))]
+  np.testing.assert_allclose(actual, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("offset", [-7.0, 0.0, 6.0])  # of log scales: from within a level to beyond the range of x
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_the_256_values_of_a_channel_add_up_to_the_channels_before_it(channels, offset):
+  """So all colors add up to 1, since sum_b p(r, g, b) = p(r, g), sum_g p(r, g) = p(r) and sum_r p(r) = 1."""
+  generator = np.random.default_rng(0)
+  params, log_scale = mixture_params(generator, 1, 1, channels)
+  kinds = params.reshape(-1, 3)  # logits, means, log scales, coefficients
+  without = [0, *range(1, channels), *range(channels + 1, 2 * channels)]
+  without += range(2 * channels + 1, 2 * channels + 1 + (channels - 1) * (channels - 2) // 2)
+  before = generator.integers(0, 256, channels - 1) / 255
+  colors = np.broadcast_to(np.append(before, 0), (256, 1, 1, channels)).astype(np.float32)
+  colors[:, 0, 0, -1] = LEVELS
+  log_p = MIXTURE.log_prob(jnp.broadcast_to(params, (256, *params.shape)), jnp.array(colors), log_scale + offset)
+  expected = 0.0
+  if channels > 1:
+    fewer = jnp.array(kinds[without].reshape(1, 1, 1, -1))
+    before = jnp.array(before.reshape(1, 1, 1, -1), jnp.float32)
+    expected = float(MIXTURE.log_prob(fewer, before, log_scale[:-1] + offset)[0])
+  np.testing.assert_allclose(np.logaddexp.reduce(np.float64(log_p)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_the_logistic_mixture_are_finite_differences_of_the_oracle():
+  generator = np.random.default_rng(1)
+  params, log_scale = mixture_params(generator, 1, 2, 2, 3, scale=0.5)
+  image = np.array([0, 255, 17, 128, 200, 1, 254, 90, 127, 255, 60, 3], np.float32).reshape(1, 2, 2, 3) / 255
+  params[0, 1, 0, 9:12] = 0  # blue is on the edge between two levels, with sigmoids of 0
+  params[0, 1, 0, -6:] = 0
+  gradients = jax.jit(jax.grad(lambda *x: MIXTURE.log_prob(x[0], image, x[1]).sum(), argnums=(0, 1)))(params, log_scale)
+  for index, gradient in enumerate(gradients):
+    for place in np.ndindex(gradient.shape):
+      ends = []
+      for sign in (1, -1):
+        moved = [np.float64(params), np.float64(log_scale)]
+        moved[index][place] += sign * 1e-5
+        ends.append(oracle.logistic_mixture_log_prob(moved[0][0], moved[1], image[0], 3))
+      np.testing.assert_allclose(gradient[place], (ends[0] - ends[1]) / 2e-5, rtol=2e-3, atol=2e-3)
+
+
+def test_the_mean_of_a_mixture_is_the_expectation():
+  """Summed over all values of each channel given draws of those before it, away from the open ends."""
+  generator = np.random.default_rng(3)
+  params, _ = mixture_params(generator, 1, 1, 2, scale=0.3)
+  colors = np.stack(np.meshgrid(LEVELS, LEVELS, indexing="ij"), -1).astype(np.float32).reshape(-1, 1, 1, 2)
+  images = jnp.broadcast_to(params, (len(colors), *params.shape))
+  p = np.exp(np.float64(MIXTURE.log_prob(images, jnp.array(colors), jnp.full(2, -4.0))))
+  np.testing.assert_allclose(p.sum(), 1, rtol=1e-4)
+  np.testing.assert_allclose(MIXTURE.mean(jnp.array(params)).ravel(), p @ colors.reshape(-1, 2), atol=1e-3)
+
+
+def test_a_mixture_starts_at_the_mean_and_standard_deviation():
+  """With the output layer's weights at 0 it is one logistic."""
+  mean, std = jnp.array([[[0.2, 0.5, 0.9]]]), jnp.array([0.05, 0.1, 0.02])
+  params, log_scale = MIXTURE.init_params(mean), MIXTURE.init_log_scale(std)["log_scale"]
+  image = jnp.array([[[[50, 130, 255]]]]) / 255
+  np.testing.assert_allclose(MIXTURE.mean(params), mean, atol=1e-6)
+  np.testing.assert_allclose(
+    MIXTURE.log_prob(params[None], image, log_scale),
+    LOGISTIC.log_prob(LOGISTIC.init_params(mean)[None], image, log_scale),
+    rtol=1e-5,
+  )
+  assert MIXTURE.init_gain(std).shape == params.shape[-1:]

@@ -22,6 +22,7 @@ def metric_names(binarization: str, likelihood: str | None):
     ("static", "bernoulli", ["ELBO", "KL", "reconstruction", "NLL"], False),
     ("none", "bernoulli", ["CE bound", "KL", "cross-entropy", "marginal CE"], False),
     ("none", "discretized_logistic", ["ELBO", "KL", "reconstruction", "NLL"], True),
+    ("none", "logistic_mixture", ["ELBO", "KL", "reconstruction", "NLL"], True),
     ("none", "custom_likelihood", ["ELBO", "KL", "reconstruction", "NLL"], False),
   ],
 )

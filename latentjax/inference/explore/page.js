@@ -25,7 +25,7 @@ function byId(id) {
 
 function createPage(payload) {
   const { latent_dims: dims, kl, image_shape: shape, arrays, group_names: names } = payload;
-  const model = createModel(payload, MEANS[payload.likelihood]);
+  const model = createModel(payload, pixelMean(payload));
   const { order } = model, last = order.length - 1;
   const latents = dims.map((size) => new Float32Array(size)), held = new Set();
   const again = normals(2 ** 32 - 1); // noise for Redraw, independent of the seed

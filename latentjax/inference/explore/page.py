@@ -23,7 +23,7 @@ GENERATIVE_PATHS = {  # patterns of the paths of arrays, by model; parameters of
 
 EPSILON = 1e-5  # default of Flax's batch norm
 
-LIKELIHOODS = ("bernoulli", "discretized_logistic")  # implemented in likelihoods.js
+LIKELIHOODS = ("bernoulli", "discretized_logistic", "logistic_mixture")  # implemented in likelihoods.js
 
 LAYERS = {
   "title": "Layer by layer, from the top",

@@ -91,7 +91,7 @@ class DRAW(LikelihoodModel):
   remat: str = key(
     "none", one_of(*CHOICES["remat"]), "recompute activations instead of storing them, for many steps", identity=False
   )
-  likelihood: str = likelihood_key()
+  likelihood: str = likelihood_key(one_param_per_value=True)
   plan: ExecutionPlan | None = None
 
   @staticmethod

@@ -4,7 +4,7 @@ const [page, latents] = process.argv.slice(2).map((path) => fs.readFileSync(path
 const content = (pattern) => page.match(pattern)[1];
 vm.runInThisContext(content(/<script>\n("use strict";[^]*?)<\/script>/));
 const payload = readPayload(content(/id="payload">([^]*?)<\/script>/), content(/id="numbers">([^]*?)<\/script>/));
-const model = createModel(payload, MEANS[payload.likelihood]);
+const model = createModel(payload, pixelMean(payload));
 const decode = (one) => model.decode(one.map((group) => Float32Array.from(group)));
 const plain = ({ image, window }) => ({ image: Array.from(image), window: window || null });
 console.log(JSON.stringify(JSON.parse(latents).map((one) => decode(one).map(plain))));

@@ -17,6 +17,8 @@ VARIANTS = {
   "bottom up": ("ladder_vae", {"inference": "bottom_up", "mlp_depth": 2, "image_shape": (4, 3, 3)}),
   "convolutions": ("conv_ladder", {"image_shape": (6, 9, 3)}),
   "convolutions, precision": ("conv_ladder", {"merge": "precision", "levels": "2:1x4z2 6:1x3z1"}),
+  "mixture": ("vae", {"likelihood": "logistic_mixture"}),
+  "convolutions, mixture": ("conv_ladder", {"likelihood": "logistic_mixture", "image_shape": (6, 9, 3)}),
   "no attention": ("draw", {"attention": "none"}),
   "no attention, learned prior, layer norm": ("draw", {"attention": "none", "prior": "learned", "layer_norm": True}),
   "attention": ("draw", {"layer_norm": True}),
