@@ -18,13 +18,14 @@ Memory and arithmetic are per device. Autotuning needs the device: compare the n
 import argparse
 import importlib.util
 import json
+import math
 import os
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.common import CONFIGS, IMAGE_SHAPE, change_plan, create_parser, load_config, output_file, positive
+from benchmarks.common import CONFIGS, change_plan, create_parser, load_config, output_file, positive
 from benchmarks.hlo import Program, parse_thunks
 
 STEPS = 39  # of a call, as in training on MNIST; no other loop has as many trips
@@ -125,7 +126,7 @@ def compile_steps(config, model, target: Target, batch_size: int, dump: str):
   keys = jax.eval_shape(lambda: create_rng_streams(config))
   shapes = (
     jax.eval_shape(fns.init, keys.init),
-    jax.ShapeDtypeStruct((num_images, *IMAGE_SHAPE), jnp.uint8),
+    jax.ShapeDtypeStruct((num_images, *model.image_shape), jnp.uint8),
     jax.eval_shape(fns.order, keys.order, 0),
     keys.train,
   )
@@ -137,13 +138,14 @@ def compile_steps(config, model, target: Target, batch_size: int, dump: str):
 def measure(name: str, target_name: str, options: argparse.Namespace) -> dict:
   """Compiles a config for a target and returns the numbers of the table, and more."""
   from latentjax import models
+  from latentjax.data.dataset import random_dataset
   from latentjax.inference.trained_model import variable_shapes
   from latentjax.models.base import num_parameters
   from latentjax.models.draw.model import DRAW
   from latentjax.runtime.cost import matmul_flops
 
   target, config = TARGETS[target_name], load_config(name, options.set)
-  model = models.create_model(config.model, IMAGE_SHAPE)
+  model = models.create_model(config.model, random_dataset(**config.data.to_dict()).image_shape)
   if isinstance(model, DRAW):
     plan = model.plan_for({"cuda": "gpu"}.get(target.platform, target.platform))
     model = model.clone(plan=change_plan(plan, options.plan))
@@ -162,7 +164,7 @@ def measure(name: str, target_name: str, options: argparse.Namespace) -> dict:
   flops = matmul_flops(traced.jaxpr) / STEPS / num_devices
   exchanged_bytes = sum(num_bytes for _, num_bytes in collectives.values())
   memory = compiled.memory_analysis()
-  image_bytes = STEPS * config.train.batch_size * IMAGE_SHAPE[0] * IMAGE_SHAPE[1]  # depend on the dataset
+  image_bytes = STEPS * config.train.batch_size * math.prod(model.image_shape)  # depend on the dataset
   return {
     "config": " ".join([name, *options.set, options.plan]).strip(),
     "target": target_name,
