@@ -15,7 +15,8 @@ from rich.table import Table
 from latentjax import models
 from latentjax.config.schema import field_keys
 from latentjax.data import dataset
-from latentjax.inference.functions import create_inference_fns
+from latentjax.data.preprocessing import to_pixels
+from latentjax.inference.functions import SAMPLES_PER_CHUNK, create_inference_fns, samples_per_pass
 from latentjax.runtime.console import compiling, console
 from latentjax.runtime.cost import compile_checked, matmul_benchmark, matmul_flops, mebibytes, needed_bytes
 from latentjax.runtime.distributed import check_divisible, create_mesh, sharding
@@ -24,6 +25,7 @@ from latentjax.runtime.rng import create_rng_streams
 from latentjax.training.compile import create_train_fns
 from latentjax.workdir.run import Run
 
+ONE_SEED = ("nll", "sample")  # phases that always use one seed, as `latentjax evaluate` and `sample` do
 WARMUP_STEPS = 2  # of the first call on a CPU, where a step may take seconds; 2 or more run as a loop, like training
 MIN_SECONDS = 1.0  # of one measurement, which takes many steps per call, as in training
 
@@ -36,6 +38,7 @@ class Workload(NamedTuple):
   compile_seconds: float  # to trace, lower and compile it
   devices: int  # that share the work
   num_seeds: int  # trained or evaluated together
+  num_samples: int  # importance samples of every image per step
   flops: int  # per step, see `matmul_flops`, without those of rematerialization
   recomputed_flops: int  # per step, of rematerialization
   warmup_steps: int  # of the first call; on an accelerator `max_steps`, so that other numbers are rarely compiled
@@ -48,8 +51,8 @@ def create_workload(
   """Compiles `config.benchmark.phase` for one batch size; images [M, H, W, C] that do not fill a batch are repeated."""
   config, phase = config.copy_and_resolve_references(), config.benchmark.phase
   config.train.batch_size = batch_size
-  if phase == "sample":
-    config.train.num_seeds = 1  # as in `latentjax sample`
+  if phase in ONE_SEED:
+    config.train.num_seeds = 1
   if config.train.iwae_start_epoch > 0:
     config.train.iwae_samples = 1  # as in the first steps
   images = np.resize(images, (max(len(images), batch_size), *images.shape[1:]))
@@ -63,6 +66,8 @@ def create_workload(
     function, args, static = steps.train, (state, images, steps.order(keys.order, 0), keys.train), (warmup_steps,)
   elif phase == "eval":
     function, args, static = inference.evaluate, (state.variables, images[:batch_size], keys.evaluate), ()
+  elif phase == "nll":
+    function, args, static = inference.log_weights, (state.variables, images[:batch_size], keys.likelihood), (0,)
   else:
     function, args, static = inference.sample, (state.variables, keys.sample), (batch_size,)
   start = time.perf_counter()
@@ -70,7 +75,7 @@ def create_workload(
     traced = function.trace(*args, *static)
     compiled = compile_checked(traced)
   seconds = time.perf_counter() - start
-  flops, recomputed = matmul_flops(traced.jaxpr), 0
+  flops, recomputed, num_samples = matmul_flops(traced.jaxpr), 0, 1
 
   if phase == "train":
     remat = field_keys(model).get("remat")
@@ -78,6 +83,14 @@ def create_workload(
       plain = create_train_fns(config, model.clone(remat=remat.default), len(images), mesh).train
       recomputed = (flops - matmul_flops(plain.trace(*args, *static).jaxpr)) // warmup_steps
     flops //= warmup_steps
+  if phase == "nll":
+    num_samples = samples_per_pass(batch_size, mesh)
+    max_steps = SAMPLES_PER_CHUNK // num_samples
+    warmup_steps = min(warmup_steps, max_steps)
+    # As one batch, so that what all samples share counts once, as XLA computes it.
+    together = jax.vmap(lambda key: model.apply(state.variables, to_pixels(args[1]), key).log_weight)
+    all_flops = matmul_flops(jax.make_jaxpr(together)(jax.random.split(keys.likelihood, SAMPLES_PER_CHUNK)))
+    flops = all_flops * num_samples // SAMPLES_PER_CHUNK
 
   def train(count):
     nonlocal state
@@ -90,9 +103,12 @@ def create_workload(
       out = compiled(*args)
     jax.block_until_ready(out)
 
-  call, devices, num_seeds = train if phase == "train" else infer, inference.num_devices, config.train.num_seeds
-  flops -= recomputed
-  return Workload(call, compiled, seconds, devices, num_seeds, flops, recomputed, warmup_steps, max_steps)
+  def weigh(count):
+    jax.block_until_ready(compiled(*args, count * num_samples))
+
+  call = {"train": train, "nll": weigh}.get(phase, infer)
+  sizes = inference.num_devices, config.train.num_seeds, num_samples
+  return Workload(call, compiled, seconds, *sizes, flops - recomputed, recomputed, warmup_steps, max_steps)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -138,8 +154,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def seed_counts(config: ConfigDict) -> list[int]:
-  """Returns the numbers of seeds to measure; samples are those of one seed."""
-  if config.benchmark.phase == "sample":
+  """Returns the numbers of seeds to measure."""
+  if config.benchmark.phase in ONE_SEED:
     return [1]
   return [count or config.train.num_seeds for count in config.benchmark.num_seeds]
 
@@ -158,10 +174,11 @@ def measure_workload(workload: Workload, batch_size: int, precision: str, measur
     step_seconds[i] = time_call(workload.call, count) / count
   median, device_flops = float(np.median(step_seconds)), workload.flops / workload.devices
   needed, seeds = needed_bytes(workload.compiled), workload.num_seeds
-  peak, images = needed["peak_memory_bytes"], seeds * batch_size
+  peak, images = needed["peak_memory_bytes"], seeds * batch_size * workload.num_samples
   return {
     "batch_size": batch_size,
     "num_seeds": seeds,
+    "num_samples": workload.num_samples,
     "steps_per_measurement": count,
     "compile_seconds": workload.compile_seconds,
     "step_time_ms": 1e3 * median,
@@ -187,7 +204,8 @@ def time_call(call: Callable, *args) -> float:
 def table(results: dict[str, Any]) -> Table:
   """Returns a table with a column for every batch size and number of seeds."""
   rows, per_device = results["rows"], " per device" if results["devices"] > 1 else ""
-  label = "MFLOP per image of rematerialization, not counted below"
+  many, one = ("images x samples", "image and sample") if results["phase"] == "nll" else ("images", "image")
+  label = f"MFLOP per {one} of rematerialization, not counted below"
   recomputed = {label: lambda row: f"{row['recomputed_flops_per_image'] / 1e6:.2f}"}
   per_seed = {
     "ms per step and seed": lambda row: f"{row['step_time_ms_per_seed']:.3f}",
@@ -196,12 +214,12 @@ def table(results: dict[str, Any]) -> Table:
   lines = {
     "ms per step, median": lambda row: f"{row['step_time_ms']:.2f}",
     "ms per step, p90": lambda row: f"{row['step_time_ms_p90']:.2f}",
-    "images/s": lambda row: f"{row['images_per_second']:,.0f}",
+    f"{many}/s": lambda row: f"{row['images_per_second']:,.0f}",
     "seconds to compile": lambda row: f"{row['compile_seconds']:.1f}",
     "peak memory, MiB": lambda row: mebibytes(row["peak_memory_bytes"]),
     "temporary memory, MiB": lambda row: mebibytes(row["temporary_memory_bytes"]),
     **(per_seed if any(row["num_seeds"] > 1 for row in rows) else {}),
-    "MFLOP per image": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
+    f"MFLOP per {one}": lambda row: f"{row['flops_per_image'] / 1e6:.2f}",
     **(recomputed if any(row["recomputed_flops_per_image"] for row in rows) else {}),
     "GFLOP/s": lambda row: f"{row['flops_per_second'] / 1e9:,.1f}",
     "GFLOP/s of a large matrix product": lambda row: f"{row['matmul_flops_per_second'] / 1e9:,.1f}",

@@ -215,7 +215,12 @@ KEYS: dict[str, Key] = {
     identity=False,
   ),
   "sample.num_images": Key(64, AT_LEAST_ONE, "images per grid", identity=False),
-  "benchmark.phase": Key("train", one_of("train", "eval", "sample"), "phase to measure", identity=False),
+  "benchmark.phase": Key(
+    "train",
+    one_of("train", "eval", "nll", "sample"),
+    "phase to measure; nll: the importance-weighted bound",
+    identity=False,
+  ),
   "benchmark.batch_sizes": Key((128,), SIZES, "batch sizes, one measurement each", identity=False),
   "benchmark.num_seeds": Key(
     (0,),
@@ -274,8 +279,8 @@ def check_config(config: ConfigDict) -> None:
   end = config.seed + max(train.num_seeds, *config.benchmark.num_seeds)
   if end > 2**32:
     raise UsageError(f"seed plus the number of seeds must be at most 4294967296, not {end}.")
-  if config.benchmark.phase == "sample" and max(config.benchmark.num_seeds) > 1:
-    raise UsageError("benchmark.phase = 'sample' samples from one seed. Set benchmark.num_seeds to 1.")
+  if config.benchmark.phase in ("nll", "sample") and max(config.benchmark.num_seeds) > 1:
+    raise UsageError(f"benchmark.phase = {config.benchmark.phase!r} is of one seed. Set benchmark.num_seeds to 1.")
 
 
 def check_values(values: Mapping[str, Any], keys: Mapping[str, Key]) -> None:

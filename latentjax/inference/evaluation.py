@@ -4,6 +4,7 @@ Shapes: M images in a split, B batch, L latent groups, Z_l latents of a group, K
 in nats per image.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,12 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latentjax.inference.functions import InferenceFns
+from latentjax.inference.functions import SAMPLES_PER_CHUNK, InferenceFns
 from latentjax.models.base import Variables
-from latentjax.models.elbo import log_mean_exp
 
 Metrics = dict[str, Any]
-SAMPLES_PER_CHUNK = 100  # importance samples per call: bounds memory and the interval between progress updates
 
 
 def evaluate_elbo(
@@ -77,7 +76,7 @@ def negative_log_likelihood(
   nll_curve, pairs [k, nll] of the estimates from the first k = 1, 10, 100, ... K samples.
   """
   sample_counts = [k for k in (10**power for power in range(8)) if k < num_samples] + [num_samples]
-  nll = -log_likelihoods(inference, variables, images, key, batch_size, sample_counts, report).astype(np.float64)
+  nll = -log_likelihoods(inference, variables, images, key, batch_size, sample_counts, report)
   curve = [[k, float(value)] for k, value in zip(sample_counts, nll.mean(1), strict=True)]
   metrics = {"nll": curve[-1][1], "nll_stderr": _standard_error(nll[-1]).tolist()}
   return metrics | {"nll_samples": num_samples, "nll_curve": curve}
@@ -96,20 +95,22 @@ def log_likelihoods(
 
   Args:
     inference, variables, images, batch_size: See `evaluate_elbo`; of one seed.
-    key: Key; chunk c of batch i uses fold_in(fold_in(key, i), c).
+    key: Key; sample k of chunk c of batch i uses fold_in(fold_in(fold_in(key, i), c), k).
     sample_counts: Values of k, ascending; each estimate uses the first k of the same K = sample_counts[-1] samples.
-    report: Called after every chunk with its number of samples (images times keys).
+    report: Called after every chunk with its number of samples, those of all images.
   """
   num_samples, estimates = sample_counts[-1], []
   for index, batch, count in batches(images, batch_size, inference.num_devices):
-    chunks = []
+    log_sum, bounds = np.full((1, count), -np.inf), []  # log_sum: log sum_k w_k of all samples so far
     for chunk, done in enumerate(range(0, num_samples, SAMPLES_PER_CHUNK)):
       chunk_key = jax.random.fold_in(jax.random.fold_in(key, index), chunk)
-      keys = jax.random.split(chunk_key, min(SAMPLES_PER_CHUNK, num_samples - done))
-      chunks.append(np.asarray(inference.log_weights(variables, batch, keys))[:, :count])
-      report(count * len(keys))
-    log_weight = np.concatenate(chunks)  # [K, B]
-    estimates.append(np.stack([np.asarray(log_mean_exp(log_weight[:k])) for k in sample_counts]))
+      samples = min(SAMPLES_PER_CHUNK, num_samples - done)
+      log_weight = np.asarray(inference.log_weights(variables, batch, chunk_key, samples), np.float64)[:samples, :count]
+      log_sums = np.logaddexp.accumulate(np.concatenate([log_sum, log_weight]))  # after 0, 1, .. samples of the chunk
+      bounds += [log_sums[k - done] - math.log(k) for k in sample_counts if done < k <= done + samples]
+      log_sum = log_sums[-1:]
+      report(count * samples)
+    estimates.append(bounds)
   return np.concatenate(estimates, axis=1)
 
 

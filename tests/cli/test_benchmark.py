@@ -14,9 +14,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 1), np.uint8)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
-@pytest.mark.parametrize("phase", ["train", "eval", "sample"])
+@pytest.mark.parametrize("phase", ["train", "eval", "nll", "sample"])
 def test_every_phase_is_measured(phase, num_seeds, monkeypatch):
-  """A product of known cost stands for the machine's own rate. Of several seeds all images count, but for samples."""
+  """A product of known cost stands for the machine's own rate; all seeds and all importance samples of a pass count.
+
+  100 importance samples of an image share one pass of the encoder.
+  """
   config = importlib.import_module("configs.vae").get_config()
   config.model.update({"hidden_dims": (6,), "latent_dim": 3})
   config.benchmark.phase, config.train.num_seeds = phase, num_seeds
@@ -25,19 +28,20 @@ def test_every_phase_is_measured(phase, num_seeds, monkeypatch):
   workload = create_workload(config, models.create_model(config.model, (5, 4, 1)), IMAGES, batch_size=4)
   row = benchmark.measure_workload(workload, 4, "float32", measurements=20)
   assert row["batch_size"] == 4
-  images = 4 * (num_seeds if phase != "sample" else 1)
-  assert row["num_seeds"] * 4 == images
+  assert row["num_seeds"] == (num_seeds if phase in ("train", "eval") else 1)
+  assert row["num_samples"] == (50 if phase == "nll" else 1)  # 256 rows would be 64 samples of 4 images
+  images = 4 * row["num_seeds"] * row["num_samples"]
   assert row["step_time_ms_per_seed"] * row["num_seeds"] == pytest.approx(row["step_time_ms"])
   assert row["peak_memory_bytes_per_seed"] * row["num_seeds"] == pytest.approx(row["peak_memory_bytes"])
   assert row["images_per_second"] == pytest.approx(1e3 * images / row["step_time_ms"])
   assert row["step_time_ms_p90"] >= row["step_time_ms"] > 0
   assert row["flops_per_second"] == pytest.approx(row["flops_per_image"] * row["images_per_second"])
-  dense = 20 * 6 + 6 * 6 + 3 * 6 + 6 * 20  # weights of encoder, posterior, decoder, pixels
-  forward = 2 * (dense if phase != "sample" else 3 * 6 + 6 * 20)
+  encoder, decoder = 20 * 6 + 6 * 6, 3 * 6 + 6 * 20  # weights
+  forward = 2 * ({"nll": encoder / 100, "sample": 0}.get(phase, encoder) + decoder)
   if phase == "train":
     assert 2 * forward < row["flops_per_image"] <= 3 * forward
   else:
-    assert row["flops_per_image"] == forward
+    assert row["flops_per_image"] == pytest.approx(forward)
 
 
 @pytest.fixture
@@ -92,9 +96,9 @@ def test_what_remat_computes_again_is_no_work():
   stored, again = workload(False), workload(True)
   assert stored.recomputed_flops == 0 < again.recomputed_flops
   assert again.flops == stored.flops
-  row = dict.fromkeys(benchmark_row(), 1.0)
-  shown = benchmark.table({"rows": [row], "devices": 1, "measurements": 20})
-  hidden = benchmark.table({"rows": [row | {"recomputed_flops_per_image": 0.0}], "devices": 1, "measurements": 20})
+  row, results = dict.fromkeys(benchmark_row(), 1.0), {"phase": "train", "devices": 1, "measurements": 20}
+  shown = benchmark.table(results | {"rows": [row]})
+  hidden = benchmark.table(results | {"rows": [row | {"recomputed_flops_per_image": 0.0}]})
   assert shown.row_count == hidden.row_count + 1
 
 
@@ -104,13 +108,14 @@ def test_one_measurement_for_each_number_of_seeds():
   assert benchmark.seed_counts(config) == [1]
   config.train.num_seeds, config.benchmark.num_seeds = 4, (1, 0, 32)
   assert benchmark.seed_counts(config) == [1, 4, 32]
-  config.benchmark.phase = "sample"
-  assert benchmark.seed_counts(config) == [1]
+  for config.benchmark.phase in ("nll", "sample"):
+    assert benchmark.seed_counts(config) == [1]
 
 
 def test_what_a_seed_costs_is_shown_where_there_are_several():
   row = dict.fromkeys(benchmark_row(), 1.0) | {"batch_size": 128, "num_seeds": 1, "recomputed_flops_per_image": 0.0}
-  results = {"rows": [row, row | {"num_seeds": 8, "step_time_ms_per_seed": 0.125}], "devices": 1, "measurements": 20}
+  results = {"phase": "train", "devices": 1, "measurements": 20}
+  results["rows"] = [row, row | {"num_seeds": 8, "step_time_ms_per_seed": 0.125}]
   shown = benchmark.table(results)
   assert [column.header for column in shown.columns] == ["batch size", "128", "128 x 8 seeds"]
   lines = dict(zip(*(shown.columns[index].cells for index in (0, 2)), strict=True))

@@ -1,15 +1,17 @@
 """Evaluation against a model of known log-likelihood: all weights are zero but the biases of the pixels."""
 
 import importlib
+import re
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from latentjax import models
-from latentjax.inference import evaluation
+from latentjax.inference import evaluation, functions
 from latentjax.inference.functions import create_inference_fns
 from latentjax.models.elbo import ELBOTerms
 from latentjax.training.compile import create_train_fns
@@ -64,9 +66,9 @@ def test_every_image_weighs_the_same(batch_size, num_devices):
     index = np.ravel(batch)
     return ELBOTerms(None, jnp.array(log_px[index]), jnp.array(kl[index]), None, None)
 
-  def log_weights(params, batch, keys):
-    del params
-    assert len(keys) == 5
+  def log_weights(params, batch, key, count):
+    del params, key
+    assert count == 5
     return jnp.array(weights[:, np.ravel(batch)])
 
   inference = SimpleNamespace(evaluate=evaluate, log_weights=log_weights, num_devices=num_devices)
@@ -103,25 +105,72 @@ def test_nll_approaches_the_likelihood_and_reports_every_image(independent):
 
 
 def test_nll_in_chunks_is_that_of_all_samples_at_once(monkeypatch):
-  """12 samples in chunks of 5: every sample counts once, has its own key, and the curve uses the first k."""
-  weights, keys = np.random.default_rng(2).normal(0, 3, (12, 4)), []
+  """12 samples in chunks of 5: every sample counts once, each chunk has its own key, and the curve uses the first k."""
+  weights, counts, keys = np.random.default_rng(2).normal(0, 3, (12, 4)), [], []
   images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
 
-  def log_weights(params, batch, chunk_keys):
+  def log_weights(params, batch, key, count):
     del params
-    first = sum(len(seen) for seen in keys)
-    keys.append(jax.random.key_data(chunk_keys).tolist())
-    return jnp.array(weights[first : first + len(chunk_keys), np.ravel(batch)])
+    first = sum(counts)
+    counts.append(count)
+    keys.append(jax.random.key_data(key).tolist())
+    valid = weights[first : first + count, np.ravel(batch)]
+    return jnp.concatenate([valid, jnp.full((5 - count, 4), jnp.nan)])
 
   monkeypatch.setattr(evaluation, "SAMPLES_PER_CHUNK", 5)
   inference = SimpleNamespace(log_weights=log_weights, num_devices=1)
   numbers = evaluation.negative_log_likelihood(inference, None, images, jax.random.key(0), 4, 12, lambda _: None)
-  assert [len(chunk) for chunk in keys] == [5, 5, 2]
-  assert len({str(key) for chunk in keys for key in chunk}) == 12
+  assert counts == [5, 5, 2]
+  assert len(set(map(str, keys))) == 3
   assert [k for k, _ in numbers["nll_curve"]] == [1, 10, 12]
   for k, nll in numbers["nll_curve"]:
     assert nll == pytest.approx(-np.log(np.exp(weights[:k]).mean(0)).mean(), rel=1e-5)
   assert numbers["nll"] == numbers["nll_curve"][-1][1]
+
+
+@pytest.mark.parametrize("name", ["ladder_vae", "draw"])
+def test_log_weights_are_those_of_one_sample_at_a_time(name, monkeypatch):
+  """In passes of 3 samples, of which the last repeats rows (K = 10); their mean is taken for weights far below e^-100.
+
+  One program serves every count, and it multiplies images by weights outside of its loop.
+  """
+  monkeypatch.setattr(functions, "SAMPLES_PER_CHUNK", 10)
+  monkeypatch.setattr(evaluation, "SAMPLES_PER_CHUNK", 10)
+  monkeypatch.setattr(functions, "ROWS_PER_PASS", 9)
+  images = np.random.default_rng(0).integers(0, 256, (3, 20, 14, 1), np.uint8)
+  config = tiny.create_config(name)
+  model = models.create_model(config.model, images.shape[1:])
+  variables = create_train_fns(config, model, 200).init(jax.random.key(0)).variables
+  inference, pixels = create_inference_fns(config, model), jnp.asarray(images / 255, jnp.float32)
+  one_sample = jax.jit(lambda key: model.apply(variables, pixels, key).log_weight)
+  key = jax.random.key(1)
+  chunks = [jax.random.fold_in(jax.random.fold_in(key, 0), chunk) for chunk in range(2)]
+  expected = np.array([one_sample(jax.random.fold_in(chunk, k)) for chunk in chunks for k in range(10)], np.float64)
+  assert expected.max() < -100
+  found = evaluation.log_likelihoods(inference, variables, images, key, 3, [1, 10, 14], lambda count: None)
+  for k, bound in zip([1, 10, 14], found, strict=True):
+    largest = expected[:k].max(0)
+    np.testing.assert_allclose(bound, largest + np.log(np.exp(expected[:k] - largest).mean(0)), atol=1e-4)
+  assert inference.log_weights._cache_size() == 1
+
+
+def test_the_encoder_runs_outside_of_the_loop_over_samples():
+  """XLA's work, which nothing else here would notice; the loop of the program has the products of the decoder only."""
+  config = tiny.create_config("vae", {"model.hidden_dims": (9,), "model.latent_dim": 2})
+  model = models.create_model(config.model, (5, 3, 1))
+  variables = create_train_fns(config, model, 200).init(jax.random.key(0)).variables
+  log_weights = create_inference_fns(config, model).log_weights
+  program = log_weights.lower(variables, np.zeros((300, 5, 3, 1), np.uint8), jax.random.key(1), 3).compile().as_text()
+  computations = {text.split(maxsplit=1)[0]: text for text in re.split(r"\n(?=%|ENTRY)", program)}
+
+  def products(name):
+    """The shapes of the products in a computation, without those of loops that it starts."""
+    lines = [line for line in computations[name].splitlines()[1:] if " while(" not in line]
+    own = {match[1] for line in lines if (match := re.search(r"= (f32\S*)\{.* dot\(", line))}
+    called = {match for line in lines for match in re.findall(r"(?:calls|to_apply)=(%[\w.]+)", line)}
+    return own.union(*map(products, called & computations.keys()))
+
+  assert products("ENTRY") >= {"f32[300,9]", "f32[300,4]"}
 
 
 @pytest.mark.parametrize("batch_size", [2, 5, 50])
