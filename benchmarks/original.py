@@ -74,10 +74,10 @@ def create_original(checkout: Path, name: str, batch_size: int) -> Contestant:
   import torch
 
   torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as latentjax uses
+  fields = load_config(name).model
   sys.modules.update({module: mock.MagicMock() for module in LOGGING})
   sys.path.insert(0, str(checkout))
   models, training = (importlib.import_module(package) for package in ("models", "training"))
-  fields = load_config(name).model
   settings, is_draw = create_settings(fields), fields.name == "draw"
   shape = IMAGE_SHAPE[:2] if is_draw else IMAGE_SHAPE[0] * IMAGE_SHAPE[1]
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
