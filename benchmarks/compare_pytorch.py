@@ -70,14 +70,27 @@ def available_variants() -> tuple[str, ...]:
 
 
 def _compare(name: str, config, options) -> dict[str, list[float]]:
-  """Times latentjax and all variants of PyTorch, each in its own process; returns ms per step in each round."""
+  """Times latentjax and all variants of PyTorch; returns ms per step in each round."""
+  arguments = name, [*options.set, *ADAM], options.batch_size
+  contestants = ("latentjax", *(f"torch {variant}" for variant in options.variants))
+  create = {contestant: partial(load_contestant, contestant, *arguments) for contestant in contestants}
+  return compare(create, options.rounds, options.turn, config.train.steps_per_call)
+
+
+def compare(
+  create: dict[str, Callable[[], Contestant]], rounds: int, turn_seconds: float, max_steps: int
+) -> dict[str, list[float]]:
+  """Creates each contestant in its own process and times them, see `interleave`.
+
+  Raises:
+    SystemExit: They cannot be compared.
+  """
   context = multiprocessing.get_context("spawn")
   pipes, processes, contestants = [], [], {}
   try:
-    for contestant in ("latentjax", *(f"torch {variant}" for variant in options.variants)):
+    for contestant, function in create.items():
       pipe, other_end = context.Pipe()
-      args = other_end, contestant, name, [*options.set, *ADAM], options.batch_size
-      processes.append(context.Process(target=_serve, args=args, daemon=True))
+      processes.append(context.Process(target=_serve, args=(other_end, function), daemon=True))
       processes[-1].start()
       other_end.close()
       pipes.append(pipe)
@@ -85,9 +98,9 @@ def _compare(name: str, config, options) -> dict[str, list[float]]:
         contestants[contestant] = Contestant(partial(_request_time, pipe), *pipe.recv())
       except EOFError:
         print(f"{contestant} did not start. The reason is above.", flush=True)
-    return interleave(contestants, options.rounds, options.turn, config.train.steps_per_call)
+    return interleave(contestants, rounds, turn_seconds, max_steps)
   except ValueError as error:
-    raise SystemExit(f"error: {name}: {error}") from None
+    raise SystemExit(f"error: {error}") from None
   finally:
     for pipe in pipes:
       pipe.close()  # ends the process at its other end
@@ -101,13 +114,18 @@ def _request_time(pipe, calls: int, steps: int) -> float:
   return pipe.recv()
 
 
-def _serve(pipe, contestant: str, name: str, changes: list[str], batch_size: int) -> None:
+def _serve(pipe, create: Callable[[], Contestant]) -> None:
   """Runs in a contestant's process: prepares its step and answers requests for times."""
-  created = create_contestant(contestant, load_config(name, changes), batch_size)
+  created = create()
   pipe.send((created.min_steps, created.device))
   with contextlib.suppress(EOFError):
     while True:
       pipe.send(created.time(*pipe.recv()))
+
+
+def load_contestant(name: str, config: str, changes: list[str], batch_size: int) -> Contestant:
+  """Loads the config FILE:VARIANT and prepares a contestant, see `create_contestant`."""
+  return create_contestant(name, load_config(config, changes), batch_size)
 
 
 def create_contestant(name: str, config, batch_size: int) -> Contestant:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from latentjax.models.conv_ladder import BLOCK_GAIN, HEAD_GAIN, LOG_STD_RANGE, parse_levels
+
 MIN_VARIANCE = 1e-6  # as in latentjax/models/ladder_vae.py
 
 
@@ -23,10 +25,11 @@ def create(config, image_shape: tuple[int, int, int]) -> nn.Module:
   """
   fields = config.to_dict()
   fixed = {"layer_norm": False, "mlp_depth": 1, "inference": "ladder", "skips": False, "network": "dense"}
-  for name, value in (fixed | {"likelihood": "bernoulli"}).items():
+  for name, value in (fixed | {"likelihood": "bernoulli", "merge": "concat"}).items():
     if fields.get(name, value) != value:
       raise ValueError(f"the models in PyTorch need model.{name}={value}")
-  return {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE}[fields["name"]](image_shape, fields)
+  model = {"draw": DRAW, "vae": VAE, "ladder_vae": LadderVAE, "conv_ladder": ConvLadderVAE}[fields["name"]]
+  return model(image_shape, fields)
 
 
 def log_bernoulli(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -105,6 +108,81 @@ class LadderVAE(nn.Module):
       kls.append(0.5 * ((mean - prior_mean).square() / prior_variance + ratio - ratio.log() - 1).sum(-1))
       z = mean + variance.sqrt() * noise[i]
     return log_bernoulli(self.pixels(self.decoder(z)), images), torch.stack(kls[::-1], -1)
+
+
+class ConvLadderVAE(nn.Module):
+  """See latentjax/models/conv_ladder.py; merge = "concat" and square images. Levels are counted from the top.
+
+  Maps are [B, U, h, w] in PyTorch's memory format "channels last".
+  """
+
+  def __init__(self, image_shape, fields):
+    super().__init__()
+    levels, (height, width, channels) = parse_levels(fields["levels"]), image_shape
+    if height != width:
+      raise ValueError("the convolutional model in PyTorch needs square images")
+    sides, finer = [level.height for level in levels], [*(level.channels for level in levels[1:]), channels]
+    factors = [below // side for side, below in pairwise([*sides, height])]
+    self.up, self.layers, self.down = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+    self.maps, self.noise_sizes = nn.ParameterList(), []
+    gain = BLOCK_GAIN / math.sqrt(sum(level.layers for level in levels))
+    for (side, count, units, latents), factor, outputs in zip(levels, factors, finer, strict=True):
+      size = 3 if side > 1 else 1  # of the convolutions that see neighbors
+      block = ConvBlock(units, size, BLOCK_GAIN / math.sqrt(len(levels)))
+      self.up.append(nn.Sequential(nn.PixelUnshuffle(factor), _conv(factor**2 * outputs, units), block))
+      self.layers.append(nn.ModuleList(ConvLadderLayer(units, latents, size, gain) for _ in range(count)))
+      self.down.append(nn.Sequential(_leaky(), _conv(units, factor**2 * outputs), nn.PixelShuffle(factor)))
+      self.maps.append(nn.Parameter(torch.zeros(1, units, side, side)))
+      self.noise_sizes = [side * side * latents] * count + self.noise_sizes
+    self.offset = nn.Parameter(torch.zeros(1, channels, height, width))
+    self.to(memory_format=torch.channels_last)
+
+  def noise_shapes(self, batch):
+    return [(batch, size) for size in self.noise_sizes]
+
+  def forward(self, images, noise):
+    images = images.permute(0, 3, 1, 2)
+    d, features = images - self.offset.sigmoid(), []
+    for up in reversed(self.up):
+      d = up(d)
+      features.insert(0, d)
+    h, kls, noise = 0, [], list(noise)
+    for start, layers, down, d in zip(self.maps, self.layers, self.down, features, strict=True):
+      h = (h + start).expand(len(images), -1, -1, -1)
+      for layer in layers:
+        epsilon = noise.pop().reshape(len(images), *h.shape[2:], -1).permute(0, 3, 1, 2)
+        h, kl = layer(h, d, epsilon)
+        kls.insert(0, kl)
+      h = down(h)
+    return log_bernoulli((h + self.offset).flatten(1), images.flatten(1)), torch.stack(kls, -1)
+
+
+class ConvLadderLayer(nn.Module):
+  """A layer of latents, with its posterior in units of the prior."""
+
+  def __init__(self, units: int, latents: int, size: int, gain: float):
+    super().__init__()
+    self.activate = _leaky()
+    self.prior, self.posterior = (_conv(units, 2 * latents, gain=HEAD_GAIN) for _ in range(2))
+    self.merge_h, self.merge_d = _conv(units, units, size), _conv(units, units)
+    self.z, self.block = _conv(latents, units, gain=gain), ConvBlock(units, size, gain)
+
+  def forward(self, h, d, noise):
+    active = self.activate(h)
+    prior_mean, prior_log_std = self.prior(active).chunk(2, 1)
+    mean, log_std = self.posterior(self.activate(self.merge_h(active) + self.merge_d(d))).chunk(2, 1)
+    log_std = log_std.clamp(*LOG_STD_RANGE["posterior"])
+    z = prior_mean + prior_log_std.clamp(*LOG_STD_RANGE["prior"]).exp() * (mean + log_std.exp() * noise)
+    return self.block(h + self.z(z)), kl_to_standard(mean, log_std).sum((1, 2))
+
+
+class ConvBlock(nn.Module):
+  def __init__(self, units: int, size: int, gain: float):
+    super().__init__()
+    self.convs = nn.Sequential(_leaky(), _conv(units, units, size), _leaky(), _conv(units, units, gain=gain))
+
+  def forward(self, x):
+    return x + self.convs(x)
 
 
 class DRAW(nn.Module):
@@ -202,6 +280,17 @@ def _pixels(image_shape) -> int:
 
 def _layer(inputs: int, outputs: int) -> nn.Sequential:
   return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.LeakyReLU())
+
+
+def _conv(inputs: int, outputs: int, size: int = 1, gain: float = 1.0) -> nn.Conv2d:
+  conv = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+  nn.init.normal_(conv.weight, std=gain / math.sqrt(inputs * size**2))
+  nn.init.zeros_(conv.bias)
+  return conv
+
+
+def _leaky() -> nn.LeakyReLU:
+  return nn.LeakyReLU(0.1)
 
 
 def _mean_variance(params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

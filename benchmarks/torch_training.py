@@ -33,8 +33,8 @@ class Training:
   """
 
   def __init__(self, config, images: np.ndarray, batch_size: int, variant: str):
-    if config.train.iwae_samples > 1 or config.train.free_bits:
-      raise ValueError("PyTorch minimizes the negative ELBO only. Set train.iwae_samples=1 and train.free_bits=0.")
+    if config.train.iwae_samples > 1:
+      raise ValueError("PyTorch minimizes the negative ELBO only. Set train.iwae_samples=1.")
     torch.manual_seed(config.seed)
     self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high" if config.precision == "tensorfloat32" else "highest")
@@ -122,9 +122,10 @@ class Training:
 
   def bound(self, log_px: torch.Tensor, kl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the loss, and [loss, reconstruction, KL], of log p(x|z) [B] and KL per group [B, L]."""
-    reconstruction, kl = -log_px.mean(), kl.sum(-1).mean()
-    loss = reconstruction + self.config.beta * kl
-    return loss, torch.stack([loss, reconstruction, kl])
+    reconstruction, kl = -log_px.mean(), kl.mean(0)  # kl [L]
+    penalty = kl.clamp(min=self.config.free_bits) if self.config.free_bits > 0 else kl
+    loss = reconstruction + self.config.beta * penalty.sum()
+    return loss, torch.stack([loss, reconstruction, kl.sum()])
 
 
 def _capture(step: Callable[[], None]) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 import importlib
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -88,11 +89,45 @@ def copy_draw(peer, params) -> None:
     peer.states.copy_(torch.tensor(np.stack(states)))
 
 
+def copy_conv_ladder(peer, params) -> None:
+  """PyTorch orders the pixels of a patch by channel first; latentjax, row by row."""
+
+  def convolution(layer, weights, inputs: int = 1, outputs: int = 1):  # pixels of a patch
+    kernel, bias = (np.asarray(weights[name]) for name in ("kernel", "bias"))
+    kernel = kernel if kernel.ndim == 4 else kernel[None, None]
+    kernel = kernel.reshape(*kernel.shape[:2], inputs, kernel.shape[2] // inputs, outputs, -1)
+    kernel = kernel.transpose(5, 4, 3, 2, 0, 1).reshape(layer.weight.shape)
+    with torch.no_grad():
+      layer.weight.copy_(torch.tensor(kernel))
+      layer.bias.copy_(torch.tensor(bias.reshape(outputs, -1).T.ravel()))
+
+  def block(peer, weights):
+    convolution(peer.convs[1], weights["Conv_1"])  # Flax counts from the last
+    convolution(peer.convs[3], weights["Conv_0"])
+
+  for index, (up, down, layers) in enumerate(zip(peer.up, peer.down, peer.layers, strict=True)):
+    patch = up[0].downscale_factor ** 2
+    convolution(up[1], params[f"up_in_{index}"], inputs=patch)
+    block(up[2], params[f"up_blocks_{index}"])
+    name = "pixels" if index == len(peer.down) - 1 else f"down_out_{index}"
+    convolution(down[1], params[name], outputs=patch)
+    with torch.no_grad():
+      peer.maps[index].copy_(torch.tensor(np.asarray(params[f"map_{index}"])).permute(2, 0, 1))
+    for number, layer in enumerate(layers):
+      weights = params[f"layers_{index}_{number}"]
+      for part in ("prior", "posterior", "merge_h", "merge_d", "z"):
+        convolution(getattr(layer, part), weights[part])
+      block(layer.block, weights["block"])
+  with torch.no_grad():
+    peer.offset.copy_(torch.tensor(np.asarray(params["offset"])).permute(2, 0, 1))
+
+
 @pytest.mark.parametrize(
   ("file", "variant", "changes", "copy", "shape"),
   [
     ("vae", "default", {"activation": "tanh"}, copy_vae, SHAPE),
     ("ladder_vae", "default", {"hidden_dims": (8, 6, 5), "latent_dims": (4, 3, 2)}, copy_ladder, SHAPE),
+    ("conv_ladder", "demo", {"levels": "1:1x5z2 4:2x3z1"}, copy_conv_ladder, (8, 8, 3)),
     ("draw", "base", {}, copy_draw, SHAPE),
     ("draw", "filterbank", {}, copy_draw, (6, 7, 3)),
     ("draw", "filterbank", {"prior": "learned"}, copy_draw, (6, 7, 3)),
@@ -188,6 +223,14 @@ def test_seeds_together_are_each_seed_by_itself(file):
   assert min(norms) > 0.1  # the gradients are clipped
   np.testing.assert_allclose(loss.item(), sum(losses), rtol=1e-5)
   np.testing.assert_allclose(metrics[0], np.mean(losses), rtol=1e-5)
+
+
+def test_free_bits_are_per_group():
+  config = load_config("conv_ladder:demo", ["train.free_bits=2.0", "train.beta=0.5"])
+  training = SimpleNamespace(config=config.train)
+  log_px, kl = torch.tensor([-3.0, -5.0]), torch.tensor([[1.0, 4.0], [2.0, 6.0]])  # means of the groups: 1.5 and 5
+  _, metrics = torch_training.Training.bound(training, log_px, kl)
+  assert metrics.tolist() == [4 + 0.5 * (2 + 5), 4, 6.5]
 
 
 def test_a_step_of_several_seeds_moves_every_one():
