@@ -9,13 +9,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 # Compiling is most of a test's time. Tests, their subprocesses and the workers of xdist, which inherit the variables,
 # share what they compile. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the code.
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":  # with these flags, four times as fast
-  os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-  os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+  os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
+  if version("jaxlib").startswith("0.10."):  # later versions do not know it, and end the process
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"latentjax-tests-{os.getpid()}")
