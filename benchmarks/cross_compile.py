@@ -140,10 +140,12 @@ def measure(name: str, target_name: str, options: argparse.Namespace) -> dict:
   from latentjax import models
   from latentjax.data.dataset import random_dataset
   from latentjax.inference.trained_model import variable_shapes
+  from latentjax.models import layers
   from latentjax.models.base import num_parameters
   from latentjax.models.draw.model import DRAW
   from latentjax.runtime.cost import matmul_flops
 
+  layers.convolve = layers.conv_same  # it would choose by this machine's backend, not by the target's
   target, config = TARGETS[target_name], load_config(name, options.set)
   model = models.create_model(config.model, random_dataset(**config.data.to_dict()).image_shape)
   if isinstance(model, DRAW):
