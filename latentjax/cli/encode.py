@@ -1,5 +1,6 @@
 """`latentjax encode`: latents, ELBO and log-likelihood of a run's dataset or of the user's own images."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ def run(config: ConfigDict, path: str | None, workdir: Path) -> None:
     return
   images = _file_images(config, path, trained.image_shape)
   out = workdir / "encoded" / Path(images.name).name
+  _check_same_images(out, images.name)
   out.mkdir(parents=True, exist_ok=True)
   latents = _write_latents(trained, images, out)
   shown = np.concatenate(list(images.splits.values()))[: config.sample.num_images]
@@ -49,6 +51,14 @@ def run(config: ConfigDict, path: str | None, workdir: Path) -> None:
   decoded = np.asarray(trained.inference.decode(trained.variables, groups))
   columns = math.ceil(math.sqrt(len(shown)))
   plots.save(out / "reconstructions.png", plots.save_reconstructions, shown / 255, decoded, columns)
+
+
+def _check_same_images(out: Path, name: str) -> None:
+  """Raises UsageError if `out` has the latents of other images, whose path ends in the same name."""
+  path = out / "encode.json"
+  earlier = json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() else name
+  if earlier != name:
+    raise UsageError(f"{out} has the latents of {earlier}. Move it, or rename {name}.")
 
 
 def _dataset_images(run: Run) -> ImagesToEncode:

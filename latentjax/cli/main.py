@@ -208,7 +208,10 @@ def resolve_config(flags: absl_flags.FlagValues, workdir: Path | None) -> Resolv
       config = records.read_config(workdir)
       return ResolvedConfig(config, CONFIGS_DIR / f"{config.model.name}.py")
     if not flags.help:  # falling back to the demo would hide a mistyped name
-      raise UsageError(f"{workdir} holds no run. Check its name, or start a run there with --config.")
+      near = difflib.get_close_matches(workdir.name, pretrained.names(), n=1)
+      advice = f"did you mean the pretrained {near[0]}?" if near else "check its name."
+      start = f"To start one there, run latentjax train CONFIG --workdir={workdir}"
+      raise UsageError(f"{workdir} holds no run: {advice} {start}.")
   return load_config(flags.config or DEFAULT_CONFIG)
 
 

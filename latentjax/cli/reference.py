@@ -83,6 +83,7 @@ def help_text(command: str | None, flags: Mapping[str, str], chosen: ResolvedCon
       names = [name for name, each in COMMANDS.items() if each.group == group]
       lines += ["", f"{group}:", *(f"  {usage(name):<29}{COMMANDS[name].summary}" for name in names)]
     lines += ["", *meanings, f"`{program} COMMAND --help` is about one command. --mode=COMMAND is the same as COMMAND."]
+    lines += [f"`{program} train vae --help` lists the variants and keys of another model."]
   else:
     lines = [usage_line, "", f"{command} {COMMANDS[command].summary}.", *meanings]
   lines += ["", "Flags:"]

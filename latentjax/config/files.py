@@ -1,5 +1,6 @@
 """Config files: found by name and executed."""
 
+import difflib
 import inspect
 import runpy
 import sys
@@ -95,8 +96,10 @@ def _find_config_file(name: str) -> Path:
       return path
   if (expand_user(name) / "config.json").is_file():
     raise UsageError(f"--config={name} is the workdir of a run. Use --workdir={name}, or --config={name}/config.json.")
-  known = ", ".join(sorted(path.stem for path in CONFIGS_DIR.glob("*.py")))
-  raise UsageError(f"--config={name}: no such file. Choose one of {known}, or write your own.")
+  known = sorted(path.stem for path in CONFIGS_DIR.glob("*.py"))
+  near = difflib.get_close_matches(name, known, n=1)
+  advice = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(known)}, or write your own."
+  raise UsageError(f"--config={name}: no such file. {advice}")
 
 
 def _candidates(name: str) -> tuple[Path, ...]:

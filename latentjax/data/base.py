@@ -62,7 +62,9 @@ def as_pixels(images) -> np.ndarray:
     return images
   if images.dtype != bool and not np.issubdtype(images.dtype, np.floating):
     raise TypeError(f"images have dtype {images.dtype}. Pass uint8 from 0 to 255 or floats from 0 to 1.")
-  if not ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all():  # also false for NaN
+  if np.isnan(images).any():
+    raise ValueError("images have NaN. Remove those images, or fill their pixels.")
+  if not ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all():
     raise ValueError(f"float images have values in [{images.min():.7g}, {images.max():.7g}]. Scale them to [0, 1].")
   return np.clip(images.astype(np.float32), 0, 1)
 

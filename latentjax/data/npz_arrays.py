@@ -99,7 +99,7 @@ def _check(images: Splits, labels: Splits, where: str) -> None:
     if array.shape[1:] != images[first].shape[1:]:
       raise UsageError(f"{label} is {shape} but {first} is {list(images[first].shape)}. All images need one size.")
   for split, array in labels.items():
-    label = f"{split}{LABELS}{where}"
+    label = f"{split}{LABELS}{where}" if where else "labels"
     if split not in images:
       raise UsageError(f"{label} belongs to no images: there is no array `{split}`.")
     if not np.issubdtype(array.dtype, np.integer) or array.shape != images[split].shape[:1]:

@@ -91,6 +91,8 @@ class TFDS:
     try:
       import tensorflow_datasets
     except ImportError:
+      if Path(self.name).is_dir():
+        raise UsageError(unknown_dataset_message(self.name, [])) from None
       raise RunError(f"data.name = {self.name} is not decoded yet, which needs TFDS. Run {INSTALL_HINT}.") from None
     return tensorflow_datasets
 

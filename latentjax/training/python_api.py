@@ -44,11 +44,16 @@ def train(
     raise TypeError(f"config must be a name such as 'draw:demo' or a ConfigDict, not {config!r}.")
   if not isinstance(workdir, str | os.PathLike | None):
     raise TypeError(f"workdir must be a path, not {workdir!r}.")
+  if not (callback is None or callable(callback)):
+    raise TypeError(f"callback must be a function, not {callback!r}.")
   if images is None and labels is not None:
     raise TypeError("labels belong to images. Pass both.")
   try:
     config = load_config(config).config if isinstance(config, str) else plain_config(config)
-    config = models.override(config, {_full_key(config, name, value): value for name, value in changes.items()})
+    values = {_full_key(config, name, value): value for name, value in changes.items()}
+    if images is not None and "data.name" in values:
+      raise TypeError("images take the place of data.name. Pass one of the two.")
+    config = models.override(config, values)
     given = None if workdir is None else parse_workdir(os.fspath(workdir))
     with TemporaryDirectory(prefix="latentjax-") if given is None else nullcontext(given) as directory:
       return _train(config, images, labels, Path(directory), given is None, callback)

@@ -69,6 +69,8 @@ def save_curves(
       row[0].set_ylabel(f"{label}, nats per image")
     for axis, name in zip(axes[-1], x_axes, strict=True):
       axis.set_xlabel({"epoch": "epoch", "minutes": "minutes of training"}[name])
+      if name == "epoch":
+        axis.xaxis.get_major_locator().set_params(integer=True)
     handles = [Line2D([], [], color=COLORS[index % len(COLORS)]) for index in range(len(runs))]
     heading = f"{escape_text(protocol.title)}\nvalidation; fainter: training"
     names = [escape_text(name) for name in runs]

@@ -45,9 +45,9 @@ CROSS_ENTROPY = MetricNames(
   "cross-entropy",
   {"elbo": "CE bound", "kl": "KL", "reconstruction": "cross-entropy"},
   "marginal CE",
-  note="The pixels are gray values under a Bernoulli, so the metrics are cross-entropies (CE), not log-likelihoods: CE"
-  " bound is -(KL + cross-entropy), and marginal CE is its estimate from importance samples. For likelihoods of such"
-  " pixels, set model.likelihood = discretized_logistic.",
+  note="The pixels have values between 0 and 1 under a Bernoulli, so the metrics are cross-entropies (CE), not"
+  " log-likelihoods: CE bound is -(KL + cross-entropy), and marginal CE is its estimate from importance samples. For"
+  " likelihoods of such pixels, set model.likelihood = discretized_logistic.",
 )
 
 DISCRETIZED = MetricNames(

@@ -103,8 +103,8 @@ class Run:
   def check_data(self, sha256: str) -> None:
     """Raises RunError unless `Dataset.sha256` is that of the run's images: others may mix its train and test splits."""
     if self.provenance and self.provenance[-1]["dataset_sha256"] != sha256:
-      name, advice = self.config.data.name, "Restore them, or choose another --workdir."
-      raise RunError(f"{name} now has other images than {self.workdir} was trained on. {advice}")
+      name, advice = self.config.data.name, "Restore them, or choose another workdir."
+      raise RunError(f"The images of {name} are not those that {self.workdir} was trained on. {advice}")
 
   def check_writable(self) -> None:
     """Raises RunError if the workdir is read-only, before a long computation whose results go there."""

@@ -137,7 +137,7 @@ def test_a_run_of_the_name_of_a_pretrained_model_is_kept(pretrained, tmp_path):
   assert main._workdir_or_pretrained("runs/draw-mnist") == run.relative_to(tmp_path)
   run.rename(tmp_path / "draw-mnist")
   assert str(main._workdir_or_pretrained("draw-mnist")) == "draw-mnist"
-  assert_mistake(call("sample", "vae-mnist", cwd=tmp_path), "vae-mnist holds no run. Check its name")
+  assert_mistake(call("sample", "vae-mnits", cwd=tmp_path), "vae-mnits holds no run: did you mean the pretrained")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,9 @@ def test_a_persons_files_lie_beside_the_run(copy, labelled, tmp_path, capsys):
   with Image.open(workdir / "encoded" / "mine" / "reconstructions.png") as picture:
     assert np.asarray(picture).std() > 0
   assert "linear probe" not in capsys.readouterr().out
+  (tmp_path / "other").mkdir()
+  with pytest.raises(UsageError, match=r"0.png has the latents of .*mine/a/0.png. Move it, or rename .*other/0.png"):
+    encode.run(config, str((tmp_path / "mine/a/0.png").rename(tmp_path / "other/0.png")), workdir)
 
 
 @pytest.mark.parametrize(

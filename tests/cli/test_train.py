@@ -373,7 +373,7 @@ def test_other_images_under_the_same_name_are_refused(whole, tiny_cache, tmp_pat
     np.savez(tmp_path / "tiny.npz", **{name: 255 - images for name, images in arrays.items()})
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path))
   for mode in (run, evaluate.run, lambda config, workdir: encode.run(config, None, workdir)):
-    with pytest.raises(RunError, match="tiny now has other images"):
+    with pytest.raises(RunError, match="The images of tiny are not those that"):
       mode(tiny_config(), workdir)
 
 

@@ -109,4 +109,4 @@ def test_changed_datasets_give_no_test_images(run, tmp_path, monkeypatch, capsys
   np.savez(tmp_path / "cache" / "tiny.npz", **splits)
   monkeypatch.setenv("LATENTJAX_CACHE_DIR", str(tmp_path / "cache"))
   assert sample.load_test_images(Run.open(workdir, config)) is None
-  assert "tiny now has other images" in capsys.readouterr().out
+  assert "The images of tiny are not those that" in capsys.readouterr().out

@@ -108,7 +108,7 @@ def test_a_run_on_images_in_memory_is_stopped_resumed_and_evaluated(tmp_path, ti
   assert (run.epochs, run.status) == (2, RunStatus.FINISHED)
   run.check_data(data.sha256)
   jax.tree.map(np.testing.assert_array_equal, model.variables, latentjax.load(workdir).variables)
-  with pytest.raises(ValueError, match="now has other images than"):
+  with pytest.raises(ValueError, match="are not those that"):
     latentjax.train("vae", images=255 - images, **args)
   with pytest.raises(ValueError, match=r"holds a different experiment \(model.latent_dim: 2 -> 3\)"):
     latentjax.train("vae", images=images, **args | {"latent_dim": 3})
@@ -139,11 +139,14 @@ IMAGES = np.zeros((6, 4, 4), np.uint8)
     ({"images": [[[2]]]}, TypeError, "images have dtype int64. Pass uint8 from 0 to 255 or floats from 0 to 1."),
     ({"epochs": 0}, ValueError, "train.epochs must be a whole number from 1 to 1000000, not 0."),
     ({"epochs": "four"}, ValueError, "train.epochs must be a whole number from 1 to 1000000, not 'four'."),
-    ({"config": "vea"}, ValueError, "--config=vea: no such file. Choose one of conv_ladder, draw"),
+    ({"callback": 3}, TypeError, "callback must be a function, not 3"),
+    ({"images": IMAGES, "data.name": "mnist"}, TypeError, "images take the place of data.name"),
+    ({"images": np.full((6, 8, 8), np.nan)}, ValueError, "images have NaN"),
+    ({"config": "vea"}, ValueError, "--config=vea: no such file. Did you mean vae?"),
     ({"workdir": "gs://a/b"}, ValueError, "gs://a/b is a URL, not a local directory."),
     ({"images": IMAGES / 1.0 + 2}, ValueError, "float images have values in [2, 2]. Scale them to [0, 1]."),
     ({"images": IMAGES[0]}, ValueError, "images must be uint8 [M, H, W], [M, H, W, 1] or [M, H, W, 3], not uint8 [4"),
-    ({"images": IMAGES, "labels": [1.5] * 6}, ValueError, "images_labels must be integers [6], one for each image"),
+    ({"images": IMAGES, "labels": [1.5] * 6}, ValueError, "labels must be integers [6], one for each image"),
     ({"images": IMAGES}, ValueError, "train.batch_size = 128 is larger than the 4 training images of images"),
     ({"images": np.arange(96).reshape(2, 4, 4, 3) / 99}, ValueError, "images is in color, which data.binarization"),
   ],
