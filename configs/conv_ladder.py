@@ -29,10 +29,10 @@ def default() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """Convolutional Ladder VAE with 5 layers, on 4,000 digits, no download: 3 minutes of a CPU core, NLL 86.8."""
+  """Convolutional Ladder VAE with 5 layers, on 4,000 digits, no download: 4 minutes of a CPU core, NLL 86.0."""
   config = default()
   config.data.name = "mnist_digits"
-  config.train.epochs = 24
+  config.train.epochs = 34
   config.train.kl_warmup_epochs = 8.0
   config.train.ema_decay = 0.99
   config.train.weight_decay = 0.0
@@ -41,7 +41,7 @@ def demo() -> ConfigDict:
 
 
 def photos() -> ConfigDict:
-  """Convolutional Ladder VAE with 7 layers, on crops of photographs, no download: for 30 minutes of two CPU cores."""
+  """Convolutional Ladder VAE with 7 layers, on crops of photographs, no download: for an hour of a CPU core."""
   config = default()
   config.data.name = "photo_patches"
   config.data.binarization = "none"

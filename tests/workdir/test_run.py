@@ -42,7 +42,7 @@ def test_another_experiment_or_other_images_change_nothing(tmp_path, config):
   with pytest.raises(UsageError, match=r"holds a different experiment \(model.num_steps: 10 -> 11\)"):
     Run.open(tmp_path, other)
   assert Run.open(tmp_path, other, ["model.num_steps"]).config.model.num_steps == 11
-  with pytest.raises(RunError, match="other images"):
+  with pytest.raises(RunError, match="are not those that"):
     start(tmp_path, config, sha256="1")
   assert (tmp_path / "config.json").read_text() == before
 
