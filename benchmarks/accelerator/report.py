@@ -47,7 +47,7 @@ def write(path: Path, lines: Iterable[Line], parts: Mapping[str, str], total: in
   plain = {}  # ms of a step in float32, of one seed, by the device's own plan
   for line in lines:
     if "step_time_ms" in line.get("result", {}) and (line["num_seeds"], line["precision"], line["plan"]) == PLAIN:
-      plain[_step(line)] = line["result"]["step_time_ms"]
+      plain[_program(line)] = line["result"]["step_time_ms"]
   for part, title in parts.items():
     rows = [line for line in lines if line["part"] == part]
     steps = [_step_cells(line, plain) for line in rows if not line["variants"]]
@@ -57,7 +57,7 @@ def write(path: Path, lines: Iterable[Line], parts: Mapping[str, str], total: in
   write_atomic(path, "\n".join(text) + "\n")
 
 
-def _step(line: Line) -> tuple:
+def _program(line: Line) -> tuple:
   return line["config"], line["batch_size"], *line["changes"]
 
 
@@ -66,7 +66,7 @@ def _step_cells(line: Line, plain: Mapping[tuple, float]) -> dict:
   cells["config"] = " ".join(filter(None, [line["config"], *line["changes"], line["plan"]]))
   cells["remark"] = cells.get("problem", "") if line["status"] == "measured" else f"{line['status']}: {line['reason']}"
   if "step_time_ms" in cells:
-    cells["relative"] = cells["step_time_ms_per_seed"] / plain.get(_step(line), np.nan)
+    cells["relative"] = cells["step_time_ms_per_seed"] / plain.get(_program(line), np.nan)
     cells["busy"] = cells.get("busy_ms", np.nan) / cells["step_time_ms"]
     cells["peak_mib"] = (cells["peak_memory_bytes"] or np.nan) / 2**20
   return cells

@@ -1,6 +1,5 @@
 """`latentjax encode`: latents, ELBO and log-likelihood of a run's dataset or of the user's own images."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,8 @@ from latentjax.data.base import LABEL_NAMES, LABELS
 from latentjax.inference import evaluation, linear_probe
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
 from latentjax.runtime.console import console, progress
-from latentjax.runtime.errors import UsageError
-from latentjax.runtime.fileio import dump_json, expand_user, write_atomic
+from latentjax.runtime.errors import UsageError, damaged
+from latentjax.runtime.fileio import dump_json, expand_user, load_json, write_atomic
 from latentjax.workdir import plots
 from latentjax.workdir.protocol import finite_metrics
 from latentjax.workdir.run import Run
@@ -56,7 +55,10 @@ def run(config: ConfigDict, path: str | None, workdir: Path) -> None:
 def _check_same_images(out: Path, name: str) -> None:
   """Raises UsageError if `out` has the latents of other images, whose path ends in the same name."""
   path = out / "encode.json"
-  earlier = json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() else name
+  try:
+    earlier = load_json(path.read_bytes())["data"] if path.exists() else name
+  except (ValueError, KeyError, TypeError):
+    raise damaged(path, "Move its directory") from None
   if earlier != name:
     raise UsageError(f"{out} has the latents of {earlier}. Move it, or rename {name}.")
 
