@@ -5,23 +5,20 @@ import fcntl
 import functools
 import gc
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 # Compiling is most of a test's time. Tests, their subprocesses and the workers of xdist, which inherit the variables,
-# share what they compile. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the code.
+# share what they compile, and so does the next run. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs any test as users run the
+# code.
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":  # with these flags, four times as fast
   os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
   if version("jaxlib").startswith("0.10."):  # later versions do not know it, and end the process
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ.setdefault(
-  "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"latentjax-tests-{os.getpid()}")
-)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "programs"))
 
 import command
 import jax
@@ -32,16 +29,11 @@ import tiny
 
 from latentjax.inference import trained_model
 from latentjax.training import experiment, trainer
+from latentjax.workdir import plots
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_default_matmul_precision", "highest")  # oracles are float64: no TF32 or bfloat16 on accelerators
-
-
-def pytest_unconfigure() -> None:
-  cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
-  if cache.endswith(f"latentjax-tests-{os.getpid()}"):
-    shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,6 +82,23 @@ def trained_run(tiny_cache: Path) -> Callable[[str], Path]:
     return workdir
 
   return train
+
+
+class SmallFigure(plots.Figure):
+  """A figure of few pixels without constrained layout, which takes most of the time of a tiny training's pictures."""
+
+  def __init__(self, layout: str, **options):
+    super().__init__(**options)
+
+  def savefig(self, file, dpi: int, format: str = "png") -> None:
+    super().savefig(file, dpi=20, format=format)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_figures() -> Iterator[None]:
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(plots, "Figure", SmallFigure)
+    yield
 
 
 def memoized(function: Callable, key: Callable) -> Callable:

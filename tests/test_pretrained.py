@@ -61,7 +61,12 @@ def test_a_shipped_model_has_its_elbo_on_the_test_set(name, request):
     images = dataset.load_dataset(data, binarization).test
   else:
     pytest.skip(f"{data} is not prepared")
-  assert tool.mean_elbo(model, images) == pytest.approx(results["test"]["elbo"], abs=TOLERANCE)
+  unoptimized = jax.config.jax_disable_most_optimizations
+  jax.config.update("jax_disable_most_optimizations", unoptimized and len(images) < 1000)
+  try:
+    assert tool.mean_elbo(model, images) == pytest.approx(results["test"]["elbo"], abs=TOLERANCE)
+  finally:
+    jax.config.update("jax_disable_most_optimizations", unoptimized)
 
 
 def test_the_digits_are_binary_images_that_are_the_callers_own():

@@ -3,11 +3,17 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from latentjax.models.draw.attention import Window
 from latentjax.workdir import plots
 from latentjax.workdir.protocol import Protocol
+
+
+@pytest.fixture(autouse=True)
+def users_figures(monkeypatch):
+  monkeypatch.setattr(plots, "Figure", Figure)
 
 
 def pixels(path) -> np.ndarray:
