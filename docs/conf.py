@@ -5,13 +5,14 @@ from pathlib import Path
 
 from latentjax import __version__
 
-sys.path.insert(0, str(Path(__file__).parent))  # for zoo.py
+sys.path.insert(0, str(Path(__file__).parent))  # for mathml.py and zoo.py
 
 project = "latentjax"
 copyright = "the latentjax authors"
 release = version = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "zoo"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "zoo"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"latentjax {version}"
 html_static_path = ["static"]
