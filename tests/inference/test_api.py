@@ -209,14 +209,16 @@ def test_runs_without_weights_are_refused(run, tmp_path):
     latentjax.load(tmp_path)
 
 
-def test_loading_changes_nothing_global_and_needs_neither_data_nor_checkpoint_libraries(run):
+def test_loading_changes_nothing_global_and_needs_neither_data_nor_checkpoint_libraries(trained_run):
+  workdirs = [str(trained_run(model)) for model in tiny.MODELS]
   program = (
     "import signal, sys\n"
     "import latentjax\n"
     "assert 'jax' not in sys.modules\n"
     "import jax, matplotlib\n"
     "before = matplotlib.get_backend(), dict(jax.config.values), signal.getsignal(signal.SIGINT)\n"
-    f"latentjax.load({str(run[0])!r}).sample(2)\n"
+    f"for workdir in {workdirs}:\n"
+    "  latentjax.load(workdir).sample(2)\n"
     "assert (matplotlib.get_backend(), dict(jax.config.values), signal.getsignal(signal.SIGINT)) == before\n"
     "loaded = {name.split('.')[0] for name in sys.modules}\n"
     "print(sorted(loaded & {'orbax', 'tensorflow', 'tensorflow_datasets', 'mlxtend', 'tensorboardX'}))\n"
