@@ -1,4 +1,4 @@
-"""Times the training step of the original PyTorch project beside latentjax's of the same sizes, interleaved.
+"""Times the training steps of the original PyTorch project and of latentjax, with the same sizes, interleaved.
 
     python -m benchmarks.original --checkout=DIR [--configs vae:default draw:base ...] [--rounds 20]
 

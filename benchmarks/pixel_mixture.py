@@ -3,7 +3,7 @@
     python -m benchmarks.pixel_mixture [--data photo_patches] [--components 10] [--steps 3000] [--seed 0]
 
 One set of parameters of `model.likelihood = logistic_mixture` is fitted to all training pixels by Adam with a cosine
-decay. A model with latents has to beat it.
+decay. A model with latents should have fewer.
 """
 
 import jax

@@ -1,12 +1,12 @@
-"""Makes a pretrained model, which ships with the package, of a finished run of one seed.
+"""Makes a pretrained model, which ships with the package, from a finished run of one seed.
 
     python -m benchmarks.pretrained WORKDIR NAME [--machine="two cores of an AMD EPYC 9354"]
 
 Writes latentjax/pretrained/NAME: config.json, model.safetensors with float16 weights, and results.json, which adds to
 the results of the run their origin (command, minutes, machine, commit), the difference that float16 makes to the test
 ELBO with the same noise, and for binary images of 28 x 28 pixels the ELBO of the 200 digits of
-`latentjax.sample_digits` with seed 0. Tests compute both again. A model whose test ELBO differs by 0.01 nats or more is
-refused.
+`latentjax.sample_digits` with seed 0. Tests compute both ELBOs again. A model whose test ELBO differs by
+0.01 nats or more is refused.
 """
 
 import dataclasses

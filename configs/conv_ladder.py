@@ -29,7 +29,7 @@ def default() -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-  """Convolutional Ladder VAE with 5 layers, on 4,000 digits, no download: 4 minutes of a CPU core, NLL 86.0."""
+  """Convolutional Ladder VAE with 5 layers, on 4,000 digits, no download: 4 minutes of one CPU core, NLL 86.0."""
   config = default()
   config.data.name = "mnist_digits"
   config.train.epochs = 34

@@ -40,7 +40,7 @@ def wide() -> ConfigDict:
 
 
 def deep() -> ConfigDict:
-  """DRAW with attention, T 32, Muon, on full MNIST: NLL 80.1 after 44 epochs, 2 hours on two CPU cores (bfloat16)."""
+  """DRAW with attention, T 32, Muon, on full MNIST: NLL 80.1 after 44 epochs, 2 hours of one CPU core (bfloat16)."""
   config = filterbank()
   config.model.num_steps = 32
   config.train.optimizer = "muon"
@@ -90,7 +90,7 @@ def two_digits() -> ConfigDict:
 
 
 def two_digits_demo() -> ConfigDict:
-  """DRAW with attention, T 12, on two digits on 60 x 60 pixels, no download: 5 minutes on two CPU cores."""
+  """DRAW with attention, T 12, on two digits on 60 x 60 pixels, no download: 5 minutes of one CPU core."""
   config = two_digits()
   config.data.name = "two_digits/mnist_digits"
   config.model.num_steps = 12
@@ -130,7 +130,7 @@ def cifar() -> ConfigDict:
 
 
 def colour() -> ConfigDict:
-  """DRAW with attention, T 8, h 128, on 4,000 digits in color, no download: 3 minutes on two CPU cores."""
+  """DRAW with attention, T 8, h 128, on 4,000 digits in color, no download: 3 minutes of one CPU core."""
   config = demo()
   config.data.name = "colour_digits"
   config.data.binarization = "none"

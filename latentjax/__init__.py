@@ -81,20 +81,20 @@ def train(
   Args:
     config: Config as for --config, such as "draw:demo", or a ConfigDict, which is copied.
     images: Images to train on instead of the config's dataset: [M, H, W] or [M, H, W, C], uint8 from 0 to 255 or floats
-      in [0, 1]. A fifth is held out for validation and a fifth for testing, of more than 50,000 images 10,000 each.
+      in [0, 1]. A fifth is held out for validation and a fifth for testing, at most 10,000 each.
     labels: Integers [M] of the images, negative if unknown; no model is trained on them.
     workdir: Directory for the files of the run: as by `latentjax train`, with results and pictures, and images.npz with
       `images`. The same call resumes a run there. None leaves no files, and evaluates nothing but the validation split.
     callback: Called after every epoch with its row of metrics.jsonl, a dict; True stops the training.
-    **keys: Values of the config by key, or by its last part if no other key ends so: epochs=4, or
+    **keys: Values by config key, or by its last part if no other key ends in it: epochs=4, or
       ``**{"train.batch_size": 16}``.
 
   Returns:
     The model, as `load` returns it; of several seeds (`num_seeds`) the first.
 
   Raises:
-    TypeError: A keyword is no key of the config or ambiguous, or an argument is of the wrong type.
-    ValueError: A value, the images, the data or the workdir do not suit, or the loss became NaN or infinite.
+    TypeError: A keyword names no config key or several, or an argument has the wrong type.
+    ValueError: A value, the images, the data or the workdir cannot be used, or the loss became NaN or infinite.
   """
   from latentjax.training import python_api
 

@@ -17,9 +17,9 @@ from benchmarks.common import create_parser, positive
 
 PARTS = {  # title, and the decision that its numbers serve
   "steps": "Training steps: is a model bound by arithmetic, or by launches that graphs and fusion save?",
-  "pytorch": "Training steps beside PyTorch: what may the documents say about speed?",
+  "pytorch": "Training steps of PyTorch and latentjax: which are faster, and by how much?",
   "plan": "Execution plans of DRAW: does a GPU need its own attention, deferred weight gradients and an unrolled loop?",
-  "seeds": "Several seeds in one program: how many does a device train at the price of one?",
+  "seeds": "Several seeds in one program: how many does a device train in the time of one?",
   "batch": "Large batches: where does throughput stop growing?",
   "precision": "Precisions of matrix products: is the default of float32 worth its time?",
   "conv": "Convolutional Ladder VAE: does XLA's own gradient of a kernel suffice?",

@@ -23,7 +23,7 @@ from latentjax.runtime.errors import Interrupted, RunError, last_line
 from latentjax.workdir import records
 
 PYTORCH = ("eager", "compile", "graph", "compiled-graph")
-PLANS = ("attention_impl=cpu", "weight_gradients=per_step", "unroll=1")  # each beside the plan for the device
+PLANS = ("attention_impl=cpu", "weight_gradients=per_step", "unroll=1")  # each compared with the plan for the device
 PAPER_WINDOWS = ("model.read_size=2", "model.write_size=5")
 TRAININGS = {  # part: dataset, changes, and validation ELBO to stop at (docs/results.md)
   "target": ("mnist", ("model.num_steps=20", "precision=bfloat16", "train.epochs=46"), -85.30),

@@ -108,7 +108,7 @@ class Watchdog:
 def run_measurements(
   measurements: Iterable, results: Results, measure: Callable[[Any], Line], seconds_left: Callable[[], float]
 ) -> bool:
-  """Runs what is not measured yet and is likely to fit into the time left; returns True if nothing is left."""
+  """Runs missing measurements that are likely to fit into the time left; returns True if none is left."""
   complete = True
   for measurement in (each for each in measurements if not results.is_final(each.name)):
     if seconds_left() < measurement.min_seconds:

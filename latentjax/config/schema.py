@@ -280,7 +280,9 @@ def check_config(config: ConfigDict) -> None:
   if end > 2**32:
     raise UsageError(f"seed plus the number of seeds must be at most 4294967296, not {end}.")
   if config.benchmark.phase in ("nll", "sample") and max(config.benchmark.num_seeds) > 1:
-    raise UsageError(f"benchmark.phase = {config.benchmark.phase!r} is of one seed. Set benchmark.num_seeds to 1.")
+    raise UsageError(
+      f"benchmark.phase = {config.benchmark.phase!r} measures one seed only. Set benchmark.num_seeds to 1."
+    )
 
 
 def check_values(values: Mapping[str, Any], keys: Mapping[str, Key]) -> None:

@@ -44,7 +44,7 @@ def source_label(name: str, to_encode: bool) -> str:
 
 
 def warn_ignored(label: str, names: Sequence[str]) -> None:
-  """Names files or arrays that are ignored: one may be a misspelled split."""
+  """Prints the names of ignored files or arrays, one of which may be a misspelled split."""
   if names:
     console.print(f"{label}: ignored {', '.join(names)}")
 

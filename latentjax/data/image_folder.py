@@ -170,7 +170,7 @@ def source_from_path(name: str, size: int) -> ImageFolder | NpzImages | None:
   if path.suffix == ".npz" or name.startswith(("/", "./", "../", "~")):
     if path.is_file():
       raise UsageError(f"data.name = {name!r} is neither a folder nor an .npz. Try np.savez('NAME.npz', train=array).")
-    raise UsageError(f"data.name = {name!r}: there is no such folder of images and no such .npz file.")
+    raise UsageError(f"data.name = {name!r}: there is no such folder of images and no such .npz file. Check the path.")
   return None
 
 

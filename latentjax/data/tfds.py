@@ -93,7 +93,9 @@ class TFDS:
     except ImportError:
       if Path(self.name).is_dir():
         raise UsageError(unknown_dataset_message(self.name, [])) from None
-      raise RunError(f"data.name = {self.name} is not decoded yet, which needs TFDS. Run {INSTALL_HINT}.") from None
+      raise RunError(
+        f"data.name = {self.name} is not decoded yet, and decoding needs TFDS. Run {INSTALL_HINT}."
+      ) from None
     return tensorflow_datasets
 
   @cached_property

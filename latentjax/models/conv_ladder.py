@@ -207,7 +207,7 @@ class ConvLadderVAE(LikelihoodModel):
 
 
 class Layer(nn.Module):
-  """A layer of latents at one resolution: prior, posterior, and what follows from a sample."""
+  """A layer of latents at one resolution: prior, posterior, and the map that follows from a sample."""
 
   latents: int  # Z
   merge: str

@@ -19,7 +19,7 @@ class RunError(Exception):
 
 
 class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` does not catch it
-  """A signal stopped the run, and nothing was lost. Exit codes are those of shells: 130 for Ctrl-C, 143 for SIGTERM."""
+  """A stop by a signal, without loss. The exit code is that of a shell: 130 after Ctrl-C, 143 after SIGTERM."""
 
   def __init__(self, signal: int):
     super().__init__(f"stopped by signal {signal}")

@@ -1,4 +1,4 @@
-"""JAX's settings that decide or block this project's numbers, pinned whatever the environment or a caller has set."""
+"""JAX settings that change or prevent this project's computations, pinned regardless of environment and caller."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -21,7 +21,7 @@ class RngStreams(NamedTuple):
 
 
 def create_key(seed: int | jax.Array) -> jax.Array:
-  """Returns jax.random.key(seed) of a seed below 2^32, whatever JAX's default generator and JAX_RANDOM_SEED_OFFSET."""
+  """Returns jax.random.key(seed) for a seed below 2^32, regardless of JAX's default generator and seed offset."""
   seed = jnp.asarray(seed, jnp.uint32)
   return jax.random.wrap_key_data(jnp.stack([jnp.zeros_like(seed), seed]), impl="threefry2x32")
 

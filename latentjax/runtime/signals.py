@@ -23,7 +23,7 @@ class GracefulShutdown:
   thread, where Python handles no signals, nothing changes.
 
   If several processes must stop at the same step, `sync` reduces the signal of each, or 0, to that of any. All must
-  read `requested` and end critical sections equally often, and a signal waits for the next time.
+  read `requested` and end critical sections equally often; a signal takes effect at the next time.
   """
 
   def __init__(self, sync: Callable[[int], int] | None = None):
@@ -96,7 +96,7 @@ class GracefulShutdown:
 def exit_on_signal(message: str, discard: Callable[[], None] = lambda: None) -> None:
   """Makes Ctrl-C and SIGTERM call `discard`, print a message and end this process, except in a critical section.
 
-  An exception during a compilation might be lost in a callback or crash the interpreter: only `cleaning_up` gets one.
+  It raises no exception, which during a compilation might be lost or crash the interpreter, except in `cleaning_up`.
   """
 
   def stop(number: int, _) -> None:
@@ -115,7 +115,7 @@ def exit_on_signal(message: str, discard: Callable[[], None] = lambda: None) -> 
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-  """Lets the signals of `exit_on_signal` raise Interrupted in this block, which removes its unfinished files then."""
+  """Makes the signals of `exit_on_signal` raise Interrupted in this block, so that it can remove unfinished files."""
   global _cleans_up
   _cleans_up = True
   try:

@@ -77,12 +77,12 @@ def _train(
 
 
 def _full_key(config: ConfigDict, name: str, value: Any) -> str:
-  """Returns the config key of a keyword, which may be its last part; raises TypeError if it is not one key's."""
+  """Returns the config key of a keyword, which may be its last part; raises TypeError if none or several match."""
   known = flatten(config.to_dict())
   own = [key for key in known if key.partition(".")[0] not in OTHER_SECTIONS and key.rpartition(".")[2] == name]
   if name in known or len(own) == 1:
     return name if name in known else own[0]
   if own:
     near = nearest_key(name, models.config_keys(config.model.name))
-    raise TypeError(f"{name} is the end of {' and '.join(own)}. Pass one of them, such as **{{{near!r}: {value!r}}}.")
+    raise TypeError(f"{name} may mean {' or '.join(own)}. Pass one of them, such as **{{{near!r}: {value!r}}}.")
   raise TypeError(models.unknown_key(config, [name]))

@@ -116,8 +116,10 @@ class Checkpointer:
       if not differing:  # else each of Orbax's threads would print a traceback
         return self._orbax.restore(path / name, args=ocp.args.StandardRestore(target))
     except Exception as error:  # Orbax raises many kinds, for files of another version or files that vanish
-      reason = error_reason(error) if path.exists() else "a training has just replaced it, try again"
-      raise RunError(f"Cannot read the checkpoint of step {step} in {self.directory} ({reason}).") from None
+      reason, advice = error_reason(error), "Restore it, or choose another --workdir"
+      if not path.exists():
+        reason, advice = "a training has just replaced it", "Try again"
+      raise RunError(f"Cannot read the checkpoint of step {step} in {self.directory} ({reason}). {advice}.") from None
     raise RunError(
       f"The checkpoint of step {step} in {self.directory} does not fit the config: {differing[0]} differs. Restore the"
       " config.json of the run, or use the version of latentjax that wrote the checkpoint."

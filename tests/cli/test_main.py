@@ -305,7 +305,7 @@ BAD = {
   "--mode=benchmark --config.benchmark.phase=dance": "one of train, eval, nll, sample",
   "--mode=benchmark --config.benchmark.batch_sizes=128,0": "batch_sizes must be one or more whole numbers",
   "--mode=benchmark --config.benchmark.num_seeds=1,-8": "num_seeds must be one or more whole numbers",
-  "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=nll": "'nll' is of one seed",
+  "--mode=benchmark --config.benchmark.num_seeds=8 --config.benchmark.phase=nll": "'nll' measures one seed only",
   "--mode=benchmark --config.precision=half": "one of float32, tensorfloat32, bfloat16",
   "--mode=benchmark --workdir=TRAINED --config.model.hidden_dim=9": "model.hidden_dim: 8 -> 9",
   "--config.data.placement=cloud": "one of auto, device, host",

@@ -142,7 +142,7 @@ def test_random_images_of_color_and_of_unknown_sets(monkeypatch):
   assert random_dataset("svhn_cropped", "none").image_shape == (32, 32, 3)
   with pytest.raises(UsageError, match="svhn_cropped is in color"):
     random_dataset("svhn_cropped", "dynamic")
-  with pytest.raises(RunError, match=r"data\.name = flowers is not decoded yet, which needs TFDS"):
+  with pytest.raises(RunError, match=r"data\.name = flowers is not decoded yet, and decoding needs TFDS"):
     random_dataset("flowers", "none")
 
 

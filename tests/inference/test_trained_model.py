@@ -58,7 +58,7 @@ def test_samples_need_no_data(run, without_data, tmp_path, capsys):
     shutil.copy(workdir / name, bare)
   sample.run(config, bare)
   output = capsys.readouterr().out
-  assert "No test images of tiny (data.name = tiny is not decoded yet, which needs TFDS" in output
+  assert "No test images of tiny (data.name = tiny is not decoded yet, and decoding needs TFDS" in output
   assert (bare / "samples.png").read_bytes() == (workdir / "samples.png").read_bytes()
   assert not (bare / "reconstructions.png").exists()
 

@@ -128,8 +128,7 @@ IMAGES = np.zeros((6, 4, 4), np.uint8)
     (
       {"batch_size": 3},
       TypeError,
-      "batch_size is the end of eval.batch_size and train.batch_size. Pass one of them, such as"
-      " **{'train.batch_size': 3}.",
+      "batch_size may mean eval.batch_size or train.batch_size. Pass one of them, such as **{'train.batch_size': 3}.",
     ),
     ({"train": 3}, TypeError, "train is a section of the config. Set one of its keys: train.adam_b1, "),
     ({"read_size": 3}, TypeError, "model.read_size is a key of draw, and this config is of vae"),
