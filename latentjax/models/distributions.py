@@ -29,14 +29,10 @@ class Gaussian:
     chex.assert_equal_shape([noise, self.mean])
     return (-0.5 * jnp.square(noise) - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-  def whiten(self, value: jax.Array) -> jax.Array:
-    """Returns (value - mean) / std, [..., Z]: the inverse of `sample`."""
-    root = jnp.exp(-0.5 * self.log_std)
-    return (value - self.mean) * root * root  # 1 / std may overflow where the difference is 0
-
   def relative_to(self, prior: "Gaussian") -> "Gaussian":
     """Expresses this Gaussian in units of `prior`, which becomes N(0, I); the KL between the two is unchanged."""
-    return Gaussian(prior.whiten(self.mean), self.log_std - prior.log_std)
+    root = jnp.exp(-0.5 * prior.log_std)  # twice, because 1 / std may overflow where the difference is 0
+    return Gaussian((self.mean - prior.mean) * root * root, self.log_std - prior.log_std)
 
   def kl_per_unit(self) -> jax.Array:
     """Returns KL(self || N(0, I)) of each unit in nats, [..., Z]: 1/2 (mean^2 + var - log var - 1)."""
@@ -45,10 +41,6 @@ class Gaussian:
   def kl_to_standard(self) -> jax.Array:
     """Returns KL(self || N(0, I)) in nats, [...]."""
     return self.kl_per_unit().sum(-1)
-
-  def kl(self, other: "Gaussian") -> jax.Array:
-    """Returns KL(self || other) in nats, [...]."""
-    return self.relative_to(other).kl_to_standard()
 
   def product(self, other: "Gaussian") -> "Gaussian":
     """Returns the normalized product of the two densities, the precision-weighted mean (Sonderby et al. 2016)."""
