@@ -24,12 +24,11 @@ from latentjax.cli import overrides
 from latentjax.cli.reference import COMMANDS, help_text, program_name, usage
 from latentjax.config.files import CONFIGS_DIR, ResolvedConfig, load_config
 from latentjax.config.schema import NON_IDENTITY_KEYS, check_config, differences
-from latentjax.config.serialization import to_json
 from latentjax.inference import pretrained
 from latentjax.runtime import distributed
 from latentjax.runtime.console import console
 from latentjax.runtime.errors import Interrupted, RunError, UsageError, last_line, user_message
-from latentjax.runtime.fileio import cache_dir, expand_user
+from latentjax.runtime.fileio import cache_dir, dump_json, expand_user
 from latentjax.runtime.jax_settings import pin_settings
 from latentjax.runtime.signals import exit_on_signal
 from latentjax.workdir import directory, records
@@ -251,7 +250,7 @@ def check_devices() -> None:
 def show_config(config: ConfigDict, workdir: Path | None) -> int:
   """Prints a config, or how it differs from that of the run in `workdir`."""
   if workdir is None or not (workdir / "config.json").exists():
-    return print_output(to_json(config).rstrip())
+    return print_output(dump_json(config.to_dict()).rstrip())
   saved = records.read_config(workdir)
   refused = differences(saved, config, (*NON_IDENTITY_KEYS, *models.performance_keys(saved.model)))
   lines = [

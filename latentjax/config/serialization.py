@@ -1,4 +1,4 @@
-"""Configs as JSON."""
+"""Plain values for configs, and configs read from JSON."""
 
 import numbers
 from pathlib import Path
@@ -8,15 +8,11 @@ from ml_collections import ConfigDict
 
 from latentjax.config.schema import check_config, check_keys
 from latentjax.runtime.errors import RunError, UsageError
-from latentjax.runtime.fileio import dump_json, load_json
+from latentjax.runtime.fileio import load_json
 
 # Fields of config.json besides the config: the format of the workdir's files, the images' (H, W, C), and the
 # provenance of every command that trained there.
 RECORDED = ("format", "image_shape", "run")
-
-
-def to_json(config: ConfigDict) -> str:
-  return dump_json(config.to_dict())
 
 
 def to_plain(value: Any) -> Any:

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from latentjax import models
 from latentjax.cli.reference import markdown_page
 from latentjax.config.schema import NON_IDENTITY_KEYS, check_config, check_keys, check_values, differences, flatten
-from latentjax.config.serialization import read_config_json, to_json
+from latentjax.config.serialization import read_config_json
 from latentjax.runtime.errors import RunError, UsageError
+from latentjax.runtime.fileio import dump_json
 from latentjax.training.compile import create_train_fns
 
 VARIANTS = [
@@ -105,7 +106,7 @@ def test_every_kind_trains_a_step(file, variant):
 def test_every_variant_survives_json(file, variant, tmp_path):
   config = get_config(file, variant)
   path = tmp_path / "config.json"
-  path.write_text(to_json(config))
+  path.write_text(dump_json(config.to_dict()))
   assert read_config_json(path).to_dict() == config.to_dict()
 
 

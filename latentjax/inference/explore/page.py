@@ -103,10 +103,7 @@ def render(
     "payload": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
     "numbers": base64.b64encode(b"".join(map(to_float16, arrays, arrays.values()))).decode(),
   }
-  page = read_asset("page.html")
-  for placeholder, text in content.items():
-    page = page.replace(f"@@{placeholder}@@", text)
-  return page
+  return re.sub(r"@@(\w+)@@", lambda match: content[match[1]], read_asset("page.html"))
 
 
 def _group_names(name: str, count: int) -> tuple[list[str], list[str]]:

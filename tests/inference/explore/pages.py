@@ -62,7 +62,7 @@ def draw_latents(model, count: int = 3) -> list[np.ndarray]:
 
 def write_page(path: Path, model, fields, variables, extra=None, kl=None) -> Path:
   arrays = generative_arrays(fields["name"], variables) | (extra or {})
-  path.write_text(page.render("A <model>", ["made"], fields, model.image_shape, latent_dims(model), arrays, kl))
+  path.write_text(page.render("A <model>", ["@@hint@@"], fields, model.image_shape, latent_dims(model), arrays, kl))
   return path
 
 
