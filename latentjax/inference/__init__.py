@@ -1,1 +1,1 @@
-"""Inference with a trained model: encode, decode, sample, evaluate, export and explore."""
+"""Inference with a trained model: encode, decode, sample, evaluate, draw pictures and explore."""

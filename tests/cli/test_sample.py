@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjax.inference import latent_space, pictures
+from latentjax.inference import pictures
 from latentjax.models.base import DrawingAnimation
 from latentjax.models.draw.attention import Window
 from latentjax.workdir import plots
@@ -18,7 +18,7 @@ MEANS = [np.array([[0.1, 0.2], [7.0, 7.0]]), np.array([[0.3, 0.4, 0.5], [7.0, 7.
 
 def test_the_units_of_the_largest_kl_go_from_minus_3_to_3_and_all_else_stays(monkeypatch):
   """With a decoder that shows the latents themselves, as an image of 1 x 5 pixels."""
-  monkeypatch.setattr(latent_space, "NUM_TRAVERSED_UNITS", 3)
+  monkeypatch.setattr(pictures, "NUM_TRAVERSED_UNITS", 3)
   inference = SimpleNamespace(
     kl_per_unit=lambda variables, images, key: KL,
     encode=lambda variables, images: [means[: len(images)] for means in MEANS],
@@ -26,9 +26,9 @@ def test_the_units_of_the_largest_kl_go_from_minus_3_to_3_and_all_else_stays(mon
   )
   keys = SimpleNamespace(evaluate=jax.random.key(0))
   trained = SimpleNamespace(inference=inference, variables=None, keys=keys)
-  images, titles = latent_space.traverse(trained, np.zeros((2, 1, 5, 1)))
+  images, titles = pictures.traverse(trained, np.zeros((2, 1, 5, 1)))
   assert titles == ["z1, unit 2\n4.00 nats", "z2, unit 3\n2.25 nats", "z2, unit 1\n1.00 nats"]
-  assert images.shape == (3, len(latent_space.TRAVERSAL_VALUES), 1, 5, 1)
+  assert images.shape == (3, len(pictures.TRAVERSAL_VALUES), 1, 5, 1)
   for row, unit in zip(images[:, :, 0, :, 0], (1, 4, 2), strict=True):
     np.testing.assert_array_equal(row[:, unit], np.linspace(-3, 3, 13))
     held = np.delete(row, unit, axis=1)
@@ -43,10 +43,10 @@ def test_a_way_leads_from_one_image_to_the_next():
   )
   shades = np.array([0, 255, 255, 51, 102], np.uint8)
   images = np.broadcast_to(shades[:, None, None, None], (5, 2, 2, 1))
-  ways = latent_space.interpolate(SimpleNamespace(inference=inference, variables=None), images)
-  assert ways.shape == (2, latent_space.INTERPOLATION_STEPS + 2, 2, 2, 1)
+  ways = pictures.interpolate(SimpleNamespace(inference=inference, variables=None), images)
+  assert ways.shape == (2, pictures.INTERPOLATION_STEPS + 2, 2, 2, 1)
   for way, (start, end) in zip(ways[:, :, 0, 0, 0], ((0, 1), (1, 0.2)), strict=True):
-    np.testing.assert_allclose(way, [start, *np.linspace(start, end, latent_space.INTERPOLATION_STEPS), end], atol=1e-6)
+    np.testing.assert_allclose(way, [start, *np.linspace(start, end, pictures.INTERPOLATION_STEPS), end], atol=1e-6)
 
 
 def test_a_drawing_reads_above_and_writes_below(tmp_path):
