@@ -67,7 +67,7 @@ def _train(
   if images is None:
     session.train(config, workdir, GracefulShutdown(), None, callback, weights_only=temporary)
   else:
-    splits, path = array_splits(images, labels, config.data.image_size), (workdir / IMAGES_NAME).absolute()
+    splits, path = array_splits(images, labels, config.data.image_size), (workdir / IMAGES_NAME).resolve()
     config.data.name = "images" if temporary else str(path)
     data = create_dataset(config.data.name, splits, config.data.binarization)
     session.train(config, workdir, GracefulShutdown(), data, callback, weights_only=temporary)

@@ -103,7 +103,7 @@ def test_a_run_on_images_in_memory_is_stopped_resumed_and_evaluated(tmp_path, ti
     assert (getattr(data, split) == gray).all() == (split == "train")  # others are binarized
     assert (getattr(data, split)[gray == 0] == 0).all()
 
-  model = latentjax.train("vae", images=images, **args)
+  model = latentjax.train("vae", images=images, **args | {"workdir": workdir / ".." / "mine"})
   run = Run.open(workdir)
   assert (run.epochs, run.status) == (2, RunStatus.FINISHED)
   run.check_data(data.sha256)
