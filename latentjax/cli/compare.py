@@ -1,7 +1,6 @@
 """`latentjax compare`: several runs side by side, from the files of their workdirs alone."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from latentjax import models
@@ -35,8 +34,8 @@ def run(workdirs: Sequence[str], out: Path) -> None:
   panels = {}
   for protocol, lines in curves.items():
     args = plots.save_curves, {protocol: lines}
-    panels[protocol] = [_png(f"curves over {axis}", *args, [axis]) for axis in ("epoch", "minutes")]
-  bars = {name: _png(f"the groups of {name}", plots.save_groups, {name: test}) for name, test in groups.items()}
+    panels[protocol] = [plots.png(f"curves over {axis}", *args, [axis]) for axis in ("epoch", "minutes")]
+  bars = {name: plots.png(f"the groups of {name}", plots.save_groups, {name: test}) for name, test in groups.items()}
   write_atomic(out / "report.html", report.render(comparisons, runs, panels, bars))
   console.print(f"  {out / 'report.html'}")
   console.print(f"  report.html is one file of {(out / 'report.html').stat().st_size / 1e6:.1f} MB, for any browser")
@@ -56,11 +55,5 @@ def _open_runs(workdirs: Sequence[str]) -> list[Run]:
     if not path.is_dir():
       raise UsageError(f"{workdir} is not a directory. Give workdirs of runs; double-quote a name that has a comma.")
     run, name = Run.open(Path(workdir)), path.name if names.count(path.name) == 1 else str(path)
-    runs.append(run.labelled(name, models.display_name(run.config.model)))
+    runs.append(run.labeled(name, models.display_name(run.config.model)))
   return runs
-
-
-def _png(name: str, draw: Callable, *args) -> bytes:
-  """Returns a plot, or none if it cannot be drawn."""
-  file = io.BytesIO()
-  return file.getvalue() if plots.attempt(name, draw, file, *args) else b""

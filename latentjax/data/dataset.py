@@ -6,6 +6,7 @@ Shapes: M images of a split, H W C image.
 import dataclasses
 import hashlib
 import math
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -38,7 +39,7 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int]:
     return self.test.shape[1:]
 
-  @property
+  @cached_property
   def sha256(self) -> str:
     """Hash of the images of all splits."""
     digest = hashlib.sha256()
@@ -165,8 +166,8 @@ def fixed_binarization(images: np.ndarray, split: str) -> np.ndarray:
   generator = np.random.default_rng([SEED, *split.encode()])
   drawn = np.empty_like(images)
   for start in range(0, len(images), 1000):  # a large set's random numbers would not fit in memory at once
-    grey = images[start : start + 1000]
-    drawn[start : start + 1000] = 255 * (generator.random(grey.shape, dtype=np.float32) * 255 < grey)
+    gray = images[start : start + 1000]
+    drawn[start : start + 1000] = 255 * (generator.random(gray.shape, dtype=np.float32) * 255 < gray)
   return drawn
 
 

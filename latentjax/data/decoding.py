@@ -63,8 +63,8 @@ def crop_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
   return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
 
 
-def with_channels(image: np.ndarray, coloured: bool) -> np.ndarray:
-  """Returns the image as [H, W, 3] if `coloured`, else [H, W, 1]."""
+def with_channels(image: np.ndarray, colored: bool) -> np.ndarray:
+  """Returns the image as [H, W, 3] if `colored`, else [H, W, 1]."""
   if image.ndim == 2:
     image = image[..., None]
-  return np.repeat(image, 3, axis=-1) if coloured and image.shape[-1] == 1 else image
+  return np.repeat(image, 3, axis=-1) if colored and image.shape[-1] == 1 else image

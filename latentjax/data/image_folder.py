@@ -78,9 +78,9 @@ class ImageFolder:
           f"{file} has {image.shape[0]} x {image.shape[1]} pixels and {first} has {shape[0]} x {shape[1]}. Use images"
           " of one size, or set --config.data.image_size to crop and resize them."
         )
-    coloured = any(image.ndim == 3 for image in decoded.values())
+    colored = any(image.ndim == 3 for image in decoded.values())
     images = {
-      split: scale_binary(np.stack([with_channels(decoded[file], coloured) for file in files]))
+      split: scale_binary(np.stack([with_channels(decoded[file], colored) for file in files]))
       for split, files in self._files.items()
     }
     return images | self._labels()
@@ -126,7 +126,7 @@ class ImageFolder:
       if all(len(path) > 1 for path in paths):
         labels[split] = [path[0] for path in paths]
     names = sorted({name for split_labels in labels.values() for name in split_labels})
-    numbers = {split + LABELS: np.array([names.index(name) for name in labels[split]]) for split in labels}
+    numbers = {split + LABELS: np.searchsorted(names, labels[split]) for split in labels}
     return numbers | ({LABEL_NAMES: np.array(names)} if names else {})
 
 

@@ -111,6 +111,6 @@ def _check(images: Splits, labels: Splits, where: str) -> None:
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
   if not size:
     return images
-  coloured = images.shape[-1] == 3
-  resized = (crop_and_resize(image if coloured else image.squeeze(-1), size) for image in images)
-  return np.stack([with_channels(image, coloured) for image in resized])
+  colored = images.shape[-1] == 3
+  resized = (crop_and_resize(image if colored else image.squeeze(-1), size) for image in images)
+  return np.stack([with_channels(image, colored) for image in resized])

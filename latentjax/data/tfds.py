@@ -7,7 +7,6 @@ only to prepare a set or to read one prepared in another format.
 import difflib
 import importlib.util
 import os
-import textwrap
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from latentjax.data.base import LABEL_NAMES, LABELS, SPLITS, Splits, scale_binary
 from latentjax.runtime.console import console
-from latentjax.runtime.errors import RunError, UsageError
+from latentjax.runtime.errors import RunError, UsageError, error_reason
 from latentjax.runtime.fileio import cache_dir
 
 INSTALL_HINT = "pip install -r requirements-tfds.txt, or pip install 'latentjax[tfds]'"
@@ -133,9 +132,8 @@ def _prepare(builder) -> None:
   try:
     builder.download_and_prepare(file_format="array_record")
   except Exception as error:  # TFDS and requests raise many kinds
-    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
     raise RunError(
-      f"TFDS could not prepare {builder.name} ({reason})."
+      f"TFDS could not prepare {builder.name} ({error_reason(error)})."
       " Check the network, or set TFDS_DATA_DIR to a directory where it is prepared."
     ) from None
 

@@ -107,7 +107,7 @@ def broadcast(tree: Any) -> Any:
 
 def all_max(number: int) -> int:
   """Returns the largest of the processes' numbers."""
-  return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
+  return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def first_shard(tree: Any) -> Any:

@@ -4,7 +4,6 @@ Values in nats per image.
 """
 
 import copy
-import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -249,11 +248,12 @@ def _draw_samples_and_reconstructions(experiment: Experiment, state: TrainState)
   samples = single.inference.sample(variables, prior_key, count)
   images, columns = experiment.data.validation[:count], math.ceil(math.sqrt(count))
   means = single.inference.evaluate(variables, images, posterior_key).mean
-  files = {"samples": io.BytesIO(), "reconstructions": io.BytesIO()}
-  plots.attempt("samples", plots.save_grid, files["samples"], jax.device_get(samples), columns)
-  reconstructions = files["reconstructions"], images / 255, jax.device_get(means), columns
-  plots.attempt("reconstructions", plots.save_reconstructions, *reconstructions)
-  return {name: file.getvalue() for name, file in files.items() if file.tell()}
+  pairs = images / 255, jax.device_get(means)
+  pictures = {
+    "samples": plots.png("samples", plots.save_grid, jax.device_get(samples), columns),
+    "reconstructions": plots.png("reconstructions", plots.save_reconstructions, *pairs, columns),
+  }
+  return {name: picture for name, picture in pictures.items() if picture}
 
 
 @contextmanager

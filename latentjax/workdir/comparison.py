@@ -134,7 +134,7 @@ def comparison_table(comparison: Comparison) -> Table:
       cells["bits"] = " / ".join(format_metric(row, "test", name, digits=3) for name in BITS)
     metrics = [Bold(cell) if row["name"] == best.get(name) else cell for name, cell in cells.items()]
     metrics += [format_metric(row, split, term) for split, term in others]
-    epochs, wanted = row["epochs"] or 0, row["epochs_asked"]
+    epochs, wanted = row["epochs"] or 0, row["max_epochs"]
     cost = [
       format_number(row["parameters"], 0),
       f"{epochs:,}" if epochs >= wanted else f"{epochs} of {wanted}",

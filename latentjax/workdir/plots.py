@@ -4,6 +4,7 @@ Plots are drawn without pyplot and in Matplotlib's default style, so that they d
 on a matplotlibrc. Shapes: M images, T steps, H W C image. Pixels in [0, 1].
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,12 @@ def attempt(name: str, draw: Callable, *args: Any) -> bool:
   except Exception as error:  # of many kinds
     console.print(f"Cannot draw {name} ({error_reason(error)}).")
     return False
+
+
+def png(name: str, draw: Callable, *args: Any) -> bytes:
+  """Returns a picture as PNG; empty, after one printed line, if it cannot be drawn."""
+  file = io.BytesIO()
+  return file.getvalue() if attempt(name, draw, file, *args) else b""
 
 
 @style.context("default")
@@ -190,9 +197,9 @@ def _frame_tiles(
   for index, tile in enumerate(tiles if windows is not None else ()):
     picture = Image.fromarray(tile)
     reach = 0.5 * (size - 1) * windows.stride[time, index]
-    centre = np.array([windows.center_x[time, index], windows.center_y[time, index]])
+    center = np.array([windows.center_x[time, index], windows.center_y[time, index]])
     far = 4 * tile.shape[0]  # a window may lie anywhere; farther from the tile it is invisible anyway
-    corners = np.clip(np.stack([centre - reach, centre + reach]) * scale + scale / 2, -far, far)
+    corners = np.clip(np.stack([center - reach, center + reach]) * scale + scale / 2, -far, far)
     line = round(float(np.clip(scale * np.sqrt(windows.variance[time, index]), 1, 2 * scale)))
     ImageDraw.Draw(picture).rectangle([*corners[0], *corners[1]], outline=color, width=line)
     tiles[index] = np.asarray(picture)

@@ -95,7 +95,7 @@ class Run:
   def metric_names(self) -> MetricNames:
     return self.protocol.metric_names
 
-  def labelled(self, name: str, model: str) -> "Run":
+  def labeled(self, name: str, model: str) -> "Run":
     """Returns the run with its labels in a comparison; bytes of the name that are not text are replaced."""
     seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
     return dataclasses.replace(self, name=os.fsencode(name).decode(errors="replace"), model=model + seeds)
@@ -146,7 +146,7 @@ class Run:
       "model": self.model,
       "parameters": results.get("parameters"),
       "epochs": last["epoch"] if last else results.get("epochs_trained"),
-      "epochs_asked": self.config.train.epochs,
+      "max_epochs": self.config.train.epochs,
       "best_epoch": results.get("epoch") if results else best and best["epoch"],
       "minutes": last["seconds"] / 60 if last else results.get("train_minutes"),
       "images_per_second": statistics.median(line["images_per_second"] for line in self.lines) if last else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from latentjax.cli import compare, main
@@ -300,8 +301,9 @@ def test_workdirs_that_make_no_comparison_are_refused(pair, tmp_path):
   assert not out.exists()
 
 
-def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path):
+def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path, monkeypatch):
   """In the pixels: each run of a protocol has its color, and each protocol its panels."""
+  monkeypatch.setattr(plots, "Figure", Figure)  # large enough to count pixels
   make_run(tmp_path / "run")
   lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   lower = [line | {split: terms(30.0, 99.0) for split in ("train", "validation")} for line in lines]
