@@ -21,11 +21,12 @@ from latentjax.workdir.tables import format_number, results_table
 
 def evaluate_and_write(run: Run, experiment: Experiment, seeds: Sequence[TrainedModel]) -> None:
   """Evaluates every seed of a run, prints the table, and writes weights, results.json and groups.png."""
+  # Weights first: a training in progress may write better ones during the evaluation.
+  names = distributed.on_process_zero(lambda: write_weights(run, experiment, seeds))
   results = measure_run(run, experiment, seeds)
 
   def write() -> None:
     print_results(run, experiment, results)
-    names = write_weights(run, experiment, seeds)
     records.write_results(run.workdir, results)
     for name in ("results.json", *names):
       console.print(f"  {run.workdir / name}")

@@ -384,6 +384,18 @@ def test_a_second_training_in_a_workdir_is_refused(whole):
     evaluate.run(tiny_config(), whole)  # reading beside it is allowed
 
 
+def test_weights_of_a_training_in_progress_survive_an_evaluation(whole, tmp_path, monkeypatch):
+  workdir, measure = shutil.copytree(whole, tmp_path / "copy"), results.measure_seed
+
+  def improve_meanwhile(*args):
+    (workdir / "model.safetensors").write_bytes(b"better")
+    return measure(*args)
+
+  monkeypatch.setattr(results, "measure_seed", improve_meanwhile)
+  evaluate.run(tiny_config(), workdir)
+  assert (workdir / "model.safetensors").read_bytes() == b"better"
+
+
 def test_checkpoints_without_a_config_are_not_gone_on_with(whole, tmp_path):
   workdir = shutil.copytree(whole, tmp_path / "run")
   (workdir / "config.json").unlink()
