@@ -11,13 +11,12 @@ def test_a_run_that_is_killed_three_times_and_stopped_once_ends_identical(tiny_c
   """The third kill is likely to be in a checkpoint. Images are fed from the host, in calls of another length."""
   monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # the very programs that users run
   monkeypatch.delenv("XLA_FLAGS")
-  monkeypatch.setattr(kr, "POLL_SECONDS", 0.01)  # polling takes the time of the training that it watches
-  monkeypatch.setattr(kr, "FLAGS", [*kr.FLAGS, "--config.train.epochs=14"])
+  monkeypatch.setattr(kr, "POLL_SECONDS", 0.003)  # polling takes the time of the training that it watches
   whole, workdir = tmp_path / "whole", tmp_path / "killed"
   kr.finish(tiny_cache, whole)
   other = ["--config.data.placement=host", "--config.train.steps_per_call=1"]
   monkeypatch.setattr(kr, "FLAGS", [*kr.FLAGS, *other])
-  # Counted in checkpoints and not in seconds: the epochs then suffice however loaded the machine is.
+  # Counted in checkpoints and not in seconds: 24 epochs then suffice however loaded the machine is.
   moments = [(random.uniform(0, 0.05), random.randint(1, 3)) for _ in range(2)] + [(0.0, 1)]
   happened = [kr.kill(tiny_cache, workdir, *moment) for moment in moments]
 
