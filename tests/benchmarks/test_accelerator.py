@@ -135,7 +135,8 @@ def test_a_rehearsal_measures_a_step_and_trains_to_the_target(tmp_path):
   def watch():
     while not watchdog.ended:
       if watchdog.poll is not None and watchdog.poll() and callable(stop := signal.getsignal(signal.SIGTERM)):
-        return stop(signal.SIGTERM, None)  # a second signal would not wait for the step
+        stop(signal.SIGTERM, None)
+        break  # a second signal would not wait for the step
       time.sleep(0.05)
 
   thread = threading.Thread(target=watch)
