@@ -41,7 +41,7 @@ def demo() -> ConfigDict:
 
 
 def photos() -> ConfigDict:
-  """Convolutional Ladder VAE with 7 layers, on crops of photographs, no download: not trained to its end yet."""
+  """Convolutional Ladder VAE with 7 layers, on crops of photographs, no download: not trained to its end."""
   config = default()
   config.data.name = "photo_patches"
   config.data.binarization = "none"

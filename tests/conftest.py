@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 import pytest
 import tiny
+from matplotlib.figure import Figure
 
 from latentjax.inference import trained_model
 from latentjax.training import experiment, trainer
@@ -84,7 +85,7 @@ def trained_run(tiny_cache: Path) -> Callable[[str], Path]:
   return train
 
 
-class SmallFigure(plots.Figure):
+class SmallFigure(Figure):
   """A figure of few pixels without constrained layout, which takes most of the time of a tiny training's pictures."""
 
   def __init__(self, layout: str, **options):
@@ -99,6 +100,11 @@ def small_figures() -> Iterator[None]:
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(plots, "Figure", SmallFigure)
     yield
+
+
+@pytest.fixture
+def full_size_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(plots, "Figure", Figure)
 
 
 def memoized(function: Callable, key: Callable) -> Callable:

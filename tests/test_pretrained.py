@@ -62,6 +62,7 @@ def test_a_shipped_model_has_its_elbo_on_the_test_set(name, request):
     images = dataset.load_dataset(data, binarization).test
   else:
     pytest.skip(f"{data} is not prepared")
+  # Ten thousand images take longer than compiling with all optimizations.
   unoptimized = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
   jax.config.update("jax_disable_most_optimizations", unoptimized and len(images) < 1000)
   try:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from latentjax import models
 from latentjax.cli import sample
-from latentjax.inference import pictures
+from latentjax.inference import evaluation
 from latentjax.inference.explore import page
 from latentjax.inference.trained_model import TrainedModel, load_first_seed
 from latentjax.models.base import num_parameters
@@ -39,7 +39,8 @@ def render(run: Run, trained: TrainedModel, images: np.ndarray | None) -> str:
   fields, kl = run.config.model.to_dict(), None
   arrays = page.generative_arrays(fields["name"], trained.variables)
   if images is not None:
-    kl = pictures.kl_per_latent(trained, images[:KL_SAMPLE_SIZE])
+    args = trained.inference, trained.variables, images[:KL_SAMPLE_SIZE], trained.keys.evaluate
+    kl = evaluation.kl_per_latent(*args)
     if not all(np.isfinite(group).all() for group in kl):
       console.print("The KL of some latents is NaN or infinite. The page leaves the KL out.")
       kl = None

@@ -123,6 +123,16 @@ def active_units(inference: InferenceFns, variables: Variables, images: np.ndarr
   return [int((group.var(0, dtype=np.float64) > 0.01).sum()) for group in means]
 
 
+def kl_per_latent(
+  inference: InferenceFns, variables: Variables, images: np.ndarray | jax.Array, key: jax.Array
+) -> list[np.ndarray]:
+  """Returns L arrays [Z_l] in nats: the KL of every latent, averaged over one batch of images, one sample each.
+
+  The samples are those of the first batch of `per_image_terms` with the same key.
+  """
+  return [np.asarray(group).mean(0) for group in inference.kl_per_unit(variables, images, jax.random.fold_in(key, 0))]
+
+
 def encode(inference: InferenceFns, variables: Variables, images: np.ndarray, batch_size: int) -> list[np.ndarray]:
   """Returns L arrays [M, Z_l]: posterior means in units of the prior."""
   means = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from latentjax.inference import evaluation
 from latentjax.inference.trained_model import TrainedModel
 from latentjax.models.base import DrawingAnimation, ImageGrid, Picture, TitledGrids
 from latentjax.workdir import plots
@@ -86,7 +87,8 @@ def traverse(trained: TrainedModel, images: np.ndarray | jax.Array) -> tuple[np.
 
   Returns [R, len(TRAVERSAL_VALUES), H, W, C] for the R units of the largest KL averaged over the images, and R titles.
   """
-  inference, variables, kl = trained.inference, trained.variables, kl_per_latent(trained, images)
+  inference, variables = trained.inference, trained.variables
+  kl = evaluation.kl_per_latent(inference, variables, images, trained.keys.evaluate)
   all_units = [(group, unit) for group, values in enumerate(kl) for unit in range(len(values))]
   units = sorted(all_units, key=lambda unit: -kl[unit[0]][unit[1]])[:NUM_TRAVERSED_UNITS]
   means = jax.device_get(inference.encode(variables, images))  # of the whole batch, for which it is already compiled
@@ -96,9 +98,3 @@ def traverse(trained: TrainedModel, images: np.ndarray | jax.Array) -> tuple[np.
   decoded = jax.device_get(inference.decode(variables, [group.reshape(-1, group.shape[-1]) for group in latents]))
   titles = [f"z{group + 1}, unit {unit + 1}\n{kl[group][unit]:.2f} nats" for group, unit in units]
   return decoded.reshape(len(units), len(TRAVERSAL_VALUES), *decoded.shape[1:]), titles
-
-
-def kl_per_latent(trained: TrainedModel, images: np.ndarray | jax.Array) -> list[np.ndarray]:
-  """Returns L arrays [Z_l] in nats: the KL of every latent, averaged over images [M, H, W, C], one sample each."""
-  key = jax.random.fold_in(trained.keys.evaluate, 0)  # as the first batch of `latentjax evaluate`
-  return [np.asarray(group).mean(0) for group in trained.inference.kl_per_unit(trained.variables, images, key)]

@@ -11,7 +11,6 @@ def test_a_run_that_is_killed_three_times_and_stopped_once_ends_identical(tiny_c
   """The third kill is likely to be in a checkpoint. Images are fed from the host, in calls of another length."""
   monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # the very programs that users run
   monkeypatch.delenv("XLA_FLAGS")
-  monkeypatch.setattr(kr, "POLL_SECONDS", 0.003)  # polling takes the time of the training that it watches
   whole, workdir = tmp_path / "whole", tmp_path / "killed"
   kr.finish(tiny_cache, whole)
   other = ["--config.data.placement=host", "--config.train.steps_per_call=1"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from latentjax.cli import compare, main
@@ -301,12 +300,7 @@ def test_workdirs_that_make_no_comparison_are_refused(pair, tmp_path):
   assert not out.exists()
 
 
-@pytest.fixture
-def full_size(monkeypatch):
-  monkeypatch.setattr(plots, "Figure", Figure)
-
-
-def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path, full_size):
+def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path, full_size_figures):
   """In the pixels: each run of a protocol has its color, and each protocol its panels."""
   make_run(tmp_path / "run")
   lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -321,7 +315,7 @@ def test_curves_of_two_protocols_and_of_a_run_without_an_epoch(tmp_path, full_si
     assert (lower_half == colour).all(-1).any() == in_lower_half  # only in the legend
 
 
-def test_bars_are_as_high_as_the_kl(tmp_path, full_size):
+def test_bars_are_as_high_as_the_kl(tmp_path, full_size_figures):
   """In the pixels: heights of bars are in the ratio of the KLs."""
   plots.save_groups(tmp_path / "groups.png", {"run": {"kl_per_group": [6.0, 3.0], "active_units": [4, 0]}})
   with Image.open(tmp_path / "groups.png") as picture:

@@ -72,7 +72,7 @@ def test_a_quick_look_is_called_one(tmp_path):
 def test_a_kl_that_is_not_finite_is_left_out(tmp_path, tiny_cache, monkeypatch, capsys):
   data = dataset.load_dataset("tiny", "dynamic")
   config, *_ = make_run(tmp_path / "run", sha256=data.sha256, **TINY)
-  monkeypatch.setattr(explore.pictures, "kl_per_latent", lambda *args: [np.array([1.0, np.nan, 2.0])])
+  monkeypatch.setattr(explore.evaluation, "kl_per_latent", lambda *args: [np.array([1.0, np.nan, 2.0])])
   explore.run(config, tmp_path / "run")
   assert "The KL of some latents is NaN or infinite" in capsys.readouterr().out
   assert payload(tmp_path / "run")["kl"] is None

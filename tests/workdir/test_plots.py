@@ -3,17 +3,13 @@
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from latentjax.models.draw.attention import Window
 from latentjax.workdir import plots
 from latentjax.workdir.protocol import Protocol
 
-
-@pytest.fixture(autouse=True)
-def users_figures(monkeypatch):
-  monkeypatch.setattr(plots, "Figure", Figure)
+pytestmark = pytest.mark.usefixtures("full_size_figures")
 
 
 def pixels(path) -> np.ndarray:
